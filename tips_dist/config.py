@@ -1,0 +1,384 @@
+"""The typed study configuration: the only list of knobs, strict, with a digest of the fully resolved values.
+
+A study file (YAML) maps onto :class:`Study`. A trial's :class:`Configuration` is the study's shared values with one
+point of the search space applied. Unknown keys are errors that suggest the nearest known key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tips_dist.files import UserError
+from tips_dist.skeleton import REPRESENTATIONS
+
+
+class Section(BaseModel):
+    """A group of knobs: immutable, strictly typed, and without room for unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Procedural(Section):
+    """Poses made by the embedded generator instead of read from a file."""
+
+    poses: Count = 20_000
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Data(Section):
+    """Where the 2D poses come from: a pose2d file, or (the default) the procedural generator."""
+
+    poses: str | None = None  # path of NAME.pose2d.h5, relative to the study file
+    procedural: Procedural = Procedural()
+
+
+class Model(Section):
+    """Network sizes, shared by lifter, discriminator and student."""
+
+    width: Annotated[int, Field(ge=8, le=8192)] = (
+        256  # features of a solo lifter; others match its parameters
+    )
+    discriminator_blocks: Count = 3
+    student_blocks: Count = 3
+    batch_norm: bool = False  # lifter only; the authors' recipe has it on (docs/recipe.md says why it is off)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # lifter only; the authors use 0.5
+
+
+class Training(Section):
+    """How one run trains."""
+
+    steps: Count = 6000
+    batch_size: Count = 256
+    evaluate_every: Count = 50  # steps between evaluation steps
+    checkpoint_every: Count = 10  # evaluation steps between resumable checkpoints
+    validation_poses: Annotated[int, Field(ge=32)] = 512
+    generator_lr: Positive = 2e-4
+    discriminator_lr: Positive = 2e-4
+    weight_decay: NonNegative = 0.0
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    final_lr_factor: Annotated[float, Field(gt=0, le=1)] = (
+        1.0  # exponential decay of both rates to this share
+    )
+    flip_probability: Share = 0.5  # mirror a pose left to right (sides relabelled)
+    rotation: Literal["per_sample", "batch"] = "per_sample"
+    azimuth_degrees: Annotated[float, Field(gt=0, le=180)] = 160.0
+    elevation_degrees: Annotated[float, Field(ge=0, le=90)] = 10.0
+    turns: Literal["sampled", "all"] = (
+        "sampled"  # 90° consistency: one of ±90°, 180° per pose and step, or all
+    )
+    candidates: Count = 2  # checkpoints kept per seed, by risk
+    record_depths: bool = (
+        True  # keep the validation depths of every evaluation step, for audits and evaluation
+    )
+
+
+class Losses(Section):
+    """Weights of the generator's losses and the recipe of the adversarial game."""
+
+    adversarial: NonNegative = 1.0
+    cycle_2d: NonNegative = 10.0
+    cycle_3d: NonNegative = 0.0
+    consistency_90: NonNegative = 3.0
+    bone_prior: NonNegative = 0.0  # mean human bone ratios: needs 3D statistics, so this is weak supervision
+    adversarial_kind: Literal["least_squares", "cross_entropy"] = "least_squares"
+    real_label: Annotated[float, Field(gt=0.5, le=1)] = 1.0
+    label_swap: Annotated[float, Field(ge=0, lt=0.5)] = (
+        0.0  # probability that a pose's real/fake label is swapped
+    )
+
+
+class Stopping(Section):
+    """Which verdicts end a seed's run. ``non_finite`` always does."""
+
+    divergence: Literal["default", "off"] = "default"  # diverged and collapsed
+    plateau: Literal["default", "off"] = "default"
+
+
+class Search(Section):
+    """How many trials each representation gets, and who proposes their configurations."""
+
+    trials: Count = 1
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    enqueue: list[dict[str, float | int | str | bool]] = []  # known-good points to try first
+
+
+class Resources(Section):
+    """What one trial occupies."""
+
+    cpus: Annotated[float, Field(gt=0)] = 1
+    gpus: NonNegative = 0
+    workers: Count = 1
+    max_concurrent: Annotated[int, Field(ge=0)] = 0  # 0: as many trials as fit
+
+
+class Distillation(Section):
+    """How the student learns from the teachers."""
+
+    teachers: Count = 3
+    steps: Count = 2000
+    batch_size: Count = 256
+    lr: Positive = 1e-3
+
+
+class Uniform(Section):
+    """A float, uniform over ``[low, high]``."""
+
+    uniform: tuple[float, float]
+
+
+class LogUniform(Section):
+    """A float, uniform in its logarithm."""
+
+    log_uniform: tuple[Positive, Positive]
+
+
+class Integer(Section):
+    """An integer from ``low`` to ``high``, both included."""
+
+    int: tuple[int, int]
+
+
+class Choice(Section):
+    """One of the values listed."""
+
+    choice: Annotated[list[bool | int | float | str], Field(min_length=1)]
+
+
+Distribution = Uniform | LogUniform | Integer | Choice
+
+
+class Configuration(Section):
+    """Everything that decides a run's numbers except its seed."""
+
+    representation: str = "solo"
+    model: Model = Model()
+    training: Training = Training()
+    losses: Losses = Losses()
+    stopping: Stopping = Stopping()
+
+
+class Study(Section):
+    """A whole study file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$")]
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: Data = Data()
+    representations: Annotated[list[str], Field(min_length=1)]
+    seeds: Count = 4  # per configuration, packed into one program
+    model: Model = Model()
+    training: Training = Training()
+    losses: Losses = Losses()
+    stopping: Stopping = Stopping()
+    search: Search = Search()
+    space: dict[str, Distribution] = {}
+    resources: Resources = Resources()
+    distillation: Distillation = Distillation()
+
+    @model_validator(mode="after")
+    def _check(self) -> Study:
+        for name in self.representations:
+            if name not in REPRESENTATIONS:
+                hint = _nearest(name, REPRESENTATIONS)
+                raise ValueError(
+                    f"representations: no representation '{name}'{hint}; known: {', '.join(REPRESENTATIONS)}"
+                )
+        if len(set(self.representations)) != len(self.representations):
+            raise ValueError("representations: a name stands twice")
+        if self.training.evaluate_every > self.training.steps:
+            raise ValueError(
+                "training.evaluate_every: larger than training.steps, so nothing would be evaluated"
+            )
+        for key, distribution in self.space.items():
+            self._check_dimension(key, distribution)
+        for index, point in enumerate(self.search.enqueue):
+            for key in point:
+                if key not in self.space:
+                    raise ValueError(f"search.enqueue[{index}].{key}: not in the search space")
+            self.configuration(self.representations[0], point)
+        if self.search.sampler == "grid":
+            for key, distribution in self.space.items():
+                if not isinstance(distribution, Choice):
+                    raise ValueError(f"space.{key}: the grid sampler needs a choice of values")
+        return self
+
+    def _check_dimension(self, key: str, distribution: Distribution) -> None:
+        if key.split(".")[0] not in ("model", "training", "losses"):
+            raise ValueError(f"space.{key}: only model, training and losses can be searched")
+        values: list[Any]
+        match distribution:
+            case Choice(choice=values):
+                pass
+            case (
+                Uniform(uniform=(low, high)) | LogUniform(log_uniform=(low, high)) | Integer(int=(low, high))
+            ):
+                values = [low, high]
+                if not low < high:
+                    raise ValueError(f"space.{key}: the lower end {low} is not below the upper end {high}")
+        for value in values:
+            try:
+                self.configuration(self.representations[0], {key: value})
+            except UserError as error:
+                raise ValueError(f"space.{key}: value {value!r} does not fit: {error}") from None
+
+    def configuration(
+        self, representation: str, parameters: typing.Mapping[str, Any] = types.MappingProxyType({})
+    ) -> Configuration:
+        """Apply one point of the search space (dotted keys) to the shared values.
+
+        Raises:
+            UserError: a key is unknown or a value does not fit its type.
+        """
+        values: dict[str, Any] = {
+            "representation": representation,
+            "model": self.model.model_dump(),
+            "training": self.training.model_dump(),
+            "losses": self.losses.model_dump(),
+            "stopping": self.stopping.model_dump(),
+        }
+        for key, value in parameters.items():
+            set_dotted(values, key, value)
+        return validate(Configuration, values, where="parameters")
+
+
+def load_study(path: Path, overrides: list[str] | None = None) -> Study:
+    """Read a study file and apply ``key=value`` overrides.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or a key or value is wrong; the message names file and key.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such study file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a study file ({error})") from None
+    return parse_study(text, str(path), overrides)
+
+
+def parse_study(text: str, where: str, overrides: list[str] | None = None) -> Study:
+    """Parse the text of a study file (see :func:`load_study`)."""
+    values = _load_yaml(text, where)
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{where}: a study file is a mapping of keys to values, this is {type(values).__name__}"
+        )
+    for override in overrides or []:
+        key, separator, value = override.partition("=")
+        if not separator:
+            raise UserError(f"--set {override}: expected key=value, for example training.steps=100")
+        set_dotted(values, key.strip(), _load_yaml(value, f"--set {key}"))
+    return validate(Study, values, where=where)
+
+
+def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set ``values["a"]["b"]`` for the dotted key ``a.b``, making sections as needed."""
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"{key}: '{section}' is not a section")
+    values[last] = value
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of ``value`` (a section or plain data): equal values, equal digest."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+SectionT = typing.TypeVar("SectionT", bound=Section)
+
+
+def validate(section: type[SectionT], values: Any, where: str) -> SectionT:
+    """Check plain ``values`` against ``section``.
+
+    Raises:
+        UserError: one line that names the key, what was wrong and the nearest known key.
+    """
+    try:
+        # Round trip through JSON so that strict mode takes YAML's lists where a tuple is declared.
+        return section.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise UserError(f"{where}: {_explain(section, error)}") from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def _explain(section: type[Section], error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    names = {"Uniform", "LogUniform", "Integer", "Choice"}
+    location = [str(item) for item in first["loc"] if str(item) not in names]
+    key = ".".join(location)
+    if location and location[0] == "space" and len(location) > 1:
+        key = f"space.{location[1]}"
+        return f"{key}: expected one of {{uniform: [low, high]}}, {{log_uniform: [low, high]}}, {{int: [low, high]}}, {{choice: [...]}}"
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown key{_nearest(location[-1], _known_keys(section, location[:-1]))}"
+    if first["type"] == "missing":
+        return f"{key}: this key is required"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return message if not key else f"{key}: {message}"
+    return f"{key}: {message[0].lower()}{message[1:]}, got {first.get('input')!r}"
+
+
+def _known_keys(section: type[Section], location: list[str]) -> list[str]:
+    for name in location:
+        field = section.model_fields.get(name)
+        if field is None or not (
+            isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        ):
+            return []
+        section = field.annotation
+    return list(section.model_fields)
+
+
+def _nearest(name: str, known: typing.Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-4 as a number (YAML 1.1 reads it as text) and refuses duplicate keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[typing.Hashable, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = str(self.construct_object(key_node))  # type: ignore[no-untyped-call]
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$"), list("-+0123456789.")
+)
+
+
+def _load_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader: builds plain data only
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f" line {mark.line + 1}" if mark else ""
+        raise UserError(f"{where}:{at} not valid YAML ({getattr(error, 'problem', None) or error})") from None

@@ -1,0 +1,106 @@
+"""Atomic writes, JSON lines and the one exception type that is meant for people."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+class UserError(Exception):
+    """Bad input or an unusable environment: the command line prints it as one line and exits with 2.
+
+    The message says what was wrong, where (file, key, row), and what would be right.
+    """
+
+
+class StorageError(UserError):
+    """A write failed (full disk, read-only file system); the last good state was kept. Exit code 1."""
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` so that a reader sees the old file or the whole new one, never a part.
+
+    Raises:
+        StorageError: the disk is full or not writable; the old file, if any, is untouched.
+    """
+    write_with(path, lambda temporary: _write_all(temporary, content))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomically write ``text`` as UTF-8 (see :func:`write_bytes`)."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Atomically write ``value`` as indented JSON with sorted keys; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_with(path: Path, writer: Callable[[Path], None]) -> None:
+    """Let ``writer`` fill a temporary file beside ``path``, sync it to disk and move it into place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer(temporary)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True) if temporary.exists() else None
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """Turn an ``OSError`` of a write into words."""
+    reasons = {
+        errno.ENOSPC: "the disk is full; free some space and resume",
+        errno.EDQUOT: "the disk quota is used up; free some space and resume",
+        errno.EROFS: "the file system is read-only; choose another folder with --runs",
+        errno.EACCES: "permission denied; choose a folder you may write to",
+    }
+    reason = reasons.get(error.errno or 0, error.strerror or str(error))
+    return StorageError(f"{path}: cannot write: {reason} (the last good state was kept)")
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON file.
+
+    Raises:
+        UserError: the file is missing or is not JSON; the message names the file and the position.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+
+
+def append_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Append ``rows`` to ``path``, one JSON object a line, in a single write."""
+    text = "".join(json.dumps(row, sort_keys=True, allow_nan=False) + "\n" for row in rows)
+    try:
+        with path.open("ab") as stream:
+            stream.write(text.encode())
+            stream.flush()
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a JSON-lines file; a last line that a kill cut short is left out."""
+    if not path.exists():
+        return
+    with path.open("rb") as stream:
+        for line in stream:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+
+
+def _write_all(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

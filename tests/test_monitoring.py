@@ -1,0 +1,95 @@
+"""TensorBoard files are read back with TensorBoard's own reader."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tips_dist.monitoring import EQUILIBRIUM, Monitor
+
+
+def rows(step: int, risks: list[float | None]) -> list[dict[str, Any]]:
+    return [
+        {
+            "step": step,
+            "seed": seed,
+            "risk": risk,
+            "verdict": "healthy",
+            "discriminator/real": 0.6,
+            "depth/sign": None,
+        }
+        for seed, risk in enumerate(risks)
+    ]
+
+
+def read(folder: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    return accumulator
+
+
+def test_seeds_mean_and_band(tmp_path: Path) -> None:
+    monitor = Monitor(tmp_path)
+    monitor.evaluation(50, rows(50, [1.0, 3.0]))
+    monitor.evaluation(100, rows(100, [0.5, None]))
+    monitor.close()
+    mean, seed = read(tmp_path), read(tmp_path / "seed1")
+    assert [(e.step, e.value) for e in mean.Scalars("risk/total")] == [(50, 2.0), (100, 0.5)]
+    assert [e.value for e in mean.Scalars("band/risk/total/low")] == [1.0, 0.5]
+    assert [e.value for e in mean.Scalars("band/risk/total/high")] == [3.0, 0.5]
+    assert [e.value for e in mean.Scalars(EQUILIBRIUM)] == [0.5, 0.5]
+    assert [(e.step, e.value) for e in seed.Scalars("risk/total")] == [(50, 3.0)]
+    assert "depth/sign" not in seed.Tags()["scalars"]
+
+
+def test_a_resumed_trial_shows_each_step_once(tmp_path: Path) -> None:
+    for values in ([(50, 5.0), (100, 4.0), (150, 3.0)], [(100, 2.0), (150, 1.0)]):
+        monitor = Monitor(tmp_path)
+        for step, risk in values:
+            monitor.evaluation(step, rows(step, [risk]))
+        monitor.close()
+    for folder in (tmp_path, tmp_path / "seed0"):
+        assert [(e.step, e.value) for e in read(folder).Scalars("risk/total")] == [
+            (50, 5.0),
+            (100, 2.0),
+            (150, 1.0),
+        ]
+
+
+def test_verdict_text_and_layout(tmp_path: Path) -> None:
+    monitor = Monitor(tmp_path)
+    monitor.verdict(1200, 3, "diverged", "risk left its best by 4 deviations", 1100)
+    monitor.close()
+    events = read(tmp_path)
+    (text,) = events.Tensors("verdict/seed3/text_summary")
+    words = text.tensor_proto.string_val[0].decode()
+    assert text.step == 1200
+    assert words == "**diverged** at step 1200 (began at step 1100): risk left its best by 4 deviations"
+    assert "custom_scalars__config__" in events.Tags()["tensors"]
+
+
+def test_a_disk_that_refuses_never_fails_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monitor = Monitor(tmp_path / "file" / "tensorboard")
+    with caplog.at_level(logging.WARNING):
+        for step in (50, 100):
+            monitor.evaluation(step, rows(step, [1.0]))
+    monitor.verdict(100, 0, "diverged", "x", None)
+    monitor.close()
+    assert len(caplog.records) == 1
+
+
+def test_the_null_monitor_writes_and_imports_nothing() -> None:
+    code = (
+        "import sys; from tips_dist.monitoring import Monitor; m = Monitor(None);"
+        "m.evaluation(1, [{'seed': 0, 'risk': 1.0}]); m.verdict(1, 0, 'healthy', '', None); m.close();"
+        "assert 'torch' not in sys.modules and 'tensorboard' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

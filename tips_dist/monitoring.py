@@ -1,0 +1,128 @@
+"""TensorBoard files of one trial: every seed a curve, the seeds' mean with its band, verdicts as text.
+
+Below a trial's ``tensorboard/`` the folder itself holds the mean over seeds (with the seeds' own tags, so
+TensorBoard lays the curves over each other), the bands, the "Stability" layout and the verdicts; ``seed<k>/``
+holds seed k. Monitoring decides nothing and never fails a run: what cannot be written is said once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+EQUILIBRIUM = "discriminator/equilibrium"  # constant 0.5: where real and fake meet in the balanced game
+BANDED = (
+    "risk/total",
+    "consistency/cycle_2d",
+    "rigidity/bone_ratio_variance",
+    "distance/sliced_wasserstein",
+    "discriminator/accuracy",
+)  # signals whose lowest and highest seed are written beside the mean
+
+
+def _band(tag: str) -> list[str]:
+    return [tag, f"band/{tag}/low", f"band/{tag}/high"]
+
+
+LAYOUT: dict[str, dict[str, list[Any]]] = {
+    "Stability": {
+        "Equilibrium: real and fake meet at 0.5 in a balanced game": [
+            "Multiline",
+            ["discriminator/real", "discriminator/fake", EQUILIBRIUM],
+        ],
+        "Risk: mean over seeds, lowest and highest": ["Margin", _band("risk/total")],
+        "Consistency (2D cycle): mean over seeds, lowest and highest": [
+            "Margin",
+            _band("consistency/cycle_2d"),
+        ],
+        "Rigidity (bone ratio variance): mean over seeds, lowest and highest": [
+            "Margin",
+            _band("rigidity/bone_ratio_variance"),
+        ],
+    }
+}
+
+
+class Monitor:
+    """Writes what the training loop reports as TensorBoard events below ``folder``; ``None`` writes nothing.
+
+    A folder that already holds events is continued: the first step written purges everything from it on, so
+    that a resumed trial shows each step once. Files are opened at the first write.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._writers: dict[str, Any] = {}
+
+    def evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the history rows of one evaluation step: a row per seed; "group/name" keys are signals."""
+        series: dict[str, list[float]] = {}
+        for row in rows:
+            values = {
+                name: float(value)
+                for name, value in row.items()
+                if "/" in name and isinstance(value, int | float) and math.isfinite(value)
+            }
+            risk = row.get("risk")
+            if isinstance(risk, int | float) and math.isfinite(risk):
+                values["risk/total"] = float(risk)
+            self._write(f"seed{row['seed']}", values, step)
+            for name, value in values.items():
+                series.setdefault(name, []).append(value)
+        mean = {name: sum(values) / len(values) for name, values in series.items()}
+        for name in BANDED:
+            if name in series:
+                _, low, high = _band(name)
+                mean |= {low: min(series[name]), high: max(series[name])}
+        if "discriminator/real" in mean:
+            mean[EQUILIBRIUM] = 0.5
+        self._write("", mean, step)
+
+    def verdict(self, step: int, seed: int, verdict: str, reason: str, onset: int | None) -> None:
+        """Write a seed's verdict as text at the step where it fell; ``onset`` is the step where it began."""
+        began = "" if onset is None else f" (began at step {onset})"
+        text = f"**{verdict}** at step {step}{began}: {reason}"
+        self._guarded("", step, lambda writer: writer.add_text(f"verdict/seed{seed}", text, step))
+
+    def close(self) -> None:
+        """Flush and close all files; a closed monitor opens them again when written to."""
+        writers, self._writers = list(self._writers.values()), {}
+        for writer in writers:
+            with contextlib.suppress(OSError):
+                writer.close()
+
+    def _write(self, name: str, values: Mapping[str, float], step: int) -> None:
+        if self.folder is None or not values:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        # One event for all values of a step: fewer bytes and less time than an event per value.
+        event = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+        self._guarded(name, step, lambda writer: writer.file_writer.add_summary(event, step))
+
+    def _guarded(self, name: str, step: int, write: Callable[[Any], None]) -> None:
+        """Write with the writer of the trial (``""``) or of a seed; a disk that refuses ends it."""
+        if self.folder is None:
+            return
+        try:
+            write(self._writers.get(name) or self._open(self.folder / name, name, step))
+        except OSError as error:
+            logger.warning("%s: no more TensorBoard files are written (%s)", self.folder, error)
+            self.folder = None
+            self.close()
+
+    def _open(self, folder: Path, name: str, step: int) -> Any:
+        from torch.utils.tensorboard import SummaryWriter
+
+        resumed = any(folder.glob("events.out.tfevents.*"))
+        writer = SummaryWriter(str(folder), purge_step=step if resumed else None)
+        if name == "" and not resumed:
+            writer.add_custom_scalars(LAYOUT)
+        self._writers[name] = writer
+        return writer

@@ -51,9 +51,7 @@ class Data(Section):
 class Model(Section):
     """Network sizes, shared by lifter, discriminator and student."""
 
-    width: Annotated[int, Field(ge=8, le=8192)] = (
-        256  # features of a solo lifter; others match its parameters
-    )
+    width: Annotated[int, Field(ge=8, le=8192)] = 256  # features of a solo lifter; others match its parameters
     discriminator_blocks: Count = 3
     student_blocks: Count = 3
     batch_norm: bool = False  # lifter only; the authors' recipe has it on (docs/recipe.md says why it is off)
@@ -73,20 +71,23 @@ class Training(Section):
     weight_decay: NonNegative = 0.0
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    final_lr_factor: Annotated[float, Field(gt=0, le=1)] = (
-        1.0  # exponential decay of both rates to this share
-    )
+    final_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0  # exponential decay of both rates to this share
     flip_probability: Share = 0.5  # mirror a pose left to right (sides relabelled)
     rotation: Literal["per_sample", "batch"] = "per_sample"
     azimuth_degrees: Annotated[float, Field(gt=0, le=180)] = 160.0
     elevation_degrees: Annotated[float, Field(ge=0, le=90)] = 10.0
-    turns: Literal["sampled", "all"] = (
-        "sampled"  # 90° consistency: one of ±90°, 180° per pose and step, or all
-    )
+    turns: Literal["sampled", "all"] = "sampled"  # 90° consistency: one of ±90°, 180° per pose and step, or all
     candidates: Count = 2  # checkpoints kept per seed, by risk
-    record_depths: bool = (
-        True  # keep the validation depths of every evaluation step, for audits and evaluation
-    )
+    record_depths: bool = True  # keep the validation depths of every evaluation step, for audits and evaluation
+
+    @model_validator(mode="after")
+    def _whole_stretches(self) -> Training:
+        if self.steps % self.evaluate_every:
+            nearest = max(1, round(self.steps / self.evaluate_every)) * self.evaluate_every
+            raise ValueError(
+                f"steps: {self.steps} is not a multiple of evaluate_every ({self.evaluate_every}); try {nearest}"
+            )
+        return self
 
 
 class Losses(Section):
@@ -99,9 +100,7 @@ class Losses(Section):
     bone_prior: NonNegative = 0.0  # mean human bone ratios: needs 3D statistics, so this is weak supervision
     adversarial_kind: Literal["least_squares", "cross_entropy"] = "least_squares"
     real_label: Annotated[float, Field(gt=0.5, le=1)] = 1.0
-    label_swap: Annotated[float, Field(ge=0, lt=0.5)] = (
-        0.0  # probability that a pose's real/fake label is swapped
-    )
+    label_swap: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # probability that a pose's real/fake label is swapped
 
 
 class Stopping(Section):
@@ -115,7 +114,10 @@ class Search(Section):
     """How many trials each representation gets, and who proposes their configurations."""
 
     trials: Count = 1
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    sampler: Literal["tpe", "gp", "nsga2", "cmaes", "qmc", "random", "grid"] = "tpe"
+    objectives: Annotated[list[Literal["risk", "instability"]], Field(min_length=1)] = ["risk"]
+    scheduler: Literal["none", "asha", "median"] = "none"  # stops whole trials early, on their risk
+    storage: str | None = None  # an Optuna storage URL; the run folder's optuna.journal when None
     enqueue: list[dict[str, float | int | str | bool]] = []  # known-good points to try first
 
 
@@ -126,6 +128,8 @@ class Resources(Section):
     gpus: NonNegative = 0
     workers: Count = 1
     max_concurrent: Annotated[int, Field(ge=0)] = 0  # 0: as many trials as fit
+    max_failures: Annotated[int, Field(ge=0)] = 3  # deaths of a trial's worker before the trial counts as failed
+    heartbeat_seconds: Positive = 60.0  # a worker without a sign of life for this long is killed and replaced
 
 
 class Distillation(Section):
@@ -137,31 +141,47 @@ class Distillation(Section):
     lr: Positive = 1e-3
 
 
-class Uniform(Section):
+class Dimension(Section):
+    """One searched key; ``only`` limits it to some representations (none listed: all of them)."""
+
+    only: list[str] = []
+
+
+class Uniform(Dimension):
     """A float, uniform over ``[low, high]``."""
 
     uniform: tuple[float, float]
 
 
-class LogUniform(Section):
+class LogUniform(Dimension):
     """A float, uniform in its logarithm."""
 
     log_uniform: tuple[Positive, Positive]
 
 
-class Integer(Section):
+class Integer(Dimension):
     """An integer from ``low`` to ``high``, both included."""
 
     int: tuple[int, int]
 
 
-class Choice(Section):
+class Choice(Dimension):
     """One of the values listed."""
 
     choice: Annotated[list[bool | int | float | str], Field(min_length=1)]
 
 
 Distribution = Uniform | LogUniform | Integer | Choice
+
+
+def _contains(distribution: Distribution, value: Any) -> bool:
+    match distribution:
+        case Choice(choice=values):
+            return value in values
+        case Uniform(uniform=(low, high)) | LogUniform(log_uniform=(low, high)):
+            return not isinstance(value, (str, bool)) and bool(low <= value <= high)
+        case Integer(int=(low, high)):
+            return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 class Configuration(Section):
@@ -201,17 +221,18 @@ class Study(Section):
                 )
         if len(set(self.representations)) != len(self.representations):
             raise ValueError("representations: a name stands twice")
-        if self.training.evaluate_every > self.training.steps:
-            raise ValueError(
-                "training.evaluate_every: larger than training.steps, so nothing would be evaluated"
-            )
         for key, distribution in self.space.items():
             self._check_dimension(key, distribution)
         for index, point in enumerate(self.search.enqueue):
-            for key in point:
+            for key, value in point.items():
                 if key not in self.space:
                     raise ValueError(f"search.enqueue[{index}].{key}: not in the search space")
-            self.configuration(self.representations[0], point)
+                if not _contains(self.space[key], value):
+                    raise ValueError(f"search.enqueue[{index}].{key}: {value!r} lies outside the search space")
+        if len(set(self.search.objectives)) != len(self.search.objectives):
+            raise ValueError("search.objectives: a name stands twice")
+        if len(self.search.objectives) > 1 and self.search.scheduler != "none":
+            raise ValueError("search.scheduler: asha and median compare one objective; drop one of the two")
         if self.search.sampler == "grid":
             for key, distribution in self.space.items():
                 if not isinstance(distribution, Choice):
@@ -221,13 +242,14 @@ class Study(Section):
     def _check_dimension(self, key: str, distribution: Distribution) -> None:
         if key.split(".")[0] not in ("model", "training", "losses"):
             raise ValueError(f"space.{key}: only model, training and losses can be searched")
+        for name in distribution.only:
+            if name not in self.representations:
+                raise ValueError(f"space.{key}.only: '{name}' is not among the study's representations")
         values: list[Any]
         match distribution:
             case Choice(choice=values):
                 pass
-            case (
-                Uniform(uniform=(low, high)) | LogUniform(log_uniform=(low, high)) | Integer(int=(low, high))
-            ):
+            case Uniform(uniform=(low, high)) | LogUniform(log_uniform=(low, high)) | Integer(int=(low, high)):
                 values = [low, high]
                 if not low < high:
                     raise ValueError(f"space.{key}: the lower end {low} is not below the upper end {high}")
@@ -276,9 +298,7 @@ def parse_study(text: str, where: str, overrides: list[str] | None = None) -> St
     """Parse the text of a study file (see :func:`load_study`)."""
     values = _load_yaml(text, where)
     if not isinstance(values, dict):
-        raise UserError(
-            f"{where}: a study file is a mapping of keys to values, this is {type(values).__name__}"
-        )
+        raise UserError(f"{where}: a study file is a mapping of keys to values, this is {type(values).__name__}")
     for override in overrides or []:
         key, separator, value = override.partition("=")
         if not separator:
@@ -328,7 +348,8 @@ def _explain(section: type[Section], error: ValidationError) -> str:
     key = ".".join(location)
     if location and location[0] == "space" and len(location) > 1:
         key = f"space.{location[1]}"
-        return f"{key}: expected one of {{uniform: [low, high]}}, {{log_uniform: [low, high]}}, {{int: [low, high]}}, {{choice: [...]}}"
+        forms = "{uniform: [low, high]}, {log_uniform: [low, high]}, {int: [low, high]}, {choice: [...]}"
+        return f"{key}: expected one of {forms}"
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key{_nearest(location[-1], _known_keys(section, location[:-1]))}"
     if first["type"] == "missing":
@@ -342,9 +363,7 @@ def _explain(section: type[Section], error: ValidationError) -> str:
 def _known_keys(section: type[Section], location: list[str]) -> list[str]:
     for name in location:
         field = section.model_fields.get(name)
-        if field is None or not (
-            isinstance(field.annotation, type) and issubclass(field.annotation, Section)
-        ):
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
             return []
         section = field.annotation
     return list(section.model_fields)
@@ -361,7 +380,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[typing.Hashable, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
-            key = str(self.construct_object(key_node))  # type: ignore[no-untyped-call]
+            key = str(self.construct_object(key_node))
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key}' stands twice", key_node.start_mark

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 JOINTS: tuple[str, ...] = (
-    "hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax",
-    "neck", "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
+    "hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax", "neck",
+    "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
 )  # fmt: skip
 J: dict[str, int] = {name: index for index, name in enumerate(JOINTS)}
 ROOT = 0
@@ -15,9 +15,7 @@ HEAD = J["head"]
 # PARENT[j] is the joint that bone j hangs from; the root has none.
 PARENT: tuple[int, ...] = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
 # (parent, child), 16 bones.
-BONES: tuple[tuple[int, int], ...] = tuple(
-    (parent, child) for child, parent in enumerate(PARENT) if parent >= 0
-)
+BONES: tuple[tuple[int, int], ...] = tuple((parent, child) for child, parent in enumerate(PARENT) if parent >= 0)
 # MIRROR[j] is the joint on the other side of the body.
 MIRROR: tuple[int, ...] = (0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 11, 12, 13)
 # Pairs of indices into BONES: the same bone on the left and on the right.

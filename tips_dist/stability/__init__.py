@@ -1,1 +1,1 @@
-"""Stability."""
+"""Signals, detectors, risk and selection: knowing without ground truth."""

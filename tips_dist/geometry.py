@@ -1,0 +1,137 @@
+"""Lift, rotate, project, and tell the sign of depth; every function takes any leading axes.
+
+Shapes: ``(..., 17, 2)`` normalised 2D poses (root-centred, divided by 10 x the data set's mean root-to-head distance),
+``(..., 17, 3)`` root-relative 3D poses in the camera's frame (x right, y down, z away), where one unit is the mean
+root-to-head distance. The camera looks at the root from distance 10 (ElePose, CVPR 2022; LInKs, WACV 2024).
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from tips_dist.skeleton import J, Representation
+
+CAMERA_DISTANCE = 10.0
+MINIMUM_DEPTH = 1.0
+
+
+def lift(poses: Tensor, offsets: Tensor) -> Tensor:
+    """Put keypoints at depth ``max(1, 10 + offset)`` on their viewing rays: (..., 17, 2), (..., 17) -> (..., 17, 3)."""
+    depth = (CAMERA_DISTANCE + offsets).clamp_min(MINIMUM_DEPTH)
+    return torch.cat((poses * depth.unsqueeze(-1), (depth - CAMERA_DISTANCE).unsqueeze(-1)), dim=-1)
+
+
+def project(poses: Tensor) -> Tensor:
+    """See a root-relative 3D pose from the camera at distance 10: (..., 17, 3) -> (..., 17, 2)."""
+    depth = (poses[..., 2:] + CAMERA_DISTANCE).clamp_min(MINIMUM_DEPTH)
+    return poses[..., :2] / depth
+
+
+def rotation(azimuth: Tensor, elevation: Tensor) -> Tensor:
+    """Turn about the vertical axis, then tilt about the camera's x axis: angles in radians (...) -> (..., 3, 3)."""
+    ca, sa, ce, se = azimuth.cos(), azimuth.sin(), elevation.cos(), elevation.sin()
+    zero = torch.zeros_like(ca)
+    rows = (ca, zero, sa, se * sa, ce, -se * ca, -ce * sa, se, ce * ca)
+    return torch.stack(rows, dim=-1).view(*azimuth.shape, 3, 3)
+
+
+def rotate(poses: Tensor, rotations: Tensor) -> Tensor:
+    """Rotate root-relative poses about the root: (..., 17, 3), (..., 3, 3) -> (..., 17, 3)."""
+    return poses @ rotations.transpose(-1, -2)
+
+
+def mirror_depth(poses: Tensor, signs: Tensor) -> Tensor:
+    """Multiply the depth of each joint by its sign: (..., 17, 3), (17,) or (..., 17) -> (..., 17, 3)."""
+    return torch.cat((poses[..., :2], (poses[..., 2] * signs).unsqueeze(-1)), dim=-1)
+
+
+def bend(poses: Tensor) -> Tensor:
+    """How far knees bend forward and elbows backward, in limb lengths: (..., 17, 3) -> (..., 4).
+
+    Knees (left, right), then elbows. Positive is anatomically right. Forward is the cross product of the hip (or
+    shoulder) axis, right to left, with the upward direction of the trunk. The upward direction is taken in the image
+    plane, so that mirroring the depth of a limb's own girdle and limb flips the value exactly.
+    """
+    up = poses[..., J["thorax"], :] - poses[..., J["hip"], :]
+    up = torch.cat((up[..., :2], torch.zeros_like(up[..., 2:])), dim=-1)
+    values = []
+    for girdle, middle, end, direction in (
+        ("hip", "knee", "ankle", 1.0),
+        ("shoulder", "elbow", "wrist", -1.0),
+    ):
+        axis = poses[..., J[f"left_{girdle}"], :] - poses[..., J[f"right_{girdle}"], :]
+        forward = torch.nn.functional.normalize(torch.cross(axis, up, dim=-1), dim=-1)
+        for side in ("left", "right"):
+            start = poses[..., J[f"{side}_{girdle}"], :]
+            limb = poses[..., J[f"{side}_{end}"], :] - start
+            joint = poses[..., J[f"{side}_{middle}"], :] - start
+            along = (joint * limb).sum(-1, keepdim=True) / (limb * limb).sum(-1, keepdim=True).clamp_min(1e-9)
+            out = ((joint - along.clamp(0, 1) * limb) * forward).sum(-1)
+            values.append(direction * out / limb.norm(dim=-1).clamp_min(1e-6))
+    return torch.stack(values, dim=-1)
+
+
+def plausibility(poses: Tensor) -> Tensor:
+    """How human the signs of depth look, averaged over poses: (..., V, 17, 3) -> (...).
+
+    The sum of four means, each in about [-1, 1]: knees bend forward; elbows bend backward; the hip and shoulder axes
+    recede together; the two hips lie on opposite sides of the root. The first two flip with a mirrored depth (the
+    depth ambiguity that arXiv 2205.05980's metric hides), the last two when only some parts are mirrored.
+    """
+    bends = bend(poses)
+    share = bends.sum(-2) / bends.abs().sum(-2).clamp_min(1e-9)  # (..., 4): 1 when every pose agrees
+    knees, elbows = share[..., :2].mean(-1), share[..., 2:].mean(-1)
+    z = poses[..., 2]
+    axes = _correlation(
+        z[..., J["left_hip"]] - z[..., J["right_hip"]],
+        z[..., J["left_shoulder"]] - z[..., J["right_shoulder"]],
+    )
+    hips = _correlation(z[..., J["left_hip"]], -z[..., J["right_hip"]])
+    shoulders = _correlation(
+        z[..., J["left_shoulder"]] - z[..., J["thorax"]], z[..., J["thorax"]] - z[..., J["right_shoulder"]]
+    )
+    return knees + 0.5 * elbows + axes + hips + shoulders
+
+
+def resolve_signs(poses: Tensor, offsets: Tensor, representation: Representation) -> tuple[Tensor, Tensor]:
+    """Tell the depth sign of each independent lifter without ground truth.
+
+    Tries every combination of signs (32 at most) and keeps the most plausible.
+
+    Args:
+        poses: (V, 17, 2) normalised 2D poses.
+        offsets: (S, V, 17) depth offsets as predicted.
+        representation: says which joints were lifted together.
+
+    Returns:
+        Signs (S, P) of +1 or -1 for each entry of ``representation.lifters``, and confidences (S, P): the loss of
+        plausibility if that sign alone were flipped, and 0 when it is not worse.
+    """
+    count = len(representation.lifters)
+    combinations = torch.tensor(list(itertools.product((1.0, -1.0), repeat=count)), device=offsets.device)
+    scores = torch.stack(
+        [plausibility(lift(poses, offsets * joint_signs(signs, representation))) for signs in combinations]
+    )  # (2^P, S)
+    scores = torch.where(scores.isfinite(), scores, torch.full_like(scores, -1e9))
+    best = scores.argmax(0)
+    signs = combinations[best]
+    flipped = torch.stack([best ^ (1 << (count - 1 - part)) for part in range(count)], dim=-1)  # (S, P)
+    margin = scores.gather(0, best[None])[0][:, None] - scores.gather(0, flipped.T).T
+    return signs, (margin / 2).clamp(0, 1)
+
+
+def joint_signs(signs: Tensor, representation: Representation) -> Tensor:
+    """Spread one sign per independent lifter over the joints: (..., P) -> (..., 17).
+
+    A joint that several lifters predict takes the sign of the first.
+    """
+    first = [next((i for i, part in enumerate(representation.lifters) if j in part.joints), 0) for j in range(17)]
+    return signs[..., first]
+
+
+def _correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine similarity over the last axis (poses): 1 when they move together, -1 when they oppose."""
+    return torch.nn.functional.cosine_similarity(a, b, dim=-1)

@@ -1,0 +1,103 @@
+"""Losses as pure tensor functions: one value per seed, (S, B, ...) -> (S,).
+
+Distances are in units of the mean root-to-head distance. ``weights`` (17,) says how much each joint counts: 1/17 for
+a whole pose; for independent parts one over the part's joints, so that each part's loss is its own mean, as if it
+were trained alone (arXiv 2205.05980, section 3).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tips_dist.geometry import CAMERA_DISTANCE
+from tips_dist.skeleton import BONES, JOINTS, SYMMETRIC_BONES, Representation
+
+
+def joint_weights(representation: Representation) -> Tensor:
+    """How much each joint counts in a loss, (17,): every independent part's joints sum to 1."""
+    counts = torch.zeros(len(JOINTS))
+    for part in representation.lifters:
+        for joint in part.joints:
+            counts[joint] = max(float(counts[joint]), 1 / len(part.joints))
+    return counts
+
+
+def adversarial_shares(representation: Representation) -> Tensor:
+    """The share of the adversarial loss that reaches each joint's depth, (17,).
+
+    A whole-pose lifter gets all of it; an independent part the share of keypoints it holds (torso 10/17, legs 7/17;
+    the papers round to 0.625 and 0.375 of 16).
+    """
+    shares = torch.ones(len(JOINTS))
+    if len(representation.lifters) > 1:
+        for part in representation.lifters:
+            shares[list(part.joints)] = len(part.joints) / len(JOINTS)
+    return shares
+
+
+def label_loss(scores: Tensor, labels: Tensor, kind: str) -> Tensor:
+    """The loss of each discriminator score against its label, elementwise (least squares, or sigmoid cross-entropy)."""
+    if kind == "least_squares":
+        return (scores - labels).square()
+    return F.binary_cross_entropy_with_logits(scores, labels, reduction="none")
+
+
+def discriminator_loss(scores: Tensor, labels: Tensor, kind: str) -> Tensor:
+    """Mean over real and fake: (S, 2B), (S, 2B) -> (S,). At the balanced least-squares game (all 0.5) it is 0.25."""
+    return label_loss(scores, labels, kind).mean(-1)
+
+
+def adversarial_loss(fake_scores: Tensor, real_label: float, kind: str) -> Tensor:
+    """How far the discriminator is from calling the fakes real: (S, B) -> (S,)."""
+    return label_loss(fake_scores, torch.full_like(fake_scores, real_label), kind).mean(-1)
+
+
+def pose_loss(first: Tensor, second: Tensor, weights: Tensor) -> Tensor:
+    """Mean squared distance of two sets of poses: (S, B, 17, D) twice, (17,) -> (S,); the 2D and the 3D cycle loss."""
+    return ((first - second).square().mean(-1) @ weights).mean(-1)
+
+
+def cycle_2d(returned: Tensor, poses: Tensor, weights: Tensor) -> Tensor:
+    """2D cycle: lift, rotate, project, lift, rotate back, project, compare with the input (arXiv 2205.05980, eq. 3)."""
+    return pose_loss(returned * CAMERA_DISTANCE, poses * CAMERA_DISTANCE, weights)
+
+
+def turn_consistency(offsets: Tensor, depths: Tensor, weights: Tensor) -> Tensor:
+    """90° consistency: the depth lifted from a turned view against the depth that the turn gives it.
+
+    A quarter turn about the vertical axis turns x into depth, so the target of ±90° is known from the input itself;
+    a half turn negates the depth (arXiv 2205.05980, section 3). (S, B, 17) twice -> (S,).
+    """
+    return ((offsets - depths).square() @ weights).mean(-1)
+
+
+def bone_lengths(poses: Tensor) -> Tensor:
+    """Lengths of the 16 bones: (..., 17, 3) -> (..., 16)."""
+    parents, children = zip(*BONES, strict=True)
+    lengths: Tensor = (poses[..., list(children), :] - poses[..., list(parents), :]).norm(dim=-1)
+    return lengths
+
+
+def bone_ratios(poses: Tensor) -> Tensor:
+    """Bone lengths over their mean, so that the person's size and distance drop out: (..., 17, 3) -> (..., 16)."""
+    lengths = bone_lengths(poses)
+    return lengths / lengths.mean(-1, keepdim=True).clamp_min(1e-9)
+
+
+# Mean human bone ratios of BONES, from segment lengths in Winter, Biomechanics and Motor Control of Human Movement.
+HUMAN_RATIOS = (0.41, 1.54, 1.54, 0.41, 1.54, 1.54, 0.82, 0.86, 0.41, 0.40, 0.54, 1.05, 0.94, 0.54, 1.05, 0.94)
+
+
+def bone_prior(poses: Tensor) -> Tensor:
+    """Squared distance of bone ratios from a mean human's: (S, B, 17, 3) -> (S,). Weak supervision; off by default."""
+    target = torch.tensor(HUMAN_RATIOS, device=poses.device, dtype=poses.dtype)
+    return (bone_ratios(poses) - target / target.mean()).square().mean((-1, -2))
+
+
+def bone_asymmetry(poses: Tensor) -> Tensor:
+    """Mean relative difference between left and right bones: (..., 17, 3) -> (...)."""
+    lengths = bone_lengths(poses)
+    left, right = (lengths[..., list(side)] for side in zip(*SYMMETRIC_BONES, strict=True))
+    return ((left - right).abs() / (left + right).clamp_min(1e-9)).mean(-1)

@@ -1,0 +1,111 @@
+"""Packed layers: every parameter carries a leading pack axis K, so that K networks train as one program.
+
+K counts seeds, or seeds x parts. Layer k computes exactly what a plain layer with its rows would compute.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class PackedLinear(nn.Module):
+    """K linear layers side by side: (K, B, in) -> (K, B, out), one batched matrix product."""
+
+    def __init__(self, pack: int, features_in: int, features_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(pack, features_in, features_out))
+        self.bias = nn.Parameter(torch.empty(pack, 1, features_out))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Apply row k's layer to row k's features."""
+        return torch.baddbmm(self.bias, features, self.weight)
+
+
+class PackedBatchNorm(nn.Module):
+    """Batch norm over axis 1, each row of the pack with statistics of its own: (K, B, features)."""
+
+    def __init__(self, pack: int, features: int, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(pack, 1, features))
+        self.bias = nn.Parameter(torch.zeros(pack, 1, features))
+        self.mean: Tensor
+        self.variance: Tensor
+        self.register_buffer("mean", torch.zeros(pack, 1, features))
+        self.register_buffer("variance", torch.ones(pack, 1, features))
+        self.momentum = momentum
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise by the batch in training, by the running statistics otherwise."""
+        if self.training:
+            variance, mean = torch.var_mean(features, dim=1, keepdim=True, correction=0)
+            with torch.no_grad():
+                self.mean.lerp_(mean, self.momentum)
+                self.variance.lerp_(variance, self.momentum)
+        else:
+            variance, mean = self.variance, self.mean
+        return (features - mean) * torch.rsqrt(variance + 1e-5) * self.weight + self.bias
+
+
+class PackedDropout(nn.Module):
+    """Dropout whose masks come from one random stream per seed, so that packing changes no mask.
+
+    The training loop hands over the generators (one per seed) before training; rows of one seed are neighbours.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+        self.generators: Sequence[torch.Generator] = ()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Zero a share of the features and scale up the rest; the identity outside training."""
+        if not self.training or self.probability == 0:
+            return features
+        rows = features.shape[0] // len(self.generators)
+        keep = 1 - self.probability
+        shape = (rows, *features.shape[1:])
+        masks = [torch.rand(shape, generator=g, device=features.device) < keep for g in self.generators]
+        return features * torch.cat(masks) / keep
+
+
+class ResidualBlock(nn.Module):
+    """(Linear, [batch norm,] ReLU, [dropout]) twice, plus a skip connection (the authors' block)."""
+
+    def __init__(self, pack: int, width: int, *, batch_norm: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            layers.append(PackedLinear(pack, width, width))
+            if batch_norm:
+                layers.append(PackedBatchNorm(pack, width))
+            layers.append(nn.ReLU(inplace=not batch_norm))
+            if dropout:
+                layers.append(PackedDropout(dropout))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(K, B, width) -> (K, B, width)."""
+        out: Tensor = features + self.layers(features)
+        return out
+
+
+def initialise(model: nn.Module, generators: Sequence[torch.Generator]) -> None:
+    """Draw the weights of each seed from its own generator: uniform within 1/sqrt(fan in), as ``nn.Linear`` does."""
+    for layer in model.modules():
+        if isinstance(layer, PackedLinear):
+            bound = 1 / math.sqrt(layer.weight.shape[1])
+            for parameter in (layer.weight, layer.bias):
+                rows = parameter.shape[0] // len(generators)
+                shape = (rows, *parameter.shape[1:])
+                drawn = [torch.rand(shape, generator=g, dtype=parameter.dtype) for g in generators]
+                with torch.no_grad():
+                    parameter.copy_((2 * torch.cat(drawn) - 1) * bound)
+
+
+def parameters_per_seed(model: nn.Module, seeds: int) -> int:
+    """Trainable numbers of one seed's network."""
+    return sum(parameter.numel() for parameter in model.parameters()) // seeds

@@ -1,0 +1,110 @@
+"""One lifter class for all representations: parts are one more packed axis."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+from tips_dist.geometry import CAMERA_DISTANCE
+from tips_dist.models.blocks import PackedLinear, ResidualBlock
+from tips_dist.skeleton import JOINTS, REPRESENTATIONS, ROOT, Representation
+
+
+class Lifter(nn.Module):
+    """S lifters of one representation: normalised 2D poses (S, B, 17, 2) -> depth offsets (S, B, 17), root 0.
+
+    Each part's joints go through an input layer of their own and then through the part's residual blocks; the blocks
+    of all parts have one shape, so they run as one batched product over S x P rows. With shared blocks, the parts'
+    features are summed (scaled to keep their variance) and one head predicts every joint (arXiv 2209.00618, fig. 2).
+    """
+
+    def __init__(
+        self,
+        representation: Representation,
+        width: int,
+        seeds: int = 1,
+        *,
+        blocks: int | None = None,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.representation = representation
+        self.width = width
+        self.seeds = seeds
+        parts = representation.parts
+        depth = representation.blocks if blocks is None else blocks
+        self.inputs = nn.ModuleList(PackedLinear(seeds, 2 * len(part.joints), width) for part in parts)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(seeds * len(parts), width, batch_norm=batch_norm, dropout=dropout) for _ in range(depth)
+        )
+        self.shared = nn.ModuleList(
+            ResidualBlock(seeds, width, batch_norm=batch_norm, dropout=dropout)
+            for _ in range(representation.shared_blocks)
+        )
+        heads = [len(part.joints) for part in parts] if representation.independent else [len(JOINTS)]
+        self.heads = nn.ModuleList(PackedLinear(seeds, width, joints) for joints in heads)
+        # (heads' outputs, 17): which outputs are averaged into which joint; the root's column stays empty.
+        self.gather: Tensor
+        self.register_buffer("gather", _gather_matrix(representation), persistent=False)
+
+    def forward(self, poses: Tensor) -> Tensor:
+        """Predict depth offsets; (S, B, 17, 2) -> (S, B, 17)."""
+        seeds, batch = poses.shape[:2]
+        poses = poses * CAMERA_DISTANCE  # networks see poses of unit size
+        parts = self.representation.parts
+        first = [layer(_take(poses, part.joints).flatten(-2)) for layer, part in zip(self.inputs, parts, strict=True)]
+        features = first[0] if len(first) == 1 else torch.stack(first, dim=1).flatten(0, 1)  # (S * P, B, width)
+        for block in self.blocks:
+            features = block(features)
+        if self.representation.independent:
+            trunks = features.view(seeds, len(parts), batch, self.width).unbind(1)
+        else:
+            features = features.view(seeds, len(parts), batch, self.width).sum(1) / len(parts) ** 0.5
+            for block in self.shared:
+                features = block(features)
+            trunks = (features,)
+        outputs = torch.cat([head(trunk) for head, trunk in zip(self.heads, trunks, strict=True)], dim=-1)
+        return outputs @ self.gather
+
+    def extra_repr(self) -> str:
+        """Name the representation when printed."""
+        return f"{self.representation.name}, width={self.width}, seeds={self.seeds}"
+
+
+def _take(poses: Tensor, joints: tuple[int, ...]) -> Tensor:
+    if joints == tuple(range(joints[0], joints[-1] + 1)):
+        return poses[:, :, joints[0] : joints[-1] + 1]  # a view
+    return poses[:, :, list(joints)]
+
+
+def _gather_matrix(representation: Representation) -> Tensor:
+    joints = [joint for part in representation.lifters for joint in part.joints]
+    matrix = torch.zeros(len(joints), len(JOINTS))
+    for row, joint in enumerate(joints):
+        if joint != ROOT:
+            matrix[row, joint] = 1 / joints.count(joint)
+    return matrix
+
+
+@functools.cache
+def matched_width(name: str, width: int) -> int:
+    """The width at which a representation has the parameters of a solo lifter of ``width`` (within 2 %).
+
+    Equal capacity is what makes representations comparable (arXiv 2209.00618, section 3).
+    """
+    target = lifter_parameters("solo", width)
+    candidates = range(max(1, width // 2), 2 * width + 1)
+    return min(candidates, key=lambda candidate: (abs(lifter_parameters(name, candidate) - target), candidate))
+
+
+def lifter_parameters(name: str, width: int) -> int:
+    """Trainable numbers of one lifter, counted analytically."""
+    representation = REPRESENTATIONS[name]
+    parts = representation.parts
+    inputs = sum(2 * len(part.joints) + 1 for part in parts) * width
+    blocks = (len(parts) * representation.blocks + representation.shared_blocks) * 2 * (width + 1) * width
+    outputs = sum(len(part.joints) for part in representation.lifters) * (width + 1)
+    return inputs + blocks + outputs

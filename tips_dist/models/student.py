@@ -1,0 +1,60 @@
+"""The student: one whole-pose network that lifts 2D poses in pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tips_dist import geometry
+from tips_dist.files import UserError
+from tips_dist.models.lifter import Lifter
+from tips_dist.models.weights import load_weights
+from tips_dist.skeleton import ROOT
+
+
+class Student:
+    """A trained whole-pose lifter, ready for use: ``Student.load(path).lift(poses)``."""
+
+    def __init__(self, lifter: Lifter, record: dict[str, Any]) -> None:
+        self.lifter = lifter
+        self.record = record
+
+    @classmethod
+    def load(cls, path: str | Path) -> Student:
+        """Load ``student.safetensors`` (or any candidate's weights).
+
+        Raises:
+            UserError: the file is missing, damaged, or holds no tips-dist weights.
+        """
+        lifter, record = load_weights(Path(path))
+        return cls(lifter, record)
+
+    @torch.inference_mode()
+    def lift(self, poses: NDArray[Any], batch: int = 8192) -> NDArray[np.float32]:
+        """Lift 2D poses (N, 17, 2), in pixels with y down, to root-relative 3D poses (N, 17, 3).
+
+        One unit of the result is the mean root-to-head distance of people in the training data; x right, y down, z
+        away. Monocular lifting has no absolute scale. Depth signs are resolved as recorded with the weights.
+
+        Raises:
+            UserError: the array has another shape or holds non-finite values.
+        """
+        array = np.asarray(poses, dtype=np.float32)
+        if array.ndim != 3 or array.shape[1:] != (17, 2):
+            raise UserError(f"poses: expected an array of shape (N, 17, 2), got {array.shape}")
+        if not np.isfinite(array).all():
+            row = int(np.argwhere(~np.isfinite(array))[0, 0])
+            raise UserError(f"poses: row {row} holds non-finite values; drop it or fill it in first")
+        centred = (array - array[:, ROOT : ROOT + 1]) / np.float32(self.record["scale"])
+        signs = torch.tensor(self.record.get("part_signs") or [1.0] * len(self.lifter.representation.lifters))
+        joint_signs = geometry.joint_signs(signs, self.lifter.representation)
+        lifted = np.empty((len(array), 17, 3), dtype=np.float32)
+        for start in range(0, len(array), batch):
+            chunk = torch.from_numpy(centred[start : start + batch])
+            offsets = self.lifter(chunk[None])[0] * joint_signs
+            lifted[start : start + batch] = geometry.lift(chunk, offsets).numpy()
+        return lifted

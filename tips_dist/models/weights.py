@@ -1,0 +1,78 @@
+"""Weights on disk: safetensors with a JSON record; nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+
+from tips_dist.files import UserError, write_bytes
+from tips_dist.models.lifter import Lifter
+from tips_dist.skeleton import REPRESENTATIONS
+
+FORMAT = 1
+
+
+def lifter_record(lifter: Lifter) -> dict[str, Any]:
+    """What is needed to build the same lifter again."""
+    return {
+        "format": FORMAT,
+        "kind": "lifter",
+        "representation": lifter.representation.name,
+        "width": lifter.width,
+        "blocks": len(lifter.blocks),
+        "batch_norm": any("variance" in name for name, _ in lifter.named_buffers()),
+    }
+
+
+def save_weights(path: Path, lifter: Lifter, seed_row: int, record: dict[str, Any]) -> None:
+    """Write one seed's rows of a packed lifter, with ``record`` beside what :func:`lifter_record` says."""
+    tensors = seed_tensors(lifter, seed_row)
+    write_bytes(path, encode_weights(tensors, {**lifter_record(lifter), **record}))
+
+
+def seed_tensors(lifter: Lifter, seed_row: int) -> dict[str, torch.Tensor]:
+    """Copies of one seed's rows of all parameters and statistics; the pack axis stays, with S = 1."""
+    tensors = {}
+    for name, tensor in lifter.state_dict().items():
+        rows = tensor.shape[0] // lifter.seeds
+        tensors[name] = tensor[seed_row * rows : (seed_row + 1) * rows].detach().cpu().clone()
+    return tensors
+
+
+def encode_weights(tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> bytes:
+    """Safetensors bytes with the record as metadata."""
+    return safetensors.torch.save(tensors, metadata={"record": json.dumps(record, sort_keys=True)})
+
+
+def load_weights(path: Path) -> tuple[Lifter, dict[str, Any]]:
+    """Load one lifter or student as a pack of one, in evaluation mode, and its record.
+
+    Raises:
+        UserError: the file is missing, damaged, not ours, or its tensors do not fit its record.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        record = json.loads(metadata["record"])
+        lifter = Lifter(
+            REPRESENTATIONS[record["representation"]],
+            int(record["width"]),
+            blocks=int(record["blocks"]),
+            batch_norm=bool(record["batch_norm"]),
+        )
+        lifter.load_state_dict(tensors)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such weights file") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: not a safetensors file, or damaged ({error})") from None
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: no tips-dist record in this safetensors file ({error})") from None
+    except RuntimeError as error:
+        raise UserError(f"{path}: tensors do not fit the record: {str(error).splitlines()[-1].strip()}") from None
+    return lifter.eval(), record

@@ -1,0 +1,309 @@
+"""Detectors: plain numbers in, verdicts out; online, O(1) memory, state that dumps and loads.
+
+A detector sees one seed's signals at each evaluation step and may raise a :class:`Verdict`. The :class:`Judge` of a
+seed runs them all and keeps the most serious verdict. Thresholds live in :class:`Policy`; what counts as balanced or
+won depends on the recipe (loss kind, label swaps), which :class:`Recipe` knows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+HEALTHY, PLATEAUED, DIVERGED, COLLAPSED, NON_FINITE = "healthy", "plateaued", "diverged", "collapsed", "non_finite"
+SEVERITY = {HEALTHY: 0, PLATEAUED: 1, DIVERGED: 2, COLLAPSED: 3, NON_FINITE: 4}
+
+Signals = Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a detector found: the kind, why in words, since which step, and the values behind it."""
+
+    kind: str = HEALTHY
+    reason: str = ""
+    onset: int | None = None
+    values: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Every threshold, in one place; counts are evaluation steps unless named otherwise."""
+
+    warm_up: float = 0.1  # share of the budget before any verdict but non_finite
+    patience: int = 6  # evaluation steps in a row that a fixed threshold must be crossed
+    dominance: float = 0.1  # discriminator loss, 0 = perfect and 1 = balanced, below which it dominates
+    dominance_accuracy: float = 0.98  # and held-out accuracy above which it does
+    failure: float = 1.6  # discriminator loss on the same scale, above which it has failed
+    flat: float = 0.1  # depth spread over x spread below which poses are flat
+    deep: float = 4.0  # and above which they are stretched beyond any human
+    drift_slack: float = 0.08  # log risk above the best that is forgiven
+    drift_alarm: float = 1.0  # accumulated excess of log risk that raises the alarm
+    plateau_share: float = 0.3  # share of the budget without progress that makes a plateau
+    plateau_progress: float = 0.01  # relative improvement of the best risk that counts as progress
+    smoothing: float = 0.4  # weight of the newest value in the smoothed risk
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The adversarial recipe, as far as thresholds depend on it."""
+
+    kind: str = "least_squares"
+    label_swap: float = 0.0
+    real_label: float = 1.0
+
+    @property
+    def balanced_loss(self) -> float:
+        """The discriminator's loss when it cannot tell real from fake: the best constant answer."""
+        half = self.real_label / 2
+        return half**2 if self.kind == "least_squares" else _cross_entropy(half)
+
+    @property
+    def perfect_loss(self) -> float:
+        """The loss of a discriminator that knows every pose; label swaps and soft labels set a floor above 0."""
+        p, r = self.label_swap, self.real_label
+        if self.kind == "least_squares":
+            return p * (1 - p) * r**2
+        return (_cross_entropy(r * (1 - p)) + _cross_entropy(r * p)) / 2
+
+    def position(self, loss: float) -> float:
+        """Where a loss lies between perfect (0) and balanced (1); above 1 the discriminator is worse than blind."""
+        return (loss - self.perfect_loss) / (self.balanced_loss - self.perfect_loss)
+
+
+def _cross_entropy(p: float) -> float:
+    return 0.0 if p in (0.0, 1.0) else -p * math.log(p) - (1 - p) * math.log(1 - p)
+
+
+class Detector(Protocol):
+    """What every detector offers; the contract suite in ``tests/contract`` holds for each."""
+
+    name: ClassVar[str]
+
+    def update(self, step: int, signals: Signals) -> Verdict | None:
+        """Take in one evaluation step; return a verdict when (and as long as) the finding holds."""
+        ...
+
+
+@dataclass
+class _Detector:
+    """State is whatever a detector's fields hold besides ``policy``, ``recipe`` and ``steps``; all plain numbers."""
+
+    policy: Policy
+    recipe: Recipe
+    steps: int  # the run's budget
+
+    def update(self, step: int, signals: Signals) -> Verdict | None:
+        raise NotImplementedError
+
+    def warming_up(self, step: int) -> bool:
+        return step < self.policy.warm_up * self.steps
+
+    def dump(self) -> dict[str, Any]:
+        """The state as plain data."""
+        fixed = {"policy", "recipe", "steps"}
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name not in fixed}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly where :meth:`dump` left off."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+@dataclass
+class _Threshold(_Detector):
+    """A condition that must hold for ``patience`` evaluation steps in a row; missing values neither count nor reset."""
+
+    run: int = 0
+    since: int = -1
+
+    def finding(self, signals: Signals) -> tuple[str, str] | None:
+        """(verdict, reason) if the condition holds now."""
+        raise NotImplementedError
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def update(self, step: int, signals: Signals) -> Verdict | None:
+        if self.warming_up(step) or any(signals.get(name) is None for name in self.needs):
+            return None
+        finding = self.finding(signals)
+        if finding is None:
+            self.run, self.since = 0, -1
+            return None
+        if self.run == 0:
+            self.since = step
+        self.run += 1
+        if self.run < self.policy.patience:
+            return None
+        kind, reason = finding
+        return Verdict(kind, reason, self.since, {name: _number(signals, name) for name in self.needs})
+
+
+@dataclass
+class NonFinite(_Detector):
+    """A signal or loss is NaN, infinite or missing: the seed's numbers are gone for good."""
+
+    name: ClassVar[str] = "non_finite"
+
+    def update(self, step: int, signals: Signals) -> Verdict | None:
+        """Raise at once, warm-up or not."""
+        bad = sorted(name for name, value in signals.items() if value is None or not math.isfinite(value))
+        if not bad:
+            return None
+        return Verdict(NON_FINITE, f"not finite: {', '.join(bad[:3])}{', …' if len(bad) > 3 else ''}", step)
+
+
+@dataclass
+class DiscriminatorDominance(_Threshold):
+    """The discriminator tells real from reprojected almost perfectly, so the lifter learns nothing from it."""
+
+    name: ClassVar[str] = "discriminator_dominance"
+    needs: ClassVar[tuple[str, ...]] = ("discriminator/loss", "discriminator/accuracy")
+
+    def finding(self, signals: Signals) -> tuple[str, str] | None:
+        """Low loss for the recipe *and* high accuracy on held-out poses."""
+        position = self.recipe.position(_number(signals, "discriminator/loss"))
+        accuracy = _number(signals, "discriminator/accuracy")
+        if position < self.policy.dominance and accuracy > self.policy.dominance_accuracy:
+            return DIVERGED, f"the discriminator dominates (accuracy {accuracy:.2f} on held-out poses)"
+        return None
+
+
+@dataclass
+class DiscriminatorFailure(_Threshold):
+    """The discriminator does worse than answering blindly: its own training has broken."""
+
+    name: ClassVar[str] = "discriminator_failure"
+    needs: ClassVar[tuple[str, ...]] = ("discriminator/loss",)
+
+    def finding(self, signals: Signals) -> tuple[str, str] | None:
+        """A loss well above that of the best constant answer."""
+        position = self.recipe.position(_number(signals, "discriminator/loss"))
+        if position > self.policy.failure:
+            return DIVERGED, f"the discriminator fails (its loss is {position:.1f} times the balanced one)"
+        return None
+
+
+@dataclass
+class Collapse(_Threshold):
+    """Depths are flat (which cheats every cycle loss) or stretched far beyond the poses' width."""
+
+    name: ClassVar[str] = "collapse"
+    needs: ClassVar[tuple[str, ...]] = ("depth/spread_ratio",)
+
+    def finding(self, signals: Signals) -> tuple[str, str] | None:
+        """The spread of depth over the spread of x, which azimuth-uniform views make equal."""
+        ratio = _number(signals, "depth/spread_ratio")
+        if ratio < self.policy.flat:
+            return COLLAPSED, f"flat poses (depth spread is {ratio:.2f} of the x spread)"
+        if ratio > self.policy.deep:
+            return COLLAPSED, f"exploded poses (depth spread is {ratio:.1f} times the x spread)"
+        return None
+
+
+@dataclass
+class Drift(_Detector):
+    """The risk has left its best value and stays away: a one-sided CUSUM (Page 1954) on the smoothed log risk."""
+
+    name: ClassVar[str] = "drift"
+    smoothed: float | None = None
+    best: float | None = None
+    sum: float = 0.0
+    since: int = -1
+
+    def update(self, step: int, signals: Signals) -> Verdict | None:
+        """Accumulate what exceeds the best by more than the slack; the onset is where the sum last left zero."""
+        risk = signals.get("risk/total")
+        if risk is None or not math.isfinite(risk) or risk <= 0:
+            return None
+        self.smoothed = _smooth(self.smoothed, math.log(risk), self.policy.smoothing)
+        if self.warming_up(step):
+            return None
+        if self.best is None or self.smoothed < self.best:
+            self.best = self.smoothed
+        excess = self.smoothed - self.best - self.policy.drift_slack
+        if self.sum == 0 and excess > 0:
+            self.since = step
+        self.sum = max(0.0, self.sum + excess)
+        if self.sum <= self.policy.drift_alarm:
+            return None
+        best, now = math.exp(self.best), math.exp(self.smoothed)
+        return Verdict(
+            DIVERGED, f"risk drifted from its best {best:.3g} to {now:.3g}", self.since, {"best": best, "risk": now}
+        )
+
+
+@dataclass
+class Plateau(_Detector):
+    """The best smoothed risk has not improved for a share of the budget: more training buys nothing."""
+
+    name: ClassVar[str] = "plateau"
+    smoothed: float | None = None
+    best: float | None = None
+    best_step: int = 0
+
+    def update(self, step: int, signals: Signals) -> Verdict | None:
+        """The onset is the step of the last progress."""
+        risk = signals.get("risk/total")
+        if risk is None or not math.isfinite(risk) or risk <= 0:
+            return None
+        self.smoothed = _smooth(self.smoothed, math.log(risk), self.policy.smoothing)
+        if self.best is None or self.smoothed < self.best + math.log1p(-self.policy.plateau_progress):
+            self.best, self.best_step = self.smoothed, step
+        if self.warming_up(step) or step - self.best_step < self.policy.plateau_share * self.steps:
+            return None
+        best = math.exp(self.best)
+        return Verdict(
+            PLATEAUED, f"no progress since step {self.best_step} (risk {best:.3g})", self.best_step, {"best": best}
+        )
+
+
+DETECTORS: tuple[type[_Detector], ...] = (
+    NonFinite,
+    Collapse,
+    DiscriminatorDominance,
+    DiscriminatorFailure,
+    Drift,
+    Plateau,
+)
+
+
+class Judge:
+    """All detectors of one seed; the verdict is the most serious finding so far, and never gets milder."""
+
+    def __init__(self, steps: int, recipe: Recipe, policy: Policy | None = None) -> None:
+        self.detectors = [detector(policy or Policy(), recipe, steps) for detector in DETECTORS]
+        self.verdict = Verdict()
+
+    def update(self, step: int, signals: Signals) -> Verdict:
+        """Take in one evaluation step's signals, ``risk/total`` among them."""
+        for detector in self.detectors:
+            finding = detector.update(step, signals)
+            if finding is not None and SEVERITY[finding.kind] > SEVERITY[self.verdict.kind]:
+                self.verdict = finding
+        return self.verdict
+
+    def dump(self) -> dict[str, Any]:
+        """All state as plain data (JSON)."""
+        return {
+            "verdict": dataclasses.asdict(self.verdict),
+            "detectors": {type(detector).__name__: detector.dump() for detector in self.detectors},
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly where :meth:`dump` left off."""
+        self.verdict = Verdict(**state["verdict"])
+        for detector in self.detectors:
+            detector.load(state["detectors"][type(detector).__name__])
+
+
+def _number(signals: Signals, name: str) -> float:
+    value = signals[name]
+    return math.nan if value is None else value
+
+
+def _smooth(old: float | None, new: float, weight: float) -> float:
+    return new if old is None else old + weight * (new - old)

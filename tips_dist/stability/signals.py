@@ -1,0 +1,171 @@
+"""Signals: numbers computed from 2D data alone at an evaluation step, one per seed.
+
+All are measured on the same validation poses with the same fixed views in every run of a study, so that they compare
+across steps, seeds and configurations. Shapes: S seeds, V validation poses. Costs are per evaluation step; together
+they lift 4 V poses, against 3 x 3 x batch_size x evaluate_every pose lifts of training between two evaluations.
+
+==================================  =================================================================================
+signal                              what it is, what it sees and what it cannot
+==================================  =================================================================================
+discriminator/real, /fake           mean score of held-out real poses and of reprojected lifts. 0.5 each when the
+                                    least-squares game is balanced.
+discriminator/accuracy              share told apart at the middle score, on poses it was not trained on. Near 1: it
+                                    dominates; far below 0.5: it failed. Blind to what the lifter does off its views.
+consistency/cycle_2d, _3d, turn_90  the cycle losses (module ``losses``) from fixed angles. Small also for flat poses.
+distance/sliced_wasserstein         distance between reprojections and *other* held-out real poses, mean over 64 fixed
+                                    directions (Rabin et al. 2011), in units of the root-to-head distance. Sees
+                                    implausible views; cannot see a mirrored depth.
+rigidity/bone_ratio_variance        a person's bones do not change length: standard deviation of bone ratios over one
+                                    subject's poses relative to their mean, averaged. Blind to a constant wrong shape.
+rigidity/symmetry                   mean relative difference between left and right bones.
+depth/spread_ratio                  standard deviation of depth over that of x; azimuth is uniform, so near 1. Flat
+                                    poses, which cheat every cycle, show here.
+depth/sign, depth/sign_confidence   the resolved sign (mean over independent lifters) and how sure it is (least sure
+                                    lifter): see ``geometry.resolve_signs``.
+==================================  =================================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tips_dist import geometry, losses
+from tips_dist.models import Discriminator, Lifter
+from tips_dist.skeleton import JOINTS, Representation
+
+DIRECTIONS = 64
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """Validation poses and everything fixed about how they are looked at."""
+
+    poses: Tensor  # (V, 17, 2) lifted and judged
+    others: Tensor  # (V, 17, 2) other held-out real poses, the reference of distances
+    subjects: Tensor  # (V,) index of the person
+    views: Tensor  # (V, 3, 3) one fixed random view per pose
+    turns: Tensor  # (V, 3, 3) one fixed quarter or half turn per pose
+    directions: Tensor  # (34, 64) unit vectors
+
+    @classmethod
+    def build(
+        cls, poses: np.ndarray, others: np.ndarray, subjects: np.ndarray, azimuth: float, elevation: float
+    ) -> ValidationSet:
+        """Fix views and directions from the number of poses alone; angles in degrees as in training."""
+        generator = torch.Generator().manual_seed(17)
+        count = len(poses)
+        angles = (2 * torch.rand((2, count), generator=generator) - 1) * torch.pi / 180
+        quarters = torch.randint(1, 4, (count,), generator=generator) * (torch.pi / 2)
+        directions = torch.randn((2 * len(JOINTS), DIRECTIONS), generator=generator)
+        _, people = np.unique(subjects, return_inverse=True)
+        return cls(
+            poses=torch.from_numpy(poses),
+            others=torch.from_numpy(others),
+            subjects=torch.from_numpy(people.astype(np.int64)),
+            views=geometry.rotation(angles[0] * azimuth, angles[1] * elevation),
+            turns=geometry.rotation(quarters, torch.zeros(count)),
+            directions=directions / directions.norm(dim=0),
+        )
+
+    def to(self, device: torch.device) -> ValidationSet:
+        """Move all tensors to ``device``."""
+        return ValidationSet(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one evaluation step found: S seeds, V poses, P independent lifters."""
+
+    signals: dict[str, Tensor]  # name -> (S,)
+    depths: Tensor  # (S, V, 17) predicted offsets, signs not resolved
+    signs: Tensor  # (S, P) resolved depth signs
+    confidence: Tensor  # (S, P)
+
+
+@torch.no_grad()
+def measure(
+    lifter: Lifter, discriminator: Discriminator, validation: ValidationSet, real_label: float, joints: Tensor
+) -> Measured:
+    """Compute every signal for every seed.
+
+    Args:
+        lifter: S packed lifters, in evaluation mode.
+        discriminator: S packed discriminators.
+        validation: V poses and fixed views.
+        real_label: the label of real poses, so that accuracy is taken at the middle.
+        joints: (17,) weights of the cycle losses.
+    """
+    seeds, count = lifter.seeds, len(validation.poses)
+    poses = validation.poses.expand(seeds, -1, -1, -1)
+    offsets = lifter(poses)
+    pose = geometry.lift(poses, offsets)
+    seen = geometry.rotate(pose, validation.views)
+    view = geometry.project(seen)
+    turned = geometry.rotate(pose, validation.turns)
+    again_offsets = lifter(torch.cat((view, geometry.project(turned)), dim=1))
+    again = geometry.lift(view, again_offsets[:, :count])
+    returned = geometry.project(geometry.rotate(again, validation.views.transpose(-1, -2)))
+
+    scores = discriminator(torch.cat((validation.others.expand(seeds, -1, -1, -1), view), dim=1))
+    real, fake = scores[:, :count], scores[:, count:]
+    middle = real_label / 2
+    signs, confidence = geometry.resolve_signs(validation.poses, offsets, lifter.representation)
+    spread = pose[:, :, 1:].std((1, 2))
+    signals = {
+        "discriminator/real": real.mean(-1),
+        "discriminator/fake": fake.mean(-1),
+        "discriminator/accuracy": ((real > middle).float().mean(-1) + (fake <= middle).float().mean(-1)) / 2,
+        "consistency/cycle_2d": losses.cycle_2d(returned, poses, joints),
+        "consistency/cycle_3d": losses.pose_loss(again, seen, joints),
+        "consistency/turn_90": losses.turn_consistency(again_offsets[:, count:], turned[..., 2], joints),
+        "distance/sliced_wasserstein": sliced_wasserstein(view, validation.others, validation.directions),
+        "rigidity/bone_ratio_variance": bone_ratio_variance(pose, validation.subjects),
+        "rigidity/symmetry": losses.bone_asymmetry(pose).mean(-1),
+        "depth/spread_ratio": spread[:, 2] / spread[:, 0].clamp_min(1e-9),
+        "depth/sign": signs.mean(-1),
+        "depth/sign_confidence": confidence.amin(-1),
+    }
+    return Measured(signals, offsets, signs, confidence)
+
+
+def sliced_wasserstein(views: Tensor, reference: Tensor, directions: Tensor) -> Tensor:
+    """Mean over directions of the 1D Wasserstein-1 distance: (S, V, 17, 2), (V, 17, 2), (34, D) -> (S,).
+
+    In units of the root-to-head distance; equal sample sizes, so it is a mean over sorted pairs.
+    """
+    scale = geometry.CAMERA_DISTANCE
+    first = ((views * scale).flatten(-2) @ directions).sort(dim=-2).values
+    second = ((reference * scale).flatten(-2) @ directions).sort(dim=-2).values
+    return (first - second).abs().mean((-1, -2))
+
+
+def bone_ratio_variance(poses: Tensor, subjects: Tensor) -> Tensor:
+    """Coefficient of variation of bone ratios within a subject: (S, V, 17, 3), (V,) -> (S,), mean over bones, poses.
+
+    Measured within subjects because people differ in proportions. A subject with one pose adds nothing.
+    """
+    ratios = losses.bone_ratios(poses)  # (S, V, 16)
+    people = int(subjects.max()) + 1
+    onehot = torch.nn.functional.one_hot(subjects, people).to(ratios.dtype)  # (V, people)
+    count = onehot.sum(0)[:, None].clamp_min(1)  # (people, 1)
+    mean = torch.einsum("vp,svb->spb", onehot, ratios) / count
+    square = torch.einsum("vp,svb->spb", onehot, (ratios - mean[:, subjects]).square())
+    several = onehot.sum(0) > 1
+    deviation = (square / (count - 1).clamp_min(1)).sqrt() / mean.clamp_min(1e-9)
+    share = onehot.sum(0) * several
+    return (deviation.mean(-1) * share).sum(-1) / share.sum().clamp_min(1)
+
+
+def part_signs(poses: Tensor, offsets: Tensor, representation: Representation) -> tuple[list[int], list[float]]:
+    """Resolve the signs of one network: (V, 17, 2), (V, 17) -> one sign and confidence per independent lifter."""
+    signs, confidence = geometry.resolve_signs(poses, offsets[None], representation)
+    return [int(sign) for sign in signs[0]], [float(value) for value in confidence[0]]
+
+
+def joint_signs(representation: Representation, signs: list[int]) -> np.ndarray:
+    """(17,) factors that turn predicted offsets into sign-resolved ones."""
+    return geometry.joint_signs(torch.tensor(signs, dtype=torch.float32), representation).numpy()

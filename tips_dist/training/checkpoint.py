@@ -1,0 +1,48 @@
+"""Resumable state in one safetensors file: tensors, and everything else as its JSON metadata. Atomic; two are kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from tips_dist.files import write_bytes
+
+KEPT = 2
+
+
+def save(folder: Path, step: int, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+    """Write the state at ``step`` and drop all but the latest two.
+
+    Raises:
+        StorageError: the write failed; the states written before are untouched.
+    """
+    content = safetensors.torch.save(
+        {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
+        metadata={"record": json.dumps(record, sort_keys=True)},
+    )
+    write_bytes(folder / f"step-{step:09d}.safetensors", content)
+    for path in _files(folder)[:-KEPT]:
+        path.unlink(missing_ok=True)
+
+
+def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The latest state that can be read, or ``None``; a damaged file is passed over for the one before it."""
+    for path in reversed(_files(folder)):
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+                return tensors, json.loads(file.metadata()["record"])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+            continue
+    return None
+
+
+def _files(folder: Path) -> list[Path]:
+    found = [path for path in folder.glob("step-*.safetensors") if re.fullmatch(r"step-\d+\.safetensors", path.name)]
+    return sorted(found)

@@ -1,0 +1,242 @@
+"""The training loop: sample, step, evaluate, judge, keep, report. Read it top to bottom and you know the system."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tips_dist import losses
+from tips_dist.config import Configuration, digest
+from tips_dist.data.store import Poses, normalisation_scale, normalised
+from tips_dist.files import UserError
+from tips_dist.models import parameters_per_seed
+from tips_dist.monitoring import Monitor
+from tips_dist.skeleton import REPRESENTATIONS
+from tips_dist.stability import signals
+from tips_dist.stability.detectors import HEALTHY, NON_FINITE, PLATEAUED
+from tips_dist.stability.risk import risk
+from tips_dist.training import records
+from tips_dist.training.sampling import Sampler
+from tips_dist.training.state import State
+from tips_dist.training.step import adversarial_step
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run tells at each evaluation step."""
+
+    step: int
+    steps: int
+    risk: float | None  # median over seeds of each seed's lowest risk so far
+    verdicts: dict[int, str]
+    steps_per_second: float  # seed-steps
+    active_seeds: int
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class SeedOutcome:
+    """How one seed ended."""
+
+    seed: int
+    verdict: str
+    reason: str
+    onset: int | None
+    stopped_step: int
+    best_risk: float | None
+    best_step: int | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its seeds, seconds of training, and numbers of parameters per seed."""
+
+    seeds: list[SeedOutcome]
+    training_seconds: float
+    parameters: dict[str, int]
+
+
+class Interrupted(Exception):  # noqa: N818 (an outcome, not an error)
+    """Training was asked to stop; its state is on disk and the same call goes on from there."""
+
+
+def train(
+    configuration: Configuration,
+    seeds: Sequence[int],
+    poses: Poses,
+    folder: Path,
+    *,
+    report: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    monitor: Monitor | None = None,
+) -> Outcome:
+    """Train all seeds of a configuration as one packed program, going on from ``folder``'s checkpoint if it has one.
+
+    Args:
+        configuration: everything that decides the numbers besides the seeds.
+        seeds: random starts; seed k gives the same run whatever it is packed with.
+        poses: the 2D data; ``train`` rows are learnt from, ``validation`` rows judged on.
+        folder: the trial's own folder; history, depths, candidates and checkpoints are written below it.
+        report: called at each evaluation step; an exception it raises ends the run.
+        should_stop: polled at each step; when true the state is saved and :class:`Interrupted` raised.
+        threads: torch threads; ``None`` leaves them alone.
+        device: where to train.
+        monitor: a TensorBoard writer, or ``None``.
+
+    Raises:
+        UserError: the data or the checkpoint do not fit the configuration.
+        StorageError: a write failed; the last good checkpoint was kept.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    training, weights = configuration.training, configuration.losses
+    representation = REPRESENTATIONS[configuration.representation]
+    where = torch.device(device)
+    joints = losses.joint_weights(representation).to(where)
+    shares = losses.adversarial_shares(representation).to(where)
+    scale = normalisation_scale(poses)
+    sampler = Sampler(torch.from_numpy(normalised(poses, poses.rows("train"), scale)), configuration, where)
+    validation = validation_set(poses, configuration, scale).to(where)
+
+    state = State(configuration, tuple(seeds), where)
+    identity = {"configuration": digest(configuration), "data_digest": poses.digest, "scale": scale}
+    record = records.Recorder(folder, configuration, state.seeds, identity)
+    record.restore(state)
+    parameters = {name: parameters_per_seed(net, len(state.active) or 1) for name, net in state.networks.items()}
+
+    while state.active and state.step < training.steps:
+        began, first = time.perf_counter(), state.step
+
+        # --- Sample and step, up to the next evaluation step -----------------------------------------------------
+        for batch in sampler.batches(state.active, state.step):
+            if should_stop is not None and should_stop():
+                state.seconds += time.perf_counter() - began
+                record.checkpoint(state)
+                raise Interrupted(f"stopped at step {state.step}; the state is saved")
+            state.set_rates()
+            state.seed_dropout()
+            for optimiser in state.optimisers.values():
+                optimiser.zero_grad()
+            terms = adversarial_step(state.lifter, state.discriminator, batch, weights, joints, shares)
+            for optimiser in state.optimisers.values():
+                optimiser.step()
+            state.sums = {name: state.sums[name] + value if state.sums else value for name, value in terms.items()}
+            state.step += 1
+
+        # --- Evaluate: signals from held-out 2D poses and fixed views --------------------------------------------
+        state.lifter.eval()
+        measured = signals.measure(state.lifter, state.discriminator, validation, weights.real_label, joints)
+        state.lifter.train()
+        for name in ("generator/adversarial", "generator/loss", "discriminator/loss"):
+            measured.signals[name] = state.sums[name] / training.evaluate_every
+        state.sums = {}
+
+        # --- Judge: risk and verdict per seed --------------------------------------------------------------------
+        rows = _rows(measured.signals, state)
+        ended = []
+        for row in rows:
+            judge, seed = state.judges[row["seed"]], row["seed"]
+            before = judge.verdict.kind
+            verdict = judge.update(state.step, {k: v for k, v in row.items() if "/" in k})
+            row["verdict"] = verdict.kind
+            if verdict.kind != before and monitor is not None:
+                monitor.verdict(state.step, seed, verdict.kind, verdict.reason, verdict.onset)
+            if _ends(verdict.kind, configuration):
+                ended.append(seed)
+                state.stopped[seed] = state.step
+
+        # --- Keep: candidates by risk, depths of this step, history ----------------------------------------------
+        record.keep(state, rows, measured)
+        elapsed = time.perf_counter() - began
+        state.seconds += elapsed
+        speed = (state.step - first) * len(state.active) / elapsed
+        if monitor is not None:
+            monitor.evaluation(state.step, [*rows, {"step": state.step, "throughput/steps_per_second": speed}])
+        state.compact(ended)
+        finished = state.step == training.steps or not state.active
+        if finished or state.step % (training.checkpoint_every * training.evaluate_every) == 0:
+            record.checkpoint(state)
+
+        # --- Report ----------------------------------------------------------------------------------------------
+        if report is not None:
+            report(_progress(state, speed))
+
+    return Outcome([_outcome(state, seed) for seed in state.seeds], state.seconds, parameters)
+
+
+def validation_rows(poses: Poses, count: int) -> Any:
+    """The fixed validation rows of a data set, (V,) ascending: evenly spaced, a pure function of data and count.
+
+    Raises:
+        UserError: the data set has too few validation poses.
+    """
+    rows = poses.rows("validation")
+    if len(rows) < 32:
+        raise UserError(f"{poses.source}: {len(rows)} validation poses; at least 32 are needed to judge a run")
+    count = min(count, len(rows))
+    return rows[[index * len(rows) // count for index in range(count)]]
+
+
+def validation_set(poses: Poses, configuration: Configuration, scale: float) -> signals.ValidationSet:
+    """Validation poses and fixed views; the reference of distances is a second, shifted choice of held-out poses."""
+    training = configuration.training
+    rows = validation_rows(poses, training.validation_poses)
+    held_out = poses.rows("validation")
+    step = max(1, len(held_out) // len(rows))
+    others = held_out[[(index * len(held_out) // len(rows) + step // 2) % len(held_out) for index in range(len(rows))]]
+    return signals.ValidationSet.build(
+        normalised(poses, rows, scale),
+        normalised(poses, others, scale),
+        poses.subject[rows],
+        training.azimuth_degrees,
+        training.elevation_degrees,
+    )
+
+
+def _rows(measured: dict[str, torch.Tensor], state: State) -> list[dict[str, Any]]:
+    """One history row per active seed, with its risk; this is the one host synchronisation of an evaluation step."""
+    names = list(measured)
+    table = torch.stack([measured[name].float() for name in names]).T.tolist()
+    rows = []
+    for seed, values in zip(state.active, table, strict=True):
+        row: dict[str, Any] = {n: v if math.isfinite(v) else None for n, v in zip(names, values, strict=True)}
+        row |= {"step": state.step, "seed": seed, "risk/total": risk(row)}
+        row["risk"] = row["risk/total"]
+        rows.append(row)
+    return rows
+
+
+def _ends(verdict: str, configuration: Configuration) -> bool:
+    """Whether the study's stopping policy ends a seed with this verdict."""
+    stopping = configuration.stopping
+    if verdict == PLATEAUED:
+        return stopping.plateau == "default"
+    return verdict == NON_FINITE or (verdict != HEALTHY and stopping.divergence == "default")
+
+
+def _progress(state: State, speed: float) -> Progress:
+    best = [risk for risk, _ in state.best.values()]
+    return Progress(
+        step=state.step,
+        steps=state.configuration.training.steps,
+        risk=statistics.median(best) if best else None,
+        verdicts={seed: judge.verdict.kind for seed, judge in state.judges.items()},
+        steps_per_second=speed,
+        active_seeds=len(state.active),
+    )
+
+
+def _outcome(state: State, seed: int) -> SeedOutcome:
+    verdict = state.judges[seed].verdict
+    best_risk, best_step = state.best.get(seed, (None, None))
+    stopped = state.stopped.get(seed, state.step)
+    return SeedOutcome(seed, verdict.kind, verdict.reason, verdict.onset, stopped, best_risk, best_step)

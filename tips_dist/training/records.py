@@ -1,0 +1,132 @@
+"""What a run writes into its trial folder: history, depths, candidates, checkpoints; and how it finds them again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from tips_dist.config import Configuration
+from tips_dist.files import UserError, append_json_lines, read_json_lines, storage_error, write_bytes, write_text
+from tips_dist.models import encode_weights, seed_tensors
+from tips_dist.models.weights import lifter_record
+from tips_dist.skeleton import JOINTS
+from tips_dist.stability.signals import Measured
+from tips_dist.training import checkpoint
+from tips_dist.training.state import Candidate, State
+
+
+class Recorder:
+    """Writes one trial's records; a checkpoint and the records that it refers to always belong together."""
+
+    def __init__(
+        self, folder: Path, configuration: Configuration, seeds: tuple[int, ...], identity: dict[str, Any]
+    ) -> None:
+        self.folder = folder
+        self.configuration = configuration
+        self.seeds = seeds
+        self.identity = identity
+        self.history = folder / "history.jsonl"
+        self._previous_files: set[str] = set()
+
+    def restore(self, state: State) -> None:
+        """Bring ``state`` to the latest readable checkpoint and cut the history back to it.
+
+        Raises:
+            UserError: the checkpoint was made with another configuration or data set.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        found = checkpoint.load(self.folder / "checkpoint")
+        if found is None:
+            self.history.unlink(missing_ok=True)
+            return
+        tensors, record = found
+        for key in ("configuration", "data_digest"):
+            if record["identity"][key] != self.identity[key]:
+                raise UserError(f"{self.folder}: its checkpoint was made with another {key.replace('_', ' ')}")
+        state.restore(tensors, record)
+        for seed, kept in record["candidates"].items():
+            for one in kept:
+                tensors = safetensors.torch.load_file(self.candidate_path(int(seed), one["step"]))
+                state.candidates[int(seed)].append(Candidate(**one, tensors=tensors))
+        rows = [row for row in read_json_lines(self.history) if row["step"] <= state.step]
+        write_text(self.history, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+        self._previous_files = self._candidate_files(state)
+
+    def keep(self, state: State, rows: list[dict[str, Any]], measured: Measured) -> None:
+        """Record one evaluation step: candidates in memory, depths and history on disk."""
+        for row_index, row in enumerate(rows):
+            seed, risk = row["seed"], row["risk"]
+            if risk is None:
+                continue
+            if seed not in state.best or risk < state.best[seed][0]:
+                state.best[seed] = (risk, state.step)
+            kept = state.candidates[seed]
+            if len(kept) < self.configuration.training.candidates or risk < kept[-1].risk:
+                signs = [int(sign) for sign in measured.signs[row_index]]
+                confidence = [float(value) for value in measured.confidence[row_index]]
+                kept.append(Candidate(state.step, risk, signs, confidence, seed_tensors(state.lifter, row_index)))
+                kept.sort(key=lambda one: (one.risk, one.step))
+                del kept[self.configuration.training.candidates :]
+        if self.configuration.training.record_depths:
+            self._record_depths(state, measured.depths)
+        append_json_lines(self.history, rows)
+
+    def _record_depths(self, state: State, depths: torch.Tensor) -> None:
+        """Row e of ``depths.npy`` (E, S, V, 17) holds evaluation step (e + 1) x evaluate_every; float16."""
+        training = self.configuration.training
+        path = self.folder / "depths.npy"
+        shape = (training.steps // training.evaluate_every, len(self.seeds), depths.shape[1], len(JOINTS))
+        step = np.empty(shape[1:], np.float16)  # rows of ended seeds are meaningless; the history says which exist
+        step[[self.seeds.index(seed) for seed in state.active]] = depths.cpu().numpy().clip(-1e4, 1e4)
+        try:
+            # Plain writes at an offset, not a memory map: a full disk is then an error and not a bus fault.
+            if not path.exists():
+                header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+                with path.open("wb") as stream:
+                    np.lib.format.write_array_header_1_0(stream, header)
+                    stream.truncate(stream.tell() + 2 * int(np.prod(shape)))
+            with path.open("r+b") as stream:
+                np.lib.format.read_magic(stream)
+                np.lib.format.read_array_header_1_0(stream)
+                stream.seek((state.step // training.evaluate_every - 1) * step.nbytes, 1)
+                stream.write(step.tobytes())
+        except OSError as error:
+            raise storage_error(path, error) from error
+
+    def checkpoint(self, state: State) -> None:
+        """Write new candidates, then the checkpoint that names them, then drop what neither checkpoint names."""
+        for seed, kept in state.candidates.items():
+            for one in kept:
+                path = self.candidate_path(seed, one.step)
+                if not path.exists():
+                    write_bytes(
+                        path, encode_weights(one.tensors, {**self._weights_record(state, seed), **one.record()})
+                    )
+        tensors, record = state.dump()
+        checkpoint.save(self.folder / "checkpoint", state.step, tensors, {**record, "identity": self.identity})
+        current = self._candidate_files(state)
+        for path in (self.folder / "candidates").glob("*.safetensors"):
+            if path.name not in current | self._previous_files:
+                path.unlink(missing_ok=True)
+        self._previous_files = current
+
+    def candidate_path(self, seed: int, step: int) -> Path:
+        """Where a candidate's weights are."""
+        return self.folder / "candidates" / f"seed{seed}-step{step}.safetensors"
+
+    def _candidate_files(self, state: State) -> set[str]:
+        return {self.candidate_path(seed, one.step).name for seed, kept in state.candidates.items() for one in kept}
+
+    def _weights_record(self, state: State, seed: int) -> dict[str, Any]:
+        return {
+            **lifter_record(state.lifter),
+            "scale": self.identity["scale"],
+            "data_digest": self.identity["data_digest"],
+            "configuration": self.identity["configuration"],
+            "seed": seed,
+        }

@@ -1,0 +1,81 @@
+"""Batches and random views, drawn ahead for a stretch of steps; a pure function of (seed, step).
+
+Every number comes from a generator seeded with (seed, purpose, stretch). There is no hidden stream: a resumed, packed
+or sharded run draws the same numbers as an uninterrupted one alone, and a checkpoint needs to save only the step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tips_dist.config import Configuration
+from tips_dist.geometry import rotation
+from tips_dist.skeleton import MIRROR
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one adversarial step needs; S seeds, B poses each, T turns per pose (1 sampled or all 3)."""
+
+    poses: Tensor  # (S, B, 17, 2) to be lifted
+    real: Tensor  # (S, B, 17, 2) shown to the discriminator as they are
+    views: Tensor  # (S, B, 3, 3) random new views
+    turns: Tensor  # (S, T, B, 3, 3) quarter and half turns
+    labels: Tensor  # (S, 2B) the discriminator's labels: real half, then fake half, some swapped
+
+
+def stream(seed: int, purpose: str, position: int = 0) -> torch.Generator:
+    """The generator of one random stream, on the CPU so that every device sees the same numbers."""
+    key = hashlib.sha256(f"{seed}/{purpose}/{position}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+
+
+class Sampler:
+    """Draws batches for packed seeds from poses that stay on the device."""
+
+    def __init__(self, poses: Tensor, configuration: Configuration, device: torch.device) -> None:
+        """Keep ``poses`` (N, 17, 2) and their mirror images on ``device``."""
+        mirrored = poses[:, list(MIRROR)] * torch.tensor([-1.0, 1.0])
+        self.poses = torch.cat((poses, mirrored)).to(device)
+        self.count = len(poses)
+        self.configuration = configuration
+        self.device = device
+
+    def batches(self, seeds: Sequence[int], start: int) -> Iterator[Batch]:
+        """Yield the batches of step ``start`` and those after it, up to the next evaluation step."""
+        training, losses = self.configuration.training, self.configuration.losses
+        size, steps = training.batch_size, training.evaluate_every
+        stretch, offset = divmod(start, steps)
+        drawn = [self._draw(stream(seed, "batches", stretch), steps, size) for seed in seeds]
+        indices = torch.stack([index for index, _ in drawn], dim=1).to(self.device)  # (n, S, 2, B)
+        uniform = torch.stack([numbers for _, numbers in drawn], dim=1).to(self.device)  # (n, S, 5, B)
+        azimuth, elevation, turn, swap_real, swap_fake = uniform.unbind(2)
+        if training.rotation == "batch":
+            azimuth, elevation = (angle[..., :1].expand_as(angle) for angle in (azimuth, elevation))
+        azimuth = (2 * azimuth - 1) * torch.pi / 180 * training.azimuth_degrees
+        elevation = (2 * elevation - 1) * torch.pi / 180 * training.elevation_degrees
+        real = torch.where(swap_real < losses.label_swap, 0.0, losses.real_label)
+        fake = torch.where(swap_fake < losses.label_swap, losses.real_label, 0.0)
+        if training.turns == "all":
+            quarters = torch.tensor([1.0, 2.0, 3.0], device=self.device)[:, None].expand(*turn.shape[:2], 3, size)
+        else:
+            quarters = (1 + (3 * turn).floor().clamp_max(2)).unsqueeze(2)  # (n, S, 1, B)
+        for step in range(offset, steps):
+            yield Batch(
+                poses=self.poses[indices[step, :, 0]],
+                real=self.poses[indices[step, :, 1]],
+                views=rotation(azimuth[step], elevation[step]),
+                turns=rotation(quarters[step] * torch.pi / 2, torch.zeros_like(quarters[step])),
+                labels=torch.cat((real[step], fake[step]), dim=-1),
+            )
+
+    def _draw(self, generator: torch.Generator, steps: int, size: int) -> tuple[Tensor, Tensor]:
+        flip_probability = self.configuration.training.flip_probability
+        indices = torch.randint(self.count, (steps, 2, size), generator=generator)
+        flips = torch.rand((steps, 2, size), generator=generator) < flip_probability
+        return indices + self.count * flips, torch.rand((steps, 5, size), generator=generator)

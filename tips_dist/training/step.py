@@ -1,0 +1,81 @@
+"""One adversarial step on packed seeds: (S, B, 17, 2) in, both players' losses out and gradients in place.
+
+Legend: S seeds, B poses of a batch, T turns. Seeds never mix: every reduction ends in one value per seed, and the sum
+over seeds that starts the backward pass hands each seed a gradient of exactly 1, so a non-finite seed cannot touch
+its neighbours.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tips_dist import config, geometry, losses
+from tips_dist.models import Discriminator, Lifter
+from tips_dist.training.sampling import Batch
+
+
+def adversarial_step(
+    lifter: Lifter, discriminator: Discriminator, batch: Batch, weights: config.Losses, joints: Tensor, shares: Tensor
+) -> dict[str, Tensor]:
+    """Compute both players' losses and leave their gradients in ``.grad``.
+
+    Each pose is lifted once; both players use that lift. The random view and the turned views are lifted again in one
+    call. Both players move at once, from the same parameters.
+
+    Args:
+        lifter: generator of 2D views.
+        discriminator: the other player.
+        batch: poses, views, turns and labels.
+        weights: loss weights and recipe.
+        joints: (17,) from :func:`losses.joint_weights`.
+        shares: (17,) from :func:`losses.adversarial_shares`.
+
+    Returns:
+        One value per seed (S,) for each loss, detached.
+    """
+    kind, size = weights.adversarial_kind, batch.poses.shape[1]
+
+    # --- Lift once, look from elsewhere ------------------------------------------------------------------------
+    offsets = lifter(batch.poses)
+    pose = geometry.lift(batch.poses, offsets)  # (S, B, 17, 3)
+    seen = geometry.rotate(pose, batch.views)
+    view = geometry.project(seen)
+    turned = geometry.rotate(pose.unsqueeze(1), batch.turns).flatten(1, 2)  # (S, T * B, 17, 3)
+
+    # --- Lift the new views again, all in one call --------------------------------------------------------------
+    again_views = torch.cat((view, geometry.project(turned)), dim=1)
+    again_offsets = lifter(again_views)
+    again = geometry.lift(view, again_offsets[:, :size])
+    returned = geometry.project(geometry.rotate(again, batch.views.transpose(-1, -2)))
+    terms = {
+        "consistency/cycle_2d": losses.cycle_2d(returned, batch.poses, joints),
+        "consistency/cycle_3d": losses.pose_loss(again, seen, joints),
+        "consistency/turn_90": losses.turn_consistency(again_offsets[:, size:], turned[..., 2], joints),
+    }
+    own = (
+        weights.cycle_2d * terms["consistency/cycle_2d"]
+        + weights.cycle_3d * terms["consistency/cycle_3d"]
+        + weights.consistency_90 * terms["consistency/turn_90"]
+    )
+    if weights.bone_prior:
+        own = own + weights.bone_prior * losses.bone_prior(pose)
+
+    # --- The discriminator sees real poses and the views, once, for both players ---------------------------------
+    shown = view.detach().requires_grad_()
+    scores = discriminator(torch.cat((batch.real, shown), dim=1))
+    discriminator_loss = losses.discriminator_loss(scores, batch.labels, kind)
+    adversarial = losses.adversarial_loss(scores[:, size:], weights.real_label, kind)
+
+    # --- Gradients: the adversarial one reaches each part by its share of the keypoints --------------------------
+    (pull,) = torch.autograd.grad(adversarial.sum(), shown, retain_graph=True)
+    pull = pull * (weights.adversarial * shares.unsqueeze(-1))
+    torch.autograd.backward([own.sum(), view], [None, pull], inputs=list(lifter.parameters()))
+    torch.autograd.backward(discriminator_loss.sum(), inputs=list(discriminator.parameters()))
+
+    terms |= {
+        "generator/adversarial": adversarial,
+        "generator/loss": weights.adversarial * adversarial + own,
+        "discriminator/loss": discriminator_loss,
+    }
+    return {name: value.detach() for name, value in terms.items()}

@@ -1,1 +1,66 @@
-"""Importers."""
+"""Importers: one file per data set, all passing one contract suite; this is their registry."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tips_dist.config import validate
+from tips_dist.data.importers.pipeline import Options, Record, stream
+from tips_dist.data.store import POSE_SUFFIX, SPLITS, TRUTH_SUFFIX, Writer, write_dataset
+from tips_dist.files import UserError
+
+# Format -> what it reads; the module of the same name holds open_source().
+FORMATS: dict[str, str] = {
+    "cmu": "CMU motion capture as 17 joints in one HDF5 file, seen by virtual cameras",
+}
+
+
+def import_data(format: str, source: Path, prefix: Path, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Convert a data set to ``PREFIX.pose2d.h5`` and, where it has 3D, ``PREFIX.truth3d.h5``; both or neither.
+
+    Returns a summary: files, digest, and the record of what was seen, kept and dropped and why. Progress is drawn
+    while standard error is a terminal.
+
+    Raises:
+        UserError: an unknown format or option, or a source that does not fit the layout; nothing is written.
+    """
+    if format not in FORMATS:
+        near = difflib.get_close_matches(format, FORMATS, n=1)
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        raise UserError(f"{format}: unknown format{hint}; known: {', '.join(FORMATS)}")
+    chosen = validate(Options, dict(options or {}), where=f"options of {format}")
+    record = Record(format, source.name, chosen.model_dump())
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder")
+    opened = importlib.import_module(f"tips_dist.data.importers.{format}").open_source(source, chosen, record)
+    pose_path = prefix.with_name(prefix.name + POSE_SUFFIX)
+    truth_path = prefix.with_name(prefix.name + TRUTH_SUFFIX) if opened.truth else None
+    summary: dict[str, Any] = {"pose2d": str(pose_path), "truth3d": None if truth_path is None else str(truth_path)}
+
+    def fill(writer: Writer) -> None:
+        with _progress(opened.total, format) as done:
+            summary["digest"] = stream(opened, chosen, record, writer, done)
+        summary["splits"] = {split: writer.split_counts[code] for code, split in enumerate(SPLITS)}
+
+    write_dataset(pose_path, truth_path, fill)
+    return summary | vars(record)
+
+
+@contextlib.contextmanager
+def _progress(total: int | None, what: str) -> Iterator[Callable[[], None]]:
+    """A bar of clips on standard error, or silence where that is not a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"importing {what}", total=total)
+        yield lambda: bar.advance(task)

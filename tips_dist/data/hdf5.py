@@ -1,0 +1,92 @@
+"""HDF5 read without trust and written without halves."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tips_dist.files import UserError
+
+_INFLATION = 1000  # a data set may not claim more than this many times the bytes that it stores
+
+
+@contextmanager
+def reading(path: Path, hint: str = "") -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading; whatever libhdf5 raises inside becomes a :class:`UserError`."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file" + (f"; {hint}" if hint else ""))
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except UserError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        if path.is_file() and not h5py.is_hdf5(path):
+            raise UserError(f"{path}: not an HDF5 file") from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: cannot be read as HDF5; truncated or damaged? ({reason})") from None
+
+
+def dataset(path: Path, group: h5py.Group, name: str) -> h5py.Dataset:
+    """A data set that lies in this very file and is as large as it claims.
+
+    Raises:
+        UserError: it is missing, a soft or external link, stored elsewhere, or claims absurdly much data.
+    """
+    where = f"{path}: {group.name.rstrip('/')}/{name}"
+    node = group
+    for part in name.strip("/").split("/"):
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+        if link is None:
+            raise UserError(f"{where}: no such data set")
+        if not isinstance(link, h5py.HardLink):
+            raise UserError(f"{where}: is a link to elsewhere, which is refused; store the data in the file itself")
+        node = node[part]
+    if not isinstance(node, h5py.Dataset):
+        raise UserError(f"{where}: is not a data set")
+    if node.external or node.is_virtual:
+        raise UserError(f"{where}: its data lie in another file, which is refused; store them in the file itself")
+    if node.dtype.kind not in "OSV" and node.nbytes > _INFLATION * max(node.id.get_storage_size(), 4096):
+        raise UserError(f"{where}: claims {node.nbytes} bytes of which hardly any are stored")
+    return node
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file; what libhdf5 reports in its own words on a full disk becomes an ``OSError`` with its errno."""
+    try:
+        with h5py.File(path, "w", libver="v110") as file:
+            yield file
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        found = re.search(r"errno = (\d+)", str(error))
+        raise OSError(int(found[1]) if found else errno.EIO, str(error)) from error
+
+
+def decoded(name: Any) -> str:
+    """A name out of HDF5 as text."""
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def text(path: Path, file: h5py.File, key: str) -> str:
+    """An attribute that must be a text."""
+    value = file.attrs.get(key)
+    if not isinstance(value, str | bytes):
+        raise UserError(f"{path}: attribute {key}: expected a text, got {value!r:.50}")
+    return decoded(value)
+
+
+def number(path: Path, file: h5py.File, key: str) -> float:
+    """An attribute that must be a number from 0 up."""
+    value = file.attrs.get(key)
+    if not isinstance(value, float | int | np.floating | np.integer) or not 0 <= float(value) < np.inf:
+        raise UserError(f"{path}: attribute {key}: expected a number that is not negative, got {value!r:.50}")
+    return float(value)

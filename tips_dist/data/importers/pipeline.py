@@ -1,0 +1,179 @@
+"""What every importer shares: clips in, a checked, thinned, streamed data set out.
+
+An importer is one function ``open_source(source, options, record) -> Source`` whose clips this module takes: it
+drops what is broken, thins near-copies, numbers the names and writes both files clip by clip, so memory stays that
+of a clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tips_dist.config import Count, NonNegative, Section
+from tips_dist.data.store import SPLITS, Writer
+from tips_dist.files import UserError
+
+Array = npt.NDArray[Any]
+FASTEST_MM_PER_S = 15_000.0  # no joint moves faster against the hip; a sprinter's ankle reaches about 10 m/s
+SMALLEST_PX = 1.0
+
+
+class Options(Section):
+    """Knobs of an import; each data set uses those that make sense for it."""
+
+    minimum_change_mm: NonNegative = 40.0  # keep a frame if a joint moved further against the hip since the last kept
+    minimum_change_2d: NonNegative = 0.02  # the same without truth, as a share of the pose's larger side
+    cameras: Count = 4  # virtual cameras per sequence, where a data set has motion but no cameras
+    seed: int = 0  # of the virtual cameras
+
+
+@dataclass
+class Clip:
+    """Consecutive frames of one sequence seen by one camera.
+
+    ``frames`` (T,) int, ``poses`` (T, 17, 2) px, ``joints`` (T, 17, 3) mm in the camera's frame, or None without truth.
+    """
+
+    subject: str
+    sequence: str
+    camera: str
+    split: str
+    frames: Array
+    poses: Array
+    joints: Array | None
+
+
+@dataclass
+class Source:
+    """An opened data set: its name, its frame rate, whether truth comes with it, its clips and how many there are."""
+
+    name: str
+    frame_rate_hz: float
+    truth: bool
+    clips: Iterator[Clip]
+    total: int | None = None
+
+
+@dataclass
+class Record:
+    """What an import read, kept and dropped, and why; stored in the pose file."""
+
+    format: str
+    source: str
+    options: dict[str, Any]
+    seen: int = 0
+    kept: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def drop(self, why: str, frames: int) -> None:
+        """Count frames that were left out for this reason."""
+        if frames:
+            self.dropped[why] = self.dropped.get(why, 0) + int(frames)
+
+    def note(self, text: str) -> None:
+        """Write down something a reader of the data should know."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def stream(source: Source, options: Options, record: Record, writer: Writer, done: Callable[[], None]) -> str:
+    """Clean, thin and append every clip; returns the digest of the poses.
+
+    Raises:
+        UserError: nothing was left to write.
+    """
+    codes: dict[str, dict[str, int]] = {"subject": {}, "sequence": {}, "camera": {}}
+    for clip in source.clips:
+        kept = _kept(clip, source, options, record)
+        if kept.size:
+            columns: dict[str, Array] = {"poses": clip.poses[kept], "frame": clip.frames[kept]}
+            for column, known in codes.items():
+                name = getattr(clip, column)
+                columns[column] = np.full(kept.size, known.setdefault(name, len(known)))
+            columns["split"] = np.full(kept.size, SPLITS.index(clip.split))
+            writer.append(columns, None if clip.joints is None else clip.joints[kept])
+        done()
+    record.kept = writer.rows
+    if writer.rows == 0:
+        dropped = "; ".join(f"{count} {why}" for why, count in record.dropped.items()) or "the source has no frames"
+        raise UserError(f"{record.source}: no pose is left to write ({dropped})")
+    names = {f"{column}_names": list(known) for column, known in codes.items()}
+    return writer.finish(names, source.name, source.frame_rate_hz, vars(record))
+
+
+def hold_out(names: Sequence[str], share: float) -> set[str]:
+    """Evenly spaced ``share`` of ``names``, at least one of two or more: the validation part of a group."""
+    count = max(1, round(share * len(names))) if len(names) > 1 else 0
+    return {names[int((k + 0.5) * len(names) / count)] for k in range(count)}
+
+
+def _kept(clip: Clip, source: Source, options: Options, record: Record) -> npt.NDArray[np.int64]:
+    """Rows of a clip that are worth keeping."""
+    record.seen += len(clip.poses)
+    rows = np.arange(len(clip.poses))
+
+    def keep(good: Array, why: str) -> None:
+        nonlocal rows
+        record.drop(why, int(len(rows) - np.count_nonzero(good)))
+        rows = rows[good]
+
+    finite = np.asarray(np.isfinite(clip.poses).all(axis=(1, 2)))
+    if clip.joints is not None:
+        finite &= np.isfinite(clip.joints).all(axis=(1, 2))
+    keep(finite, "frames with values that are not finite")
+    size = np.ptp(clip.poses[rows], axis=1).max(axis=-1) if rows.size else np.zeros(0)
+    keep(size >= SMALLEST_PX, f"frames with a pose smaller than {SMALLEST_PX:g} px")
+    if clip.joints is not None:
+        keep(_calm(clip, rows, source.frame_rate_hz), "frames beside a jump faster than a body moves (15 m/s)")
+        shape = clip.joints[rows] - clip.joints[rows, :1]
+        kept = thin(shape, options.minimum_change_mm)
+        why = f"near-copies (no joint moved {options.minimum_change_mm:g} mm since the last kept frame)"
+    else:
+        shape = clip.poses[rows] - clip.poses[rows, :1]
+        side = np.ptp(clip.poses[rows], axis=1).max(axis=-1)
+        kept = thin(shape / side[:, None, None], options.minimum_change_2d)
+        why = f"near-copies (no joint moved {options.minimum_change_2d:g} of the pose's size since the last kept frame)"
+    mask = np.zeros(len(rows), dtype=bool)
+    mask[kept] = True
+    keep(mask, why)
+    return rows
+
+
+def _calm(clip: Clip, rows: Array, frame_rate_hz: float) -> Array:
+    """False for both frames beside a jump that no body makes (calibration poses, marker swaps)."""
+    assert clip.joints is not None
+    calm = np.ones(len(rows), dtype=bool)
+    if frame_rate_hz <= 0 or len(rows) < 2:
+        return calm
+    joints = clip.joints[rows] - clip.joints[rows, :1]
+    seconds = np.maximum(np.diff(clip.frames[rows]), 1) / frame_rate_hz
+    jump = np.linalg.norm(np.diff(joints, axis=0), axis=-1).max(axis=-1) > FASTEST_MM_PER_S * seconds
+    calm[:-1] &= ~jump
+    calm[1:] &= ~jump
+    return calm
+
+
+def thin(shapes: Array, threshold: float) -> npt.NDArray[np.int64]:
+    """Rows of a clip (T, 17, D) to keep: the first, then each where a joint moved > ``threshold`` since the last."""
+    if threshold <= 0 or len(shapes) == 0:
+        return np.arange(len(shapes))
+    shapes = np.ascontiguousarray(shapes, dtype=np.float32)
+    kept, last, block = [0], 0, 16
+    start = 1
+    while start < len(shapes):
+        moved = ((shapes[start : start + block] - shapes[last]) ** 2).sum(axis=-1).max(axis=-1) > threshold**2
+        if moved.any():
+            last = start + int(moved.argmax())
+            kept.append(last)
+            start = last + 1
+            block = 16
+        else:
+            start += block
+            block = min(2 * block, 1024)
+    return np.array(kept)

@@ -1,0 +1,365 @@
+"""The 2D pose file: read once, checked thoroughly, written atomically.
+
+A data set is two HDF5 files in the same row order: ``NAME.pose2d.h5`` (what everything may read) and
+``NAME.truth3d.h5`` (what only evaluation may read; this module can write it, never read it).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from tips_dist import config
+from tips_dist.data.hdf5 import dataset, decoded, number, reading, text, writing
+from tips_dist.files import UserError, write_with
+from tips_dist.skeleton import HEAD, JOINTS, ROOT
+
+SCHEMA_VERSION = 1
+SPLITS = ("train", "validation", "test")
+POSE_SUFFIX, TRUTH_SUFFIX = ".pose2d.h5", ".truth3d.h5"
+COLUMNS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+    "poses": (np.dtype("float32"), (len(JOINTS), 2)),
+    "subject": (np.dtype("int32"), ()),
+    "sequence": (np.dtype("int32"), ()),
+    "camera": (np.dtype("int32"), ()),
+    "frame": (np.dtype("int32"), ()),
+    "split": (np.dtype("int8"), ()),
+}
+NAMES = ("subject_names", "sequence_names", "camera_names")
+_HINT = "make one with 'tips-dist data generate -o NAME' or 'tips-dist data import FORMAT SOURCE -o NAME'"
+_BLOCK = 65_536  # rows looked at together
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """2D poses with their bookkeeping, all rows in one order.
+
+    ``poses`` is (N, 17, 2) float32 in pixels. ``subject``, ``sequence`` and ``camera`` (N,) int32 index the names
+    of the same kind, ``frame`` (N,) int32 counts within the recording, ``split`` (N,) int8 indexes :data:`SPLITS`.
+    """
+
+    poses: npt.NDArray[np.float32]
+    subject: npt.NDArray[np.int32]
+    sequence: npt.NDArray[np.int32]
+    camera: npt.NDArray[np.int32]
+    frame: npt.NDArray[np.int32]
+    split: npt.NDArray[np.int8]
+    subject_names: tuple[str, ...]
+    sequence_names: tuple[str, ...]
+    camera_names: tuple[str, ...]
+    source: str
+    frame_rate_hz: float
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the content: arrays, names, source and frame rate; not of the file's bytes."""
+        digest = ContentDigest()
+        digest.update({column: getattr(self, column) for column in COLUMNS})
+        names = {key: getattr(self, key) for key in NAMES}
+        return digest.hexdigest(names, self.source, self.frame_rate_hz)
+
+    def rows(self, split: str) -> npt.NDArray[np.int64]:
+        """Row numbers of a split ("train", "validation" or "test"), ascending."""
+        return np.flatnonzero(self.split == SPLITS.index(split)).astype(np.int64)
+
+
+class ContentDigest:
+    """The digest of :attr:`Poses.digest`, fed block by block."""
+
+    def __init__(self) -> None:
+        self._hashes = {column: hashlib.sha256() for column in COLUMNS}
+        self._rows = 0
+
+    def update(self, columns: Mapping[str, Array]) -> None:
+        """Take in the next rows of every column."""
+        for column, (dtype, _) in COLUMNS.items():
+            self._hashes[column].update(np.ascontiguousarray(columns[column], dtype=dtype).data)
+        self._rows += len(columns["poses"])
+
+    def hexdigest(self, names: Mapping[str, Sequence[str]], source: str, frame_rate_hz: float) -> str:
+        """The digest of all rows so far with these names."""
+        content = {
+            "columns": {
+                name: [dtype.str, [self._rows, *shape], self._hashes[name].hexdigest()]
+                for name, (dtype, shape) in COLUMNS.items()
+            },
+            "names": {key: list(names[key]) for key in NAMES},
+            "source": source,
+            "frame_rate_hz": float(frame_rate_hz),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+class Writer:
+    """Appends blocks of rows to the two files of a data set; memory stays that of one block."""
+
+    def __init__(self, pose_file: h5py.File, truth_file: h5py.File | None) -> None:
+        self._pose_file, self._truth_file = pose_file, truth_file
+        self._columns = {name: _growing(pose_file, name, dtype, shape) for name, (dtype, shape) in COLUMNS.items()}
+        self._joints = _growing(truth_file, "joints", np.dtype("f4"), (len(JOINTS), 3)) if truth_file else None
+        self._digest = ContentDigest()
+        self._truth_hash = hashlib.sha256()
+        self.rows = 0
+        self.split_counts = [0] * len(SPLITS)
+
+    def append(self, columns: Mapping[str, Array], joints_mm: Array | None = None) -> None:
+        """Append rows: every column of :data:`COLUMNS`, and the truth (n, 17, 3) in mm if there is a truth file."""
+        n = len(columns["poses"])
+        for name, (dtype, shape) in COLUMNS.items():
+            values = np.ascontiguousarray(columns[name], dtype=dtype)
+            if values.shape != (n, *shape):
+                raise ValueError(f"{name}: shape {values.shape}, expected {(n, *shape)}")
+            _extend(self._columns[name], self.rows, values)
+        if self._joints is not None:
+            truth = np.ascontiguousarray(joints_mm, dtype=np.float32)
+            if truth.shape != (n, len(JOINTS), 3):
+                raise ValueError(f"joints: shape {truth.shape}, expected {(n, len(JOINTS), 3)}")
+            _extend(self._joints, self.rows, truth)
+            self._truth_hash.update(truth.data)
+        self._digest.update(columns)
+        for code, count in enumerate(np.bincount(columns["split"], minlength=len(SPLITS))):
+            self.split_counts[code] += int(count)
+        self.rows += n
+
+    def finish(
+        self,
+        names: Mapping[str, Sequence[str]],
+        source: str,
+        frame_rate_hz: float,
+        record: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Write names, attributes and digests; returns the digest of the poses."""
+        digest = self._digest.hexdigest(names, source, frame_rate_hz)
+        file = self._pose_file
+        for key in NAMES:
+            file.create_dataset(key, data=_encoded(names[key]))
+        file.attrs["schema_version"] = SCHEMA_VERSION
+        file.attrs["joint_names"] = _encoded(JOINTS)
+        file.attrs["source"] = source
+        file.attrs["frame_rate_hz"] = float(frame_rate_hz)
+        file.attrs["digest"] = digest
+        file.attrs["record"] = json.dumps(record or {})
+        if self._truth_file is not None:
+            self._truth_file.attrs["schema_version"] = SCHEMA_VERSION
+            self._truth_file.attrs["joint_names"] = _encoded(JOINTS)
+            self._truth_file.attrs["poses_digest"] = digest
+            self._truth_file.attrs["digest"] = self._truth_hash.hexdigest()
+        return digest
+
+
+def write_dataset(pose_path: Path, truth_path: Path | None, fill: Callable[[Writer], None]) -> None:
+    """Write both files of a data set, or neither: ``fill`` appends all rows and calls ``finish``.
+
+    Raises:
+        StorageError: a write failed; files that stood there before are untouched.
+    """
+
+    def write_pose(pose: Path) -> None:
+        with writing(pose) as pose_file:
+            fill(Writer(pose_file, None))
+
+    def write_both(pose: Path, truth: Path) -> None:
+        with writing(pose) as pose_file, writing(truth) as truth_file:
+            fill(Writer(pose_file, truth_file))
+
+    if truth_path is None:
+        write_with(pose_path, write_pose)
+    else:  # both files are complete before the first of them moves into place
+        write_with(pose_path, lambda pose: write_with(truth_path, lambda truth: write_both(pose, truth)))
+
+
+def write_poses(path: Path, poses: Poses, record: Mapping[str, Any] | None = None) -> None:
+    """Write ``poses`` to ``path`` atomically.
+
+    Raises:
+        StorageError: the write failed; a file that stood there before is untouched.
+    """
+
+    def fill(writer: Writer) -> None:
+        writer.append({column: getattr(poses, column) for column in COLUMNS})
+        names = {key: getattr(poses, key) for key in NAMES}
+        writer.finish(names, poses.source, poses.frame_rate_hz, record)
+
+    write_dataset(path, None, fill)
+
+
+def write_truth(path: Path, joints_mm: Array, poses_digest: str) -> None:
+    """Write the truth (N, 17, 3) float32 in mm, camera frame, that belongs to the poses with this digest."""
+    truth = np.ascontiguousarray(joints_mm, dtype=np.float32)
+    if truth.ndim != 3 or truth.shape[1:] != (len(JOINTS), 3):
+        raise ValueError(f"joints: shape {truth.shape}, expected (N, {len(JOINTS)}, 3)")
+
+    def write(temporary: Path) -> None:
+        with writing(temporary) as file:
+            file.create_dataset("joints", data=truth)
+            file.attrs["schema_version"] = SCHEMA_VERSION
+            file.attrs["joint_names"] = _encoded(JOINTS)
+            file.attrs["poses_digest"] = poses_digest
+            file.attrs["digest"] = hashlib.sha256(truth.data).hexdigest()
+
+    write_with(path, write)
+
+
+def _growing(file: h5py.File, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> h5py.Dataset:
+    return file.create_dataset(name, shape=(0, *shape), maxshape=(None, *shape), chunks=(4096, *shape), dtype=dtype)
+
+
+def _extend(dataset: h5py.Dataset, start: int, values: Array) -> None:
+    dataset.resize(start + len(values), axis=0)
+    dataset[start:] = values
+
+
+def _encoded(names: Sequence[str]) -> Array:
+    return np.array([name.encode() for name in names], dtype=np.bytes_)
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def read_poses(path: Path) -> Poses:
+    """Read and check a pose file.
+
+    Raises:
+        UserError: the file is missing, truncated, not HDF5, of another schema, or a data set has a wrong shape,
+            type, length or value; one line that names file, data set and row.
+    """
+    with reading(path, hint=_HINT) as file:
+        _check_header(path, file)
+        columns = {name: _column(path, file, name) for name in COLUMNS}
+        lengths = {name: len(values) for name, values in columns.items()}
+        rows = lengths["poses"]
+        for name, length in lengths.items():
+            if length != rows:
+                raise UserError(f"{path}: /{name} has {length} rows, but /poses has {rows}")
+        if rows == 0:
+            raise UserError(f"{path}: /poses has no rows; import or generate the data again")
+        names = {key: _names(path, file, key) for key in NAMES}
+        source = text(path, file, "source")
+        frame_rate = number(path, file, "frame_rate_hz")
+        stated = text(path, file, "digest") if "digest" in file.attrs else None
+    _check_values(path, columns, names)
+    poses = Poses(**columns, **names, source=source, frame_rate_hz=frame_rate)  # type: ignore[arg-type]
+    if stated is not None and stated != poses.digest:
+        raise UserError(
+            f"{path}: the content does not match the file's own digest: it was changed or damaged after it was "
+            "written; import or generate it again"
+        )
+    return poses
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What the importer or generator wrote down about a pose file (source, counts, what was dropped and why)."""
+    with reading(path, hint=_HINT) as file:
+        if "record" not in file.attrs:
+            return {}
+        try:
+            record = json.loads(text(path, file, "record"))
+        except json.JSONDecodeError:
+            raise UserError(f"{path}: attribute record: not JSON") from None
+    return record if isinstance(record, dict) else {}
+
+
+def _check_header(path: Path, file: h5py.File) -> None:
+    if "schema_version" not in file.attrs or "poses" not in file:
+        kind = "a truth file" if "joints" in file else "another kind of HDF5 file"
+        raise UserError(
+            f"{path}: not a pose2d file but {kind}; expected data set /poses and attribute schema_version; {_HINT}"
+        )
+    version = file.attrs["schema_version"]
+    if not np.array_equal(version, SCHEMA_VERSION):
+        raise UserError(f"{path}: attribute schema_version is {version}, this program reads {SCHEMA_VERSION}")
+    joints = tuple(decoded(name) for name in np.atleast_1d(file.attrs.get("joint_names", [])))
+    if joints != JOINTS:
+        wrong = next((j for j, pair in enumerate(zip(joints, JOINTS, strict=False)) if pair[0] != pair[1]), None)
+        what = f"{len(joints)} names" if wrong is None else f"'{joints[wrong]}' at {wrong}, not '{JOINTS[wrong]}'"
+        raise UserError(
+            f"{path}: attribute joint_names: {what}; expected the 17 Human3.6M joints from hip to right_wrist"
+        )
+
+
+def _column(path: Path, file: h5py.File, name: str) -> Array:
+    dtype, shape = COLUMNS[name]
+    stored = dataset(path, file, name)
+    if len(stored.shape) != 1 + len(shape) or stored.shape[1:] != shape:
+        wanted = ", ".join(["N", *map(str, shape)])
+        raise UserError(f"{path}: /{name} has shape {stored.shape}, expected ({wanted})")
+    if stored.dtype != dtype:
+        raise UserError(f"{path}: /{name} is {stored.dtype}, expected {dtype}")
+    values = np.empty(stored.shape, dtype)
+    if len(values):
+        stored.read_direct(values)
+    return values
+
+
+def _check_values(path: Path, columns: Mapping[str, Array], names: Mapping[str, tuple[str, ...]]) -> None:
+    poses = columns["poses"]
+    for start in range(0, len(poses), _BLOCK):
+        finite = np.isfinite(poses[start : start + _BLOCK]).all(axis=2)
+        if not finite.all():
+            row, joint = np.argwhere(~finite)[0]
+            raise UserError(
+                f"{path}: /poses row {start + row}, joint {JOINTS[joint]}: not a finite number; remove the row"
+            )
+    limits = {key.removesuffix("_names"): len(names[key]) for key in NAMES} | {"split": len(SPLITS)}
+    for name, limit in limits.items():
+        bad = np.flatnonzero((columns[name] < 0) | (columns[name] >= limit))
+        if bad.size:
+            value = columns[name][bad[0]]
+            raise UserError(f"{path}: /{name} row {bad[0]}: code {value} is outside 0..{limit - 1}")
+
+
+def _names(path: Path, file: h5py.File, key: str) -> tuple[str, ...]:
+    stored = dataset(path, file, key)
+    if stored.ndim != 1 or stored.dtype.kind not in "SO":
+        raise UserError(f"{path}: /{key}: expected a list of names")
+    try:
+        return tuple(decoded(name) for name in stored[()])
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: /{key}: not UTF-8") from None
+
+
+# --- using -------------------------------------------------------------------------------------------------------
+
+
+def open_poses(data: config.Data, base: Path) -> Poses:
+    """The poses that a study names: a file relative to ``base``, or the procedural generator's."""
+    if data.poses is not None:
+        return read_poses(base / data.poses)
+    from tips_dist.data import procedural
+
+    return procedural.generate(data.procedural.poses, data.procedural.seed)[0]
+
+
+def normalisation_scale(poses: Poses) -> float:
+    """Ten times the mean 2D distance from root to head, in px, over the train rows (arXiv 2209.00618)."""
+    train = poses.poses[poses.rows("train")]
+    if len(train) == 0:
+        raise UserError(f"{poses.source}: no rows in the train split, so there is nothing to train on")
+    scale = 10.0 * float(np.linalg.norm((train[:, HEAD] - train[:, ROOT]).astype(np.float64), axis=-1).mean())
+    if scale <= 0:
+        raise UserError(f"{poses.source}: root and head coincide in every train row; are these poses?")
+    return scale
+
+
+def normalised(poses: Poses, rows: npt.NDArray[np.int64], scale: float) -> npt.NDArray[np.float32]:
+    """Poses of ``rows``, root-centred and divided by ``scale``: (n, 17, 2) float32."""
+    selected = poses.poses[rows]
+    result: npt.NDArray[np.float32] = (selected - selected[:, ROOT : ROOT + 1]) / np.float32(scale)
+    return result

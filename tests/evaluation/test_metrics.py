@@ -56,9 +56,7 @@ def test_pa_with_reflection_matches_scipy_procrustes() -> None:
     prediction, truth = pair(2)
     errors = metrics.pa_mpjpe(prediction, truth, reflection=True)
     for index in range(len(truth)):
-        _, _, disparity = procrustes(
-            truth[index], prediction[index]
-        )  # squared error at unit norm of the truth
+        _, _, disparity = procrustes(truth[index], prediction[index])  # squared error at unit norm of the truth
         norm = ((truth[index] - truth[index].mean(0)) ** 2).sum()
         assert (errors[index] ** 2).sum() == pytest.approx(disparity * norm, rel=1e-9)
 
@@ -112,24 +110,15 @@ def test_invariances(seed: int, scale: float, angles: tuple[float, float, float]
     tolerance: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-6}
     # PA ignores any similarity of the prediction; N ignores scale and shift; MPJPE ignores shift alone.
     expected = metrics.pa_mpjpe(prediction, truth)
-    np.testing.assert_allclose(
-        metrics.pa_mpjpe(scale * prediction @ rotation + shift, truth), expected, **tolerance
-    )
+    np.testing.assert_allclose(metrics.pa_mpjpe(scale * prediction @ rotation + shift, truth), expected, **tolerance)
     expected = metrics.n_mpjpe(prediction, truth)
     np.testing.assert_allclose(metrics.n_mpjpe(scale * prediction + shift, truth), expected, **tolerance)
-    np.testing.assert_allclose(
-        metrics.mpjpe(prediction + shift, truth), metrics.mpjpe(prediction, truth), **tolerance
-    )
+    np.testing.assert_allclose(metrics.mpjpe(prediction + shift, truth), metrics.mpjpe(prediction, truth), **tolerance)
     # A common rotation changes none of them, and a perfect prediction has no error.
-    np.testing.assert_allclose(
-        metrics.n_mpjpe(prediction @ rotation, truth @ rotation), expected, **tolerance
-    )
+    np.testing.assert_allclose(metrics.n_mpjpe(prediction @ rotation, truth @ rotation), expected, **tolerance)
     assert metrics.pa_mpjpe(scale * truth @ rotation, truth).max() < 1e-6
     # Freedom only helps, in the least-squares sense that the alignments minimise.
-    squares = [
-        (metrics.pa_mpjpe(prediction, truth, reflection=allowed) ** 2).sum(axis=1)
-        for allowed in (True, False)
-    ]
+    squares = [(metrics.pa_mpjpe(prediction, truth, reflection=allowed) ** 2).sum(axis=1) for allowed in (True, False)]
     assert (squares[0] <= squares[1] + 1e-6).all()
 
 
@@ -139,9 +128,7 @@ def test_any_leading_axes() -> None:
         grid = function(prediction.reshape(3, 4, 17, 3), truth.reshape(3, 4, 17, 3))
         np.testing.assert_allclose(grid.reshape(12, 17), function(prediction, truth))
         # A truth without the leading axis is shared by every prediction.
-        np.testing.assert_allclose(
-            function(np.stack([prediction, truth]), truth)[0], function(prediction, truth)
-        )
+        np.testing.assert_allclose(function(np.stack([prediction, truth]), truth)[0], function(prediction, truth))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,138 @@
+"""Distillation: signs resolved, teachers averaged, a deterministic student that is no worse than its teachers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.evaluation.examples import fitted_lifter, study_record, true_offsets
+from tips_dist import distillation
+from tips_dist.data import procedural
+from tips_dist.data.store import Poses, normalisation_scale, normalised
+from tips_dist.evaluation.judge import Bench, judge, predict
+from tips_dist.files import UserError, write_json
+from tips_dist.models import load_weights, save_weights
+from tips_dist.skeleton import JOINTS
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Poses, np.ndarray[Any, np.dtype[np.float32]]]:
+    return procedural.generate(3000, seed=3)
+
+
+@pytest.fixture
+def run(tmp_path: Path, data: tuple[Poses, np.ndarray[Any, np.dtype[np.float32]]]) -> Path:
+    """A run folder with two teachers, one of which has its legs mirrored in depth."""
+    poses, joints = data
+    scale = normalisation_scale(poses)
+    rows = poses.rows("train")
+    inputs = torch.from_numpy(normalised(poses, rows, scale))
+    offsets = true_offsets(poses, joints)[rows]
+    legs = torch.ones(17)
+    legs[:7] = -1
+    teachers = []
+    for name, signs, kept in (("solo", [1], torch.ones(17)), ("torso_legs", [1, -1], legs)):
+        file = f"trials/{name}-000/candidates/seed0-step40.safetensors"
+        record = {"scale": scale, "data_digest": poses.digest, "step": 40, "seed": 0, "risk": 0.1}
+        save_weights(tmp_path / file, fitted_lifter(name, inputs, offsets * kept), 0, {**record, "part_signs": signs})
+        entry = {"trial": f"{name}-000", "representation": name, "seed": 0, "step": 40, "risk": 0.1, "file": file}
+        teachers.append({**entry, "part_signs": signs, "sign_confidence": [0.8] * len(signs)})
+    write_json(tmp_path / "study.json", study_record(poses, scale))
+    write_json(tmp_path / "selection.json", {"schema": 1, "teachers": teachers, "seeds": [], "rule": "test"})
+    return tmp_path
+
+
+def test_student_is_no_worse_than_its_best_teacher(
+    run: Path, data: tuple[Poses, np.ndarray[Any, np.dtype[np.float32]]]
+) -> None:
+    poses, joints = data
+    weights = distillation.distill(run, poses)
+    bench = Bench.of(poses, joints, poses.rows("test"), normalisation_scale(poses))
+
+    def error(path: Path) -> float:
+        lifter, record = load_weights(path)
+        name = lifter.representation.name
+        found = judge(bench, predict(lifter, bench.inputs), name, part_signs=record["part_signs"])
+        return float(found["n_mpjpe_resolved"])
+
+    teachers = [error(path) for path in run.glob("trials/*/candidates/*.safetensors")]
+    assert len(teachers) == 2
+    assert error(weights) <= 1.01 * min(teachers)
+
+
+def test_record_and_report(run: Path, data: tuple[Poses, np.ndarray[Any, np.dtype[np.float32]]]) -> None:
+    poses, _ = data
+    weights = distillation.distill(run, poses)
+    student, record = load_weights(weights)
+    assert (student.representation.name, student.width, len(student.blocks)) == ("solo", 32, 1)
+    assert record["kind"] == "student"
+    assert record["part_signs"] == [1]
+    assert record["data_digest"] == poses.digest
+    report = json.loads((run / "student" / "student.json").read_text())
+    assert report["digest"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert report["counts"]["train"] + report["counts"]["held_out"] == len(poses.rows("train"))
+    assert set(report["disagreement"]["per_joint"]) == set(JOINTS)
+    assert 0 < report["disagreement"]["mean"] < report["disagreement"]["mean"] + 1
+    curve = report["loss"]
+    assert len(curve["steps"]) == len(curve["train"]) == len(curve["held_out"])
+    assert curve["held_out"][-1] < 0.5 * curve["held_out"][0]
+    assert min(curve["held_out"]) == curve["held_out"][curve["steps"].index(report["best_step"])]
+
+
+def test_same_run_same_student(run: Path, data: tuple[Poses, np.ndarray[Any, np.dtype[np.float32]]]) -> None:
+    first = distillation.distill(run, data[0]).read_bytes()
+    assert distillation.distill(run, data[0]).read_bytes() == first
+
+
+def test_refusals(run: Path, data: tuple[Poses, np.ndarray[Any, np.dtype[np.float32]]]) -> None:
+    with pytest.raises(UserError, match="trained on other poses"):
+        distillation.distill(run, procedural.generate(100, seed=9)[0])
+    selection = json.loads((run / "selection.json").read_text())
+    write_json(run / "selection.json", {**selection, "teachers": []})
+    with pytest.raises(UserError, match=r"selection\.json: no teacher was selected"):
+        distillation.distill(run, data[0])
+    entry = {**selection["teachers"][0], "part_signs": [1, 1]}
+    write_json(run / "selection.json", {**selection, "teachers": [entry]})
+    with pytest.raises(UserError, match="expected 1 part_signs"):
+        distillation.distill(run, data[0])
+    entry = {**selection["teachers"][0], "file": "trials/gone.safetensors"}
+    write_json(run / "selection.json", {**selection, "teachers": [entry]})
+    with pytest.raises(UserError, match=r"gone\.safetensors: no such"):
+        distillation.distill(run, data[0])
+    assert not (run / "student").exists()
+
+
+def test_teaching_resolves_signs_and_weighs_by_confidence(run: Path) -> None:
+    entries = json.loads((run / "selection.json").read_text())["teachers"]
+    teachers = distillation.load_teachers(run, entries)
+    inputs = torch.randn(50, 17, 2, generator=torch.Generator().manual_seed(0)) * 0.05
+    alone = [distillation.teach([teacher], inputs)[0] for teacher in teachers]
+    both, disagreement = distillation.teach(teachers, inputs)
+    torch.testing.assert_close(both, (alone[0] + alone[1]) / 2)
+    assert disagreement["mean"] > 0
+    entries[0]["sign_confidence"] = [0.0]  # the least weight, not none
+    unsure, _ = distillation.teach(distillation.load_teachers(run, entries), inputs)
+    share = distillation.LEAST_CONFIDENCE / (distillation.LEAST_CONFIDENCE + 0.8)
+    torch.testing.assert_close(unsure, share * alone[0] + (1 - share) * alone[1])
+    # The mirror image of a pose gets the mirror image of its depths.
+    mirrored, _ = distillation.teach(teachers, distillation.mirror(inputs))
+    torch.testing.assert_close(distillation.teach(teachers, inputs)[0][:, [4, 5, 6]], mirrored[:, [1, 2, 3]])
+    # Signs: the mirrored legs of the second teacher are turned back.
+    raw = teachers[1].lifter(inputs[None])[0]
+    assert torch.corrcoef(torch.stack((raw[:, 3], alone[1][:, 3])))[0, 1] < 0
+    assert torch.corrcoef(torch.stack((raw[:, 13], alone[1][:, 13])))[0, 1] > 0
+
+
+def test_held_out_rows_are_whole_sequences() -> None:
+    sequences = np.repeat(np.arange(30, dtype=np.int32), 7)
+    held = distillation.held_out_rows(sequences, seed=1)
+    assert held.sum() == 3 * 7
+    assert all(len(set(held[sequences == sequence])) == 1 for sequence in range(30))
+    assert (held != distillation.held_out_rows(sequences, seed=2)).any()
+    assert distillation.held_out_rows(np.zeros(100, np.int32), seed=1).sum() == 10

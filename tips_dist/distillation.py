@@ -1,0 +1,244 @@
+"""Teachers into one student: a whole-pose network that learns the teachers' depths from 2D poses alone.
+
+Each teacher's depths are sign-resolved (the signs stand in ``selection.json``, told without truth), averaged with
+those it gives for the mirrored pose, and averaged over teachers by the confidence in their signs. The student learns
+that mean (arXiv 2205.05980, section 3.4: mean squared error on the depths only) on the train poses, and stops on a
+part of them that it does not see, whole sequences at a time.
+
+Shapes: N train poses; inputs (N, 17, 2) normalised, depth offsets (N, 17).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tips_dist import config, geometry
+from tips_dist.data.store import Poses, normalised
+from tips_dist.files import UserError, read_json, write_json
+from tips_dist.models import Lifter, initialise, load_weights, save_weights
+from tips_dist.skeleton import JOINTS, MIRROR, REPRESENTATIONS
+from tips_dist.training.sampling import stream
+
+HELD_OUT = 0.1  # share of the train sequences that the student stops on
+EVALUATIONS = 40  # looks at the held-out part
+PATIENCE = 10  # looks without an improvement of a thousandth before it stops
+LEAST_CONFIDENCE = 0.05  # even a teacher unsure of its sign keeps some weight
+_CHUNK = 16_384
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A candidate chosen for distillation, with the signs that make its depths right way round."""
+
+    lifter: Lifter
+    signs: Tensor  # (17,) +1 or -1
+    confidence: Tensor  # (17,) 0..1
+    entry: dict[str, Any]  # as selection.json has it
+
+
+@dataclass
+class Learning:
+    """What happened while the student learned: mean squared errors of depth offsets at each look."""
+
+    steps: list[int]
+    train: list[float]
+    held_out: list[float]
+    best_step: int = 0
+
+
+def distill(run: Path, poses: Poses) -> Path:
+    """Train the student of a run from its selected teachers; write ``student/`` and return the weights' path.
+
+    Deterministic: the same run folder and poses give the same student.
+
+    Raises:
+        UserError: there is no selection, no teacher in it, or ``poses`` are not those of the run.
+    """
+    study_file, selection_file = run / "study.json", run / "selection.json"
+    record = read_json(study_file)
+    study = config.validate(config.Study, record["resolved"], where=f"{study_file}: resolved")
+    if poses.digest != record["data"]["digest"]:
+        raise UserError(
+            f"{study_file}: the run was trained on other poses (digest {record['data']['digest'][:12]}…, "
+            f"these have {poses.digest[:12]}…)"
+        )
+    teachers = load_teachers(run, read_json(selection_file)["teachers"])
+    if not teachers:
+        raise UserError(f"{selection_file}: no teacher was selected, so there is nothing to distil")
+    rows, scale = poses.rows("train"), float(record["data"]["scale"])
+    inputs = torch.from_numpy(normalised(poses, rows, scale))
+    targets, disagreement = teach(teachers, inputs)
+    held_out = torch.from_numpy(held_out_rows(poses.sequence[rows], study.seed))
+    student, learning = train_student(inputs, targets, held_out, study.distillation, study.model, study.seed)
+    weights = run / "student" / "student.safetensors"
+    kept = {
+        "kind": "student",
+        "scale": scale,
+        "data_digest": poses.digest,
+        "step": learning.best_step,
+        "seed": study.seed,
+        "risk": None,
+        "part_signs": [1],
+        "study": study.name,
+        "source": poses.source,
+    }
+    save_weights(weights, student, 0, kept)
+    report = {
+        "schema": 1,
+        "digest": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "data_digest": poses.digest,
+        "scale": scale,
+        "settings": study.distillation.model_dump(mode="json"),
+        "model": {"representation": "solo", "width": study.model.width, "blocks": study.model.student_blocks},
+        "teachers": [teacher.entry for teacher in teachers],
+        "disagreement": disagreement,
+        "loss": {"steps": learning.steps, "train": learning.train, "held_out": learning.held_out},
+        "best_step": learning.best_step,
+        "stopped_step": learning.steps[-1],
+        "counts": {"train": len(rows) - int(held_out.sum()), "held_out": int(held_out.sum())},
+    }
+    write_json(run / "student" / "student.json", report)
+    return weights
+
+
+def load_teachers(run: Path, entries: Sequence[dict[str, Any]]) -> list[Teacher]:
+    """Load the teachers that ``selection.json`` lists.
+
+    Raises:
+        UserError: a teacher's weights are missing or damaged, or its signs do not fit its representation.
+    """
+    teachers = []
+    for entry in entries:
+        lifter, _ = load_weights(run / entry["file"])
+        count = len(lifter.representation.lifters)
+        signs, confidence = (torch.tensor(entry[key], dtype=torch.float32) for key in ("part_signs", "sign_confidence"))
+        if signs.shape != (count,) or confidence.shape != (count,):
+            raise UserError(
+                f"{run / 'selection.json'}: teacher {entry['file']}: expected {count} part_signs and as many "
+                f"sign_confidence, one for each lifter of {lifter.representation.name}"
+            )
+        spread = [geometry.joint_signs(values, lifter.representation) for values in (signs, confidence)]
+        teachers.append(Teacher(lifter, spread[0], spread[1], entry))
+    return teachers
+
+
+def teach(teachers: Sequence[Teacher], inputs: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    """The depths the student is to learn (N, 17), and how far the teachers disagree about them.
+
+    Disagreement is the standard deviation over teachers, averaged over poses, in units of the root-to-head distance.
+    """
+    outputs = torch.stack([_both_sides(teacher, inputs) for teacher in teachers])  # (T, N, 17)
+    for teacher, finite in zip(teachers, outputs.isfinite().flatten(1).all(1), strict=True):
+        if not finite:
+            raise UserError(f"teacher {teacher.entry['file']}: predicts non-finite depths; it cannot teach")
+    weights = torch.stack([teacher.confidence.clamp_min(LEAST_CONFIDENCE) for teacher in teachers])[:, None]
+    targets = (weights * outputs).sum(0) / weights.sum(0)
+    per_joint = (outputs - outputs.mean(0)).square().mean(0).sqrt().mean(0)
+    spread = float(targets[:, 1:].std())
+    return targets, {
+        "mean": float(per_joint[1:].mean()),
+        "relative_to_depth_spread": float(per_joint[1:].mean()) / max(spread, 1e-9),
+        "per_joint": dict(zip(JOINTS, per_joint.tolist(), strict=True)),
+    }
+
+
+@torch.inference_mode()
+def _both_sides(teacher: Teacher, inputs: Tensor) -> Tensor:
+    """Sign-resolved depths (N, 17), averaged over the pose and its mirror image."""
+    outputs = []
+    for chunk in torch.split(inputs, _CHUNK):
+        straight, mirrored = teacher.lifter(torch.stack((chunk, mirror(chunk))).flatten(0, 1)[None])[0].chunk(2)
+        outputs.append((straight + mirrored[:, list(MIRROR)]) / 2 * teacher.signs)
+    return torch.cat(outputs).clone()
+
+
+def mirror(poses: Tensor) -> Tensor:
+    """The mirror image (..., 17, 2) of poses: left and right change places and sides."""
+    return poses[..., list(MIRROR), :] * torch.tensor([-1.0, 1.0])
+
+
+def held_out_rows(sequences: npt.NDArray[np.int32], seed: int) -> npt.NDArray[np.bool_]:
+    """Mark (N,) the rows of a tenth of the sequences, at least one; of every tenth row if there is one sequence."""
+    kinds = np.unique(sequences)
+    if len(kinds) < 2:
+        rows: npt.NDArray[np.bool_] = np.arange(len(sequences)) % round(1 / HELD_OUT) == 0
+        return rows
+    count = max(1, round(HELD_OUT * len(kinds)))
+    chosen = np.random.default_rng(seed).permutation(kinds)[:count]
+    return np.isin(sequences, chosen)
+
+
+def train_student(
+    inputs: Tensor,
+    targets: Tensor,
+    held_out: Tensor,
+    settings: config.Distillation,
+    model: config.Model,
+    seed: int,
+) -> tuple[Lifter, Learning]:
+    """Fit a whole-pose network to ``targets`` (N, 17); keep the weights that were best on the ``held_out`` rows (N,).
+
+    The rate falls along a cosine. It stops early once :data:`PATIENCE` looks in a row bring no improvement.
+    """
+    generator = stream(seed, "student")
+    student = Lifter(REPRESENTATIONS["solo"], model.width, blocks=model.student_blocks)
+    initialise(student, [generator])
+    optimiser = torch.optim.Adam(student.parameters(), lr=settings.lr)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / settings.steps)))
+    )
+    seen, unseen = (~held_out).nonzero()[:, 0], held_out.nonzero()[:, 0]
+    every = max(1, settings.steps // EVALUATIONS)
+    learning, best, best_weights, stale, running = Learning([], [], []), math.inf, {}, 0, 0.0
+    for step in range(1, settings.steps + 1):
+        rows = seen[torch.randint(len(seen), (settings.batch_size,), generator=generator)]
+        batch, wanted = flipped(inputs[rows], targets[rows], generator)
+        loss = (student(batch[None])[0] - wanted).square().mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        running += loss.item()
+        if step % every and step < settings.steps:
+            continue
+        error = _error(student, inputs[unseen], targets[unseen])
+        learning.steps.append(step)
+        learning.train.append(running / (step - (learning.steps[-2] if len(learning.steps) > 1 else 0)))
+        learning.held_out.append(error)
+        running = 0.0
+        stale = 0 if error < 0.999 * best else stale + 1
+        if error < best:
+            best, best_weights, learning.best_step = error, copy.deepcopy(student.state_dict()), step
+        if stale >= PATIENCE:
+            break
+    student.load_state_dict(best_weights)
+    return student.eval(), learning
+
+
+def flipped(inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mirror half of the poses (B, 17, 2) at random, and their depths (B, 17) with them."""
+    chosen = torch.rand(len(inputs), generator=generator) < 0.5
+    return (
+        torch.where(chosen[:, None, None], mirror(inputs), inputs),
+        torch.where(chosen[:, None], targets[:, list(MIRROR)], targets),
+    )
+
+
+@torch.inference_mode()
+def _error(student: Lifter, inputs: Tensor, targets: Tensor) -> float:
+    errors = [
+        (student(batch[None])[0] - wanted).square().sum()
+        for batch, wanted in zip(torch.split(inputs, _CHUNK), torch.split(targets, _CHUNK), strict=True)
+    ]
+    return float(torch.stack(errors).sum()) / targets.numel()

@@ -37,7 +37,8 @@ def read(folder: Path) -> Any:
 
 def test_seeds_mean_and_band(tmp_path: Path) -> None:
     monitor = Monitor(tmp_path)
-    monitor.evaluation(50, rows(50, [1.0, 3.0]))
+    whole = {"step": 50, "throughput/steps_per_second": 99.0}
+    monitor.evaluation(50, [*rows(50, [1.0, 3.0]), whole])
     monitor.evaluation(100, rows(100, [0.5, None]))
     monitor.close()
     mean, seed = read(tmp_path), read(tmp_path / "seed1")
@@ -46,6 +47,8 @@ def test_seeds_mean_and_band(tmp_path: Path) -> None:
     assert [e.value for e in mean.Scalars("band/risk/total/high")] == [3.0, 0.5]
     assert [e.value for e in mean.Scalars(EQUILIBRIUM)] == [0.5, 0.5]
     assert [(e.step, e.value) for e in seed.Scalars("risk/total")] == [(50, 3.0)]
+    assert [e.value for e in mean.Scalars("throughput/steps_per_second")] == [99.0]
+    assert "throughput/steps_per_second" not in seed.Tags()["scalars"]
     assert "depth/sign" not in seed.Tags()["scalars"]
 
 

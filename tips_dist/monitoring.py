@@ -61,7 +61,10 @@ class Monitor:
         self._writers: dict[str, Any] = {}
 
     def evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the history rows of one evaluation step: a row per seed; "group/name" keys are signals."""
+        """Write the history rows of one evaluation step: a row per seed; "group/name" keys are signals.
+
+        A row without ``seed`` holds signals of the trial as a whole, such as its throughput.
+        """
         series: dict[str, list[float]] = {}
         for row in rows:
             values = {
@@ -72,7 +75,8 @@ class Monitor:
             risk = row.get("risk")
             if isinstance(risk, int | float) and math.isfinite(risk):
                 values["risk/total"] = float(risk)
-            self._write(f"seed{row['seed']}", values, step)
+            if "seed" in row:
+                self._write(f"seed{row['seed']}", values, step)
             for name, value in values.items():
                 series.setdefault(name, []).append(value)
         mean = {name: sum(values) / len(values) for name, values in series.items()}

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+
+import pytest
+from rich.console import Console
+
+from tips_dist.report.live import LiveView, duration, sparkline
+
+
+@dataclass(frozen=True)
+class Told:
+    trial: str
+    state: str
+    step: int = 0
+    risk: float | None = None
+    verdicts: dict[str, int] = field(default_factory=dict)
+    representation: str = "torso_legs_shared"
+    steps: int = 12000
+    steps_per_second: float | None = 152.3
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_plain_lines_tell_changes_and_stay_quiet_between(capsys: pytest.CaptureFixture[str]) -> None:
+    clock, screen = Clock(), Console(file=io.StringIO(), width=80)
+    with LiveView(screen, trials=2, clock=clock) as view:
+        for step in range(0, 6000, 50):
+            clock.now += 0.1
+            view(Told("solo-000", "running", step, 0.5, {"healthy": 4}))
+        view(Told("solo-000", "running", 6000, 0.5, {"healthy": 3, "diverged": 1}))
+        clock.now += 31
+        view(Told("solo-000", "running", 6050, 0.5, {"healthy": 3, "diverged": 1}))
+        view(Told("solo-000", "finished", 12000, 0.4, {"healthy": 3, "diverged": 1}))
+    assert isinstance(screen.file, io.StringIO)
+    lines = screen.file.getvalue().splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("solo-000 running, step 0/12000, 4 healthy, risk 0.500 | 0/2 trials")
+    assert "1 diverged" in lines[1]
+    assert lines[3].startswith("solo-000 finished")
+    assert "1/2 trials, 50%" in lines[3]
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_table_fits_and_no_cell_is_cut(width: int) -> None:
+    screen = Console(file=io.StringIO(), width=width, height=24)
+    view = LiveView(screen, trials=3)
+    for step in range(50, 12001, 50):
+        verdicts = {"healthy": 5, "diverged": 2, "non_finite": 1}
+        view(Told("torso_legs_shared-000", "running", step, 1 / step, verdicts))
+    screen.file = io.StringIO()
+    screen.print(view.render())
+    text = screen.file.getvalue()
+    assert "…" not in text
+    assert "12000/12000" in text
+    assert all(len(line) <= width for line in text.splitlines())
+    assert ("2 diverged" in text.splitlines()[2]) == (width == 200)
+
+
+def test_a_tall_study_shows_running_trials_and_counts_the_rest() -> None:
+    screen = Console(file=io.StringIO(), width=80, height=12)
+    view = LiveView(screen, trials=40)
+    for number in range(40):
+        view(Told(f"solo-{number:03d}", "running" if number == 3 else "finished", 12000))
+    screen.file = io.StringIO()
+    screen.print(view.render())
+    text = screen.file.getvalue()
+    assert len(text.splitlines()) <= 12
+    assert "solo-003" in text.splitlines()[2]
+    assert "and 34 more trials" in text
+
+
+def test_time_left_counts_from_what_was_already_done() -> None:
+    clock = Clock()
+    view = LiveView(Console(file=io.StringIO()), trials=1, clock=clock)
+    view(Told("solo-000", "running", 6000))  # resumed half-way
+    assert "unknown" in view.totals()
+    clock.now = 60
+    view(Told("solo-000", "running", 9000))
+    assert "1 min left" in view.totals()
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "bars"),
+    [
+        ([], 5, ""),
+        ([1.0], 5, "▁"),
+        ([0.0, 7.0], 5, "▁█"),
+        ([3.0, 3.0], 5, "▁▁"),
+        ([0.0, 1, 2, 3, 4, 5, 6, 7], 4, "▁▃▆█"),
+    ],
+)
+def test_sparkline(values: list[float], width: int, bars: str) -> None:
+    assert sparkline(values, width) == bars
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(12.2, "12 s"), (90, "2 min"), (7500, "2 h 05 min"), (200_000, "2 d 07 h")]
+)
+def test_duration(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

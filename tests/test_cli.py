@@ -1,0 +1,353 @@
+"""Every command's happy path, and every exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from tests.report.builder import build
+from tips_dist import cli
+from tips_dist.files import StorageError, UserError
+from tips_dist.study import run as studies
+
+Invoke = Callable[..., tuple[int, str, str]]
+STUDY = """
+name: tiny
+representations: [solo, torso_legs]
+seeds: 2
+data: {procedural: {poses: 1200}}
+model: {width: 16}
+training: {steps: 20, evaluate_every: 10, batch_size: 32, validation_poses: 32}
+"""
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Invoke:
+    """Run the command line in this process, in an empty folder; returns exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tips-dist", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as error:
+            code = int(error.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+# ------------------------------------------------------------------------------------------------ the frame
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['tips-dist', '--help']\n"
+        "from tips_dist.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'ray', 'pandas', 'optuna', 'numpy', 'pydantic', 'plotly'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - start)
+    assert "Stability studies" in done.stdout
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sumary"], "No such command 'sumary'"),
+        (["summary"], "Missing argument 'RUN'"),
+        (["run", "a.yaml", "--fast"], "No such option: --fast"),
+        (["monitor", "runs/x", "--port", "99999"], "--port"),
+    ],
+)
+def test_a_wrong_command_line_is_bad_input(invoke: Invoke, arguments: list[str], words: str) -> None:
+    code, out, err = invoke(*arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+@pytest.mark.parametrize(("error", "expected"), [(UserError, 2), (StorageError, 1)])
+def test_errors_for_people_are_one_line(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, error: type[Exception], expected: int
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error("poses.h5: row 3: not finite")
+
+    monkeypatch.setattr("tips_dist.commands.reading.summary", fail)
+    assert invoke("summary", "runs/x") == (expected, "", "tips-dist: poses.h5: row 3: not finite\n")
+
+
+# ------------------------------------------------------------------------------------------------ run, resume
+
+
+@pytest.fixture
+def fake_start(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Replace the study by one that reports an event and leaves a synthetic run folder; records its arguments."""
+    seen: dict[str, Any] = {}
+
+    def start(study: Any, *, runs: Path, progress: Callable[[Any], None], **others: Any) -> Path:
+        seen.update(others, study=study, runs=runs)
+        progress(studies.StudyEvent("solo-000", "solo", "running", 10, 20, 0.5, {"healthy": 2}, 99.0))
+        return build(runs.resolve() / "tiny-20260101-000000", trials=1, steps=200, evaluated=False)
+
+    monkeypatch.setattr(studies, "start", start)
+    return seen
+
+
+def test_run_ends_with_the_summary_and_what_was_written(
+    invoke: Invoke, study: Path, fake_start: dict[str, Any]
+) -> None:
+    code, out, err = invoke("run", study, "--set", "seeds=3", "--runs", "here")
+    assert code == 0
+    assert fake_start["study"].seeds == 3
+    assert fake_start["overrides"] == ["seeds=3"]
+    assert fake_start["text"] == STUDY
+    assert "solo-000 running, step 10/20" in err
+    assert "Estimated without truth" in out
+    assert "here/tiny-20260101-000000/student/student.safetensors" in out
+    assert "Measured against truth" not in out
+    assert Path("here/tiny-20260101-000000/summary.json").exists()
+
+
+def test_run_json_is_the_summary(invoke: Invoke, study: Path, fake_start: dict[str, Any]) -> None:
+    code, out, _ = invoke("run", study, "--json")
+    assert code == 0
+    assert json.loads(out)["schema"] == 1
+
+
+def test_truth_is_read_after_everything_is_decided(
+    invoke: Invoke, study: Path, fake_start: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = []
+
+    def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> dict[str, Any]:
+        calls.append(truth)
+        assert (run / "selection.json").exists()
+        assert fake_start["study"] is not None
+        return {}
+
+    monkeypatch.setattr("tips_dist.evaluation.evaluate.evaluate_run", evaluate_run)
+    truth = tmp_path / "a.truth3d.h5"
+    truth.write_bytes(b"")
+    assert invoke("run", study, "--truth", truth)[0] == 0
+    assert calls == [truth]
+    assert "truth" not in fake_start
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "words"),
+    [
+        ("name: x\nrepresentations: [solo]\nsedes: 4\n", [], "tiny.yaml: sedes: unknown key (did you mean 'seeds'?)"),
+        ("name: x\nrepresentations: [solo]\nseeds: 0\n", [], "tiny.yaml: seeds:"),
+        ("name: x\nrepresentations: [solo]\nseeds: many\n", [], "tiny.yaml: seeds:"),
+        ("name: x\nrepresentations: [sole]\n", [], "no representation 'sole' (did you mean 'solo'?)"),
+        (
+            "name: x\nrepresentations: [solo]\nspace: {training.steps: {}}\n",
+            [],
+            "space.training.steps: expected one of",
+        ),
+        ("name: [\n", [], "not valid YAML"),
+        ("- 1\n", [], "a study file is a mapping"),
+        (STUDY, ["--set", "seeds"], "--set seeds: expected key=value"),
+        (STUDY, ["--truth", "nowhere.h5"], "--truth nowhere.h5: no such file"),
+        (STUDY, ["--set", "data.poses=nowhere.pose2d.h5"], "nowhere.pose2d.h5"),
+    ],
+)
+def test_bad_studies_end_before_anything_is_written(
+    invoke: Invoke, study: Path, text: str, arguments: list[str], words: str
+) -> None:
+    study.write_text(text)
+    before = set(Path().rglob("*"))
+    code, out, err = invoke("run", study, *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert err.startswith("tips-dist: ")
+    assert len(err.splitlines()) == 1
+    assert set(Path().rglob("*")) == before
+
+
+def test_a_missing_study_file(invoke: Invoke) -> None:
+    assert invoke("run", "no.yaml") == (2, "", "tips-dist: no.yaml: no such study file\n")
+
+
+@pytest.mark.parametrize("command", ["run", "resume"])
+def test_ctrl_c_prints_the_line_that_resumes(
+    invoke: Invoke, study: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    run = build(Path.cwd() / "runs" / "my run", trials=1, steps=100)
+
+    def interrupted(*_: object, **__: object) -> Path:
+        raise studies.Interrupted(run)
+
+    monkeypatch.setattr(studies, "start" if command == "run" else "resume", interrupted)
+    code, out, err = invoke(command, study if command == "run" else run)
+    assert (code, out) == (130, "")
+    assert err.splitlines()[-1] == "Interrupted; the state is saved. Go on with: tips-dist resume 'runs/my run'"
+
+
+def test_resume_passes_on_its_options(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = build(Path.cwd() / "r", trials=1, steps=100)
+    seen: dict[str, Any] = {}
+
+    def resume(folder: Path, **others: Any) -> Path:
+        seen.update(others)
+        return folder
+
+    monkeypatch.setattr(studies, "resume", resume)
+    code, out, _ = invoke("resume", run, "--trials", "+2")
+    assert code == 0
+    assert seen["trials"] == 2
+    assert "Estimated without truth" in out
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+@pytest.mark.parametrize("command", ["summary", "status", "resume", "monitor", "select", "distill"])
+def test_what_is_no_run_folder_is_said(invoke: Invoke, command: str) -> None:
+    code, out, err = invoke(command, "nowhere")
+    assert (code, out) == (2, "")
+    assert "nowhere" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_summary_as_table_markdown_and_json(invoke: Invoke, tmp_path: Path) -> None:
+    run = build(tmp_path / "run", trials=1, steps=200)
+    code, table, _ = invoke("summary", run)
+    assert code == 0
+    assert re.search(r"solo +4 +2 healthy, 2 diverged", table)
+    code, text, _ = invoke("summary", run, "--markdown")
+    assert code == 0
+    assert "| solo | 4 | 2 healthy, 2 diverged |" in text
+    code, document, _ = invoke("summary", run, "--json")
+    assert code == 0
+    assert json.loads(document)["representations"][0]["verdicts"] == {"healthy": 2, "diverged": 2}
+
+
+def test_status_reads_the_folder(invoke: Invoke, tmp_path: Path) -> None:
+    run = build(tmp_path / "run", trials=1, steps=200)
+    code, out, _ = invoke("status", run, "--json")
+    assert code == 0
+    assert json.loads(out)["trials"]["finished"] == 2
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    run = build(tmp_path / "run", trials=1, steps=200)
+    command = f"{shlex.quote(sys.executable)} -m tips_dist.cli summary {shlex.quote(str(run))} --json | head -1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == "{\n"
+    assert "Traceback" not in done.stderr
+
+
+def test_monitor_says_when_its_port_is_taken(invoke: Invoke, tmp_path: Path) -> None:
+    run = build(tmp_path / "run", trials=1, steps=100)
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        code, _, err = invoke("monitor", run, "--port", port)
+    assert code == 2
+    assert f"--port {port}" in err
+
+
+# ------------------------------------------------------------------------------------------------ data, train
+
+
+def test_data_generate_then_inspect(invoke: Invoke) -> None:
+    code, out, _ = invoke("data", "generate", "-o", "d/made", "--poses", 1200, "--json")
+    assert code == 0
+    made = json.loads(out)
+    code, out, _ = invoke("data", "inspect", "d/made.pose2d.h5", "--picture", "d/made.png", "--json")
+    assert code == 0
+    assert json.loads(out)["digest"] == made["digest"]
+    assert Path("d/made.png").read_bytes().startswith(b"\x89PNG")
+    code, out, _ = invoke("data", "inspect", "d/made.pose2d.h5")
+    assert code == 0
+    assert "poses: 1200" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["inspect", "none.pose2d.h5"], "none.pose2d.h5"),
+        (["import", "cmv", "x", "-o", "y"], "cmv: unknown format"),
+        (["import", "cmu", "none.h5", "-o", "y"], "none.h5: no such file"),
+        (["import", "cmu", "none.h5", "-o", "y", "--set", "cameras"], "--set cameras: expected key=value"),
+        (["import", "cmu", "none.h5", "-o", "y", "--set", "camera=3"], "camera: unknown key"),
+    ],
+)
+def test_bad_data_is_one_line(invoke: Invoke, arguments: list[str], words: str) -> None:
+    code, out, err = invoke("data", *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+def test_train_runs_one_configuration_without_ray(invoke: Invoke, study: Path) -> None:
+    code, out, err = invoke("train", study, "-o", "one", "--representation", "torso_legs", "--set", "seeds=1")
+    assert code == 0
+    assert "Seed 0: " in out
+    assert "Parameters per seed: " in out
+    assert "step 20/20" in err
+    assert len(Path("one/history.jsonl").read_text().splitlines()) == 2
+    assert any(Path("one/tensorboard/seed0").iterdir())
+
+
+def test_train_names_a_representation_that_is_not_in_the_study(invoke: Invoke, study: Path) -> None:
+    code, _, err = invoke("train", study, "-o", "one", "--representation", "left_right")
+    assert code == 2
+    assert "--representation left_right: not in the study" in err
+
+
+# ------------------------------------------------------------------------------------------------ documents
+
+
+def documented() -> list[str]:
+    """Every `tips-dist ...` line in a code block of the README and docs/."""
+    root = Path(__file__).parent.parent
+    lines = []
+    for file in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
+        text = file.read_text() if file.exists() else ""
+        for block in re.findall(r"```(?:sh|bash|console)?\n(.*?)```", text, re.DOTALL):
+            lines += [line.removeprefix("$ ") for line in block.splitlines() if "tips-dist " in line]
+    return [line[line.index("tips-dist ") :].split("#")[0].strip() for line in lines]
+
+
+@pytest.mark.parametrize("line", documented())
+def test_documented_commands_parse(line: str) -> None:
+    """Each command and option that the documents show exists."""
+    words = shlex.split(line.split("|")[0])[1:]
+    command: Any = typer.main.get_command(cli.app)
+    context = command.make_context("tips-dist", words[:1], resilient_parsing=True)
+    while hasattr(command, "resolve_command"):
+        name, command, words = command.resolve_command(context, words)
+        assert command is not None, f"no command {name}"
+    command.make_context(name, words)

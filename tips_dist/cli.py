@@ -1,0 +1,211 @@
+"""The command line: parse, then call one function. Heavy modules are imported by the command that needs them.
+
+Exit codes: 0 done, 1 failed, 2 bad input (one line saying what and where), 130 interrupted (state saved, the line
+that resumes is printed).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tips_dist.files import StorageError, UserError
+
+app = typer.Typer(
+    name="tips-dist",
+    help="Stability studies of adversarial 2D-to-3D human pose lifters, judged without 3D ground truth.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Make, import or inspect a data set.", rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `run` prints it.")]
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (YAML).")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the study file; repeatable."),
+]
+Truth = Annotated[Path, typer.Option(help="NAME.truth3d.h5; only the evaluation reads it.")]
+PosesFile = Annotated[Path | None, typer.Option(help="The pose2d file, if it has moved since the run.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
+Address = Annotated[str | None, typer.Option(help="A running Ray cluster; without it Ray starts here.")]
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    runs: Annotated[Path, typer.Option(help="Where the run folder is made.")] = Path("runs"),
+    overrides: Overrides = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Evaluate against this truth3d file after everything is decided.")
+    ] = None,
+    as_json: Json = False,
+    address: Address = None,
+) -> None:
+    """Run a study: train, judge, stop, select, distil, and summarise."""
+    from tips_dist.commands import study as command
+
+    command.run(study, runs, overrides or [], truth, as_json=as_json, address=address)
+
+
+@app.command()
+def resume(
+    folder: RunFolder,
+    trials: Annotated[
+        int | None, typer.Option(metavar="+N", help="Give every representation N more trials.", min=1)
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option(help="Refuse to go on unless this study file is the recorded one.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Evaluate against this truth3d file after everything is decided.")
+    ] = None,
+    as_json: Json = False,
+    address: Address = None,
+) -> None:
+    """Finish a run that was interrupted or killed, from its folder alone."""
+    from tips_dist.commands import study as command
+
+    command.resume(folder, truth, trials=trials, study_file=study, as_json=as_json, address=address)
+
+
+@app.command()
+def train(
+    study: StudyFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for this one trial.")],
+    representation: Annotated[str | None, typer.Option(help="Default: the study's first.")] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Train one configuration without Ray, for debugging."""
+    from tips_dist.commands import training as command
+
+    command.train(study, output, representation, overrides or [], as_json=as_json)
+
+
+@app.command()
+def status(folder: RunFolder, as_json: Json = False) -> None:
+    """Say where a run stands, from its folder alone."""
+    from tips_dist.commands import reading as command
+
+    command.status(folder, as_json=as_json)
+
+
+@app.command()
+def summary(
+    folder: RunFolder,
+    as_json: Json = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+) -> None:
+    """Print the tables of a study and write summary.json."""
+    from tips_dist.commands import reading as command
+
+    command.summary(folder, as_json=as_json, as_markdown=as_markdown)
+
+
+@app.command()
+def monitor(
+    folder: RunFolder,
+    port: Annotated[int, typer.Option(help="0 takes any free port.", min=0, max=65535)] = 6006,
+    host: Annotated[str, typer.Option(help="What to bind; other machines see it only if told so.")] = "127.0.0.1",
+) -> None:
+    """Start TensorBoard on a run folder, while it runs or later."""
+    from tips_dist.commands import reading as command
+
+    command.monitor(folder, host, port)
+
+
+@app.command()
+def select(folder: RunFolder, as_json: Json = False) -> None:
+    """Choose checkpoints and teachers again, without truth."""
+    from tips_dist.commands import deciding as command
+
+    command.select(folder, as_json=as_json)
+
+
+@app.command()
+def distill(
+    folder: RunFolder,
+    poses: PosesFile = None,
+) -> None:
+    """Train the student from the selected teachers again, from 2D alone."""
+    from tips_dist.commands import deciding as command
+
+    command.distill(folder, poses)
+
+
+@app.command()
+def evaluate(
+    folder: RunFolder,
+    truth: Truth,
+    poses: PosesFile = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a run against 3D truth; writes evaluation.json and decides nothing."""
+    from tips_dist.commands import deciding as command
+
+    command.evaluate(folder, truth, poses, as_json=as_json)
+
+
+@data_app.command()
+def generate(
+    output: Annotated[Path, typer.Option("--output", "-o", help="PREFIX of the two files to write.")],
+    poses: Annotated[int, typer.Option(help="How many poses.", min=1)] = 20_000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Generate plausible human motion: PREFIX.pose2d.h5 and PREFIX.truth3d.h5."""
+    from tips_dist.commands import datasets as command
+
+    command.generate(output, poses, seed, as_json=as_json)
+
+
+@data_app.command("import")
+def import_(
+    format: Annotated[str, typer.Argument(metavar="FORMAT", help="The data set's layout, such as cmu.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The file or folder to import.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="PREFIX of the files to write.")],
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of the importer; repeatable."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Convert a data set to PREFIX.pose2d.h5 and, where it has 3D, PREFIX.truth3d.h5."""
+    from tips_dist.commands import datasets as command
+
+    command.import_(format, source, output, options or [], as_json=as_json)
+
+
+@data_app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="POSES", help="A pose2d file.")],
+    picture: Annotated[Path | None, typer.Option(help="Draw some poses into this PNG file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print counts, splits and ranges of a data set, and draw a picture."""
+    from tips_dist.commands import datasets as command
+
+    command.inspect(file, picture, as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line; turn errors meant for people into one line and an exit code."""
+    try:
+        app()
+    except UserError as error:
+        print(f"tips-dist: {error}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, StorageError) else 2)
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What each command does after parsing: one function per command, put together from the floors below."""

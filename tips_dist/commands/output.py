@@ -1,0 +1,47 @@
+"""Printing for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on standard output."""
+    print(json.dumps(value, indent=2, sort_keys=True, default=str))
+
+
+def print_record(value: dict[str, Any], indent: str = "") -> None:
+    """Print nested plain data as indented "key: value" lines; a flat record takes one line."""
+    for key, item in value.items():
+        if isinstance(item, dict) and any(isinstance(cell, dict) for cell in item.values()):
+            print(f"{indent}{key}:")
+            print_record(item, indent + "  ")
+        elif isinstance(item, dict) and item:
+            print(f"{indent}{key}: " + ", ".join(f"{name} {_plain(cell)}" for name, cell in item.items()))
+        elif isinstance(item, list) and item and isinstance(item[0], dict):
+            print(f"{indent}{key}:")
+            for row in item:
+                print(f"{indent}  - " + ", ".join(f"{name} {_plain(cell)}" for name, cell in row.items()))
+        else:
+            print(f"{indent}{key}: {_plain(item)}")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console for standard output, or for progress on standard error."""
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value)) or "none"
+    if value is None or value == {}:
+        return "none"
+    return str(value)

@@ -1,0 +1,135 @@
+"""``run`` and ``resume``: the live view around a study, then its summary."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from tips_dist.commands.output import console, print_json
+from tips_dist.files import UserError
+
+if TYPE_CHECKING:
+    from tips_dist.config import Study
+    from tips_dist.report.live import LiveView
+
+Work = Callable[["LiveView"], Path]
+
+
+def run(
+    study_file: Path,
+    runs: Path,
+    overrides: list[str],
+    truth: Path | None,
+    *,
+    as_json: bool,
+    address: str | None,
+) -> None:
+    """Run a study from its file."""
+    from tips_dist.config import load_study
+    from tips_dist.study import run as studies
+
+    study = load_study(study_file, overrides)
+    text = study_file.read_text()
+    _check_truth(truth)
+
+    def work(view: LiveView) -> Path:
+        return studies.start(
+            study,
+            study_path=study_file,
+            text=text,
+            overrides=overrides,
+            runs=runs,
+            address=address,
+            progress=view,
+        )
+
+    _follow(work, _trials(study), None, truth, as_json)
+
+
+def resume(
+    folder: Path,
+    truth: Path | None,
+    *,
+    trials: int | None,
+    study_file: Path | None,
+    as_json: bool,
+    address: str | None,
+) -> None:
+    """Finish a run from its folder, perhaps with more trials than it was started with."""
+    from tips_dist.study import run as studies
+
+    _check_truth(truth)
+    study = studies.recorded_study(studies.read_record(folder))
+    more = (trials or 0) * len(study.representations)
+
+    def work(view: LiveView) -> Path:
+        return studies.resume(folder, trials=trials, study_path=study_file, address=address, progress=view)
+
+    _follow(work, _trials(study) + more, folder, truth, as_json)
+
+
+def _follow(work: Work, trials: int, folder: Path | None, truth: Path | None, as_json: bool) -> None:
+    from tips_dist.report.live import LiveView
+
+    screen = console(stderr=True)
+    try:
+        with LiveView(screen, trials) as view:
+            folder = work(view)
+    except KeyboardInterrupt as interrupt:
+        folder = getattr(interrupt, "run", folder)
+        if folder is not None:
+            line = f"tips-dist resume {shlex.quote(str(short(folder)))}"
+            print(f"Interrupted; the state is saved. Go on with: {line}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    finish(short(folder), truth, as_json=as_json)
+
+
+def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
+    """Evaluate if there is truth (everything is decided by now), summarise, and say what was written."""
+    from tips_dist.report import summary, tables
+
+    if truth is not None:
+        from tips_dist.evaluation.evaluate import evaluate_run
+
+        evaluate_run(folder, truth)
+    found = summary.write_summary(folder)
+    if as_json:
+        print_json(found)
+        return
+    screen = console()
+    tables.print_tables(screen, tables.representation_tables(found), tables.notes(found))
+    for name, what in _WRITTEN.items():
+        if (folder / name).exists():
+            screen.print(f"  {folder / name}: {what}", highlight=False, markup=False, soft_wrap=True)
+
+
+_WRITTEN = {
+    "trials": "records, checkpoints and TensorBoard files of every trial",
+    "selection.json": "the chosen checkpoints and why",
+    "student/student.safetensors": "the distilled whole-pose lifter",
+    "evaluation.json": "errors against truth",
+    "summary.json": "the numbers above",
+}
+
+
+def short(path: Path) -> Path:
+    """The path relative to where the user is, if it lies below."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path
+
+
+def _trials(study: Study) -> int:
+    from tips_dist.study import space
+
+    return sum(space.budget(study, name) for name in study.representations)
+
+
+def _check_truth(truth: Path | None) -> None:
+    """A truth file that is missing should be said before an hour of training, not after."""
+    if truth is not None and not truth.is_file():
+        raise UserError(f"--truth {truth}: no such file")

@@ -1,0 +1,61 @@
+"""``train``: one configuration without Ray, for debugging."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tips_dist.commands.output import print_json
+from tips_dist.report.tables import number, verdict_words
+
+if TYPE_CHECKING:
+    from tips_dist.training.loop import Progress
+
+
+def train(study_file: Path, folder: Path, representation: str | None, overrides: list[str], *, as_json: bool) -> None:
+    """Train one configuration of a study in this process and print how its seeds ended."""
+    from tips_dist.config import load_study
+    from tips_dist.data.store import open_poses
+    from tips_dist.files import UserError
+    from tips_dist.monitoring import Monitor
+    from tips_dist.training.loop import train as run_training
+
+    study = load_study(study_file, overrides)
+    name = representation or study.representations[0]
+    if name not in study.representations:
+        raise UserError(f"--representation {name}: not in the study; it has {', '.join(study.representations)}")
+    monitor = Monitor(folder / "tensorboard")
+    try:
+        outcome = run_training(
+            study.configuration(name),
+            range(study.seeds),
+            open_poses(study.data, study_file.parent),
+            folder,
+            report=_print_progress,
+            monitor=monitor,
+        )
+    finally:
+        monitor.close()
+    if as_json:
+        print_json(asdict(outcome))
+        return
+    sizes = ", ".join(f"{network} {count:,}" for network, count in outcome.parameters.items())
+    print(f"Parameters per seed: {sizes}")
+    for seed in outcome.seeds:
+        best = f"lowest risk {number(seed.best_risk, 4)} at step {seed.best_step}"
+        reason = f" ({seed.reason})" if seed.reason else ""
+        print(f"Seed {seed.seed}: {seed.verdict}{reason}, stopped at step {seed.stopped_step}, {best}")
+    print(f"Trained for {outcome.training_seconds:.1f} s; records in {folder}")
+
+
+def _print_progress(progress: Progress) -> None:
+    verdicts = verdict_words(dict(Counter(progress.verdicts.values())))
+    print(
+        f"step {progress.step}/{progress.steps}, risk {number(progress.risk, 4)}, {verdicts}, "
+        f"{progress.steps_per_second:.0f} seed-steps/s",
+        file=sys.stderr,
+        flush=True,
+    )

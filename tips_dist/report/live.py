@@ -1,0 +1,199 @@
+"""The live view of a study: a table in a terminal, plain lines elsewhere."""
+
+# ruff: noqa: D102 (the fields of Event speak for themselves)
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from tips_dist.report.style import STATE_SIGN, VERDICT_COLOUR, VERDICTS, style
+from tips_dist.report.tables import number, verdict_words
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+DONE = ("finished", "stopped", "failed")
+PLAIN_SECONDS = 30.0  # the most often a plain line tells of mere progress
+_BARS = "▁▂▃▄▅▆▇█"
+_SHORT = {"healthy": "ok", "plateaued": "pl", "diverged": "div", "collapsed": "col", "non_finite": "nan"}
+
+
+class Event(Protocol):
+    """What the view needs of a study event (``study.run`` makes them)."""
+
+    @property
+    def trial(self) -> str: ...
+    @property
+    def representation(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def risk(self) -> float | None: ...
+    @property
+    def verdicts(self) -> Mapping[str, int]: ...
+    @property
+    def steps_per_second(self) -> float | None: ...
+
+
+@dataclass
+class _Row:
+    event: Event
+    order: int
+    risks: list[float] = field(default_factory=list)
+
+
+class LiveView:
+    """Shows events as they come: ``with LiveView(console, trials) as view: view(event)``.
+
+    ``trials`` is how many the study will have; ``clock`` returns seconds. In a terminal one table is redrawn in
+    place four times a second at most; elsewhere a line is printed when a trial's state or verdicts change, and
+    every half minute while it only moves on.
+    """
+
+    def __init__(self, console: Console, trials: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._trials = trials
+        self._clock = clock
+        self._rows: dict[str, _Row] = {}
+        self._order = 0
+        self._start = clock()
+        self._share_at_start: float | None = None
+        self._last_line = clock()
+        self._live: object | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            from rich.live import Live
+
+            live = Live(console=self._console, get_renderable=self.render, refresh_per_second=4)
+            live.start()
+            self._live = live
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()  # type: ignore[attr-defined]
+            self._live = None
+
+    def __call__(self, event: Event) -> None:
+        """Take in one event."""
+        before = self._rows.get(event.trial)
+        self._order += 1
+        row = _Row(event, self._order, before.risks if before else [])
+        if event.risk is not None:
+            row.risks.append(event.risk)
+        self._rows[event.trial] = row
+        if self._share_at_start is None:
+            self._share_at_start = self.share_done()
+        if self._live is None:
+            self._plain(event, before)
+
+    def share_done(self) -> float:
+        """The share of all planned steps that is done; a finished trial counts as whole however early."""
+        done = sum(
+            1.0 if row.event.state in DONE else row.event.step / max(row.event.steps, 1) for row in self._rows.values()
+        )
+        return done / max(self._trials, len(self._rows), 1)
+
+    def totals(self) -> str:
+        """One line: trials done, verdicts, seed-steps per second, time left."""
+        events = [row.event for row in self._rows.values()]
+        finished = sum(event.state in DONE for event in events)
+        verdicts: Counter[str] = Counter()
+        for event in events:
+            verdicts.update(event.verdicts)
+        rate = sum(event.steps_per_second or 0 for event in events if event.state == "running")
+        parts = [f"{finished}/{max(self._trials, len(events))} trials", f"{self.share_done():.0%}"]
+        parts += [verdict_words(verdicts)] if verdicts else []
+        parts += [f"{rate:.0f} seed-steps/s"] if rate else []
+        return ", ".join([*parts, self._time_left()])
+
+    def _time_left(self) -> str:
+        gained = self.share_done() - (self._share_at_start or 0.0)
+        if gained <= 0:
+            return "time left unknown"
+        return f"{duration((self._clock() - self._start) * (1 - self.share_done()) / gained)} left"
+
+    def _plain(self, event: Event, before: _Row | None) -> None:
+        told = (before.event.state, dict(before.event.verdicts)) if before else None
+        now = self._clock()
+        if (event.state, dict(event.verdicts)) == told and now - self._last_line < PLAIN_SECONDS:
+            return
+        self._last_line = now
+        words = verdict_words(dict(event.verdicts))
+        details = [f"step {event.step}/{event.steps}" if event.steps else "", words]
+        details += [f"risk {event.risk:.3f}" if event.risk is not None else ""]
+        line = ", ".join(part for part in (f"{event.trial} {event.state}", *details) if part)
+        self._console.print(f"{line} | {self.totals()}", highlight=False, markup=False, soft_wrap=True)
+
+    def render(self) -> RenderableType:
+        """The table: running trials first, then the latest others, as many as the terminal has lines for."""
+        from rich import box
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        wide = self._console.width >= 120
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 0), pad_edge=False, show_edge=False)
+        for head in ("", "trial", "seeds", "step", "risk", "", "steps/s"):
+            right = head in ("step", "risk", "steps/s")
+            table.add_column(head, justify="right" if right else "left", no_wrap=True)
+        rows = sorted(self._rows.values(), key=lambda row: (row.event.state != "running", -row.order))
+        room = max(3, self._console.height - 6)
+        for row in rows[:room]:
+            event = row.event
+            table.add_row(
+                STATE_SIGN.get(event.state, "·"),
+                Text(event.trial, style=style(event.representation).colour),
+                _seeds(event.verdicts, wide),
+                f"{event.step}/{event.steps}",
+                number(event.risk, 3),
+                sparkline(row.risks, 30 if wide else 8),
+                "" if event.steps_per_second is None else f"{event.steps_per_second:.0f}",
+            )
+        more = f"and {len(rows) - room} more trials; " if len(rows) > room else ""
+        return Group(table, Text(more + self.totals(), style="bold"))
+
+
+def _seeds(verdicts: Mapping[str, int], wide: bool) -> RenderableType:
+    from rich.text import Text
+
+    text = Text()
+    for name in VERDICTS:
+        if count := verdicts.get(name, 0):
+            word = name.replace("_", "-") if wide else _SHORT[name]
+            text.append(f"{count} {word} " if wide else f"{count}{word} ", style=VERDICT_COLOUR[name])
+    return text
+
+
+def sparkline(values: list[float], width: int) -> str:
+    """A series as ``width`` bars at most, lowest value to highest; the latest value is the last bar."""
+    if len(values) > width:
+        edges = [round(i * len(values) / width) for i in range(1, width + 1)]
+        values = [values[edge - 1] for edge in edges]
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[round((value - low) * scale)] for value in values)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 45 s, 3 min, 2 h 05 min, 3 d 04 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24:02d} h"

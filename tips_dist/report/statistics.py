@@ -1,0 +1,87 @@
+"""Intervals and effect sizes over seeds: bootstrap, so that nothing is assumed about their distribution."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+
+
+class Statistic(TypedDict):
+    """A value with its 95 % bootstrap interval and the number of runs behind it."""
+
+    value: float
+    low: float
+    high: float
+    runs: int
+
+
+def statistic(values: NDArray[np.float64], *, median: bool = False) -> Statistic | None:
+    """Mean (or median) of ``values`` (trials, seeds), NaN where there is none, with its interval.
+
+    Two-stage bootstrap with a fixed seed: trials are drawn, then seeds within each trial, so that runs of one
+    configuration do not count as independent of each other. None where no run has a value; the interval is the
+    value itself where only one has.
+    """
+    values = values[np.isfinite(values).any(axis=1)]
+    count = int(np.isfinite(values).sum())
+    if count == 0:
+        return None
+    reduce = np.nanmedian if median else np.nanmean
+    value = float(reduce(values))
+    low = high = value
+    if count > 1:
+        low, high = _quantiles(_resampled(values, reduce))
+    return {"value": value, "low": low, "high": high, "runs": count}
+
+
+def difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Statistic | None:
+    """Mean of ``first`` minus mean of ``second``, two independent groups of runs, with its interval."""
+    samples, values = [], []
+    for offset, group in enumerate((first, second)):
+        group = group[np.isfinite(group).any(axis=1)]
+        if not len(group):
+            return None
+        values.append(float(np.nanmean(group)))
+        samples.append(_resampled(group, np.nanmean, seed=offset))
+    low, high = _quantiles(samples[0] - samples[1])
+    runs = int(np.isfinite(first).sum() + np.isfinite(second).sum())
+    return {"value": values[0] - values[1], "low": low, "high": high, "runs": runs}
+
+
+def cliffs_delta(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
+    """P(first > second) - P(first < second) over all pairs of runs: -1 to 1, 0 where neither is larger."""
+    first, second = first[np.isfinite(first)], np.sort(second[np.isfinite(second)])
+    if not len(first) or not len(second):
+        return None
+    below = np.searchsorted(second, first, side="left")
+    above = len(second) - np.searchsorted(second, first, side="right")
+    return float((below - above).sum() / (len(first) * len(second)))
+
+
+def _resampled(
+    values: NDArray[np.float64], reduce: Callable[..., NDArray[np.float64]], seed: int = 0
+) -> NDArray[np.float64]:
+    """One number per resample; NaN where a resample drew only runs without a value."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # such a resample is left out of the quantiles
+        return reduce(values[_indices(*values.shape, seed=seed)].reshape(RESAMPLES, -1), axis=1)
+
+
+def _quantiles(samples: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.nanquantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=16)
+def _indices(trials: int, seeds: int, seed: int = 0) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    random = np.random.default_rng([seed, trials, seeds])
+    rows = random.integers(trials, size=(RESAMPLES, trials, 1))
+    return rows, random.integers(seeds, size=(RESAMPLES, trials, seeds))

@@ -1,0 +1,49 @@
+"""One visual language: a colour, a dash and a symbol per representation, a colour and a sign per verdict.
+
+Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; dashes and symbols carry the same
+distinction in a black-and-white print.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Style(NamedTuple):
+    """How a representation looks wherever it is drawn (plotly's names for dash and symbol)."""
+
+    colour: str
+    dash: str
+    symbol: str
+
+
+REPRESENTATION: dict[str, Style] = {
+    "solo": Style("#D55E00", "solid", "circle"),
+    "torso_legs": Style("#0072B2", "dash", "square"),
+    "torso_legs_shared": Style("#56B4E9", "dot", "diamond"),
+    "five_parts": Style("#009E73", "dashdot", "triangle-up"),
+    "five_parts_shared": Style("#E69F00", "longdash", "triangle-down"),
+    "left_right": Style("#CC79A7", "longdashdot", "star"),
+}
+OTHER = Style("#555555", "solid", "x")
+
+VERDICTS = ("healthy", "plateaued", "diverged", "collapsed", "non_finite")
+VERDICT_COLOUR: dict[str, str] = {
+    "healthy": "#009E73",
+    "plateaued": "#56B4E9",
+    "diverged": "#D55E00",
+    "collapsed": "#E69F00",
+    "non_finite": "#777777",
+}
+STATE_SIGN: dict[str, str] = {
+    "pending": "·",
+    "running": "▶",
+    "finished": "✓",
+    "stopped": "■",
+    "failed": "✗",
+}
+
+
+def style(representation: str) -> Style:
+    """The style of a representation; grey for one this version does not know."""
+    return REPRESENTATION.get(representation, OTHER)

@@ -1,0 +1,158 @@
+"""The summary as tables: for a terminal (rich), Markdown and LaTeX from the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tips_dist.report.style import VERDICTS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ESTIMATED = "Estimated without truth"
+NOT_EVALUATED = "Errors in mm need truth: tips-dist evaluate RUN --truth FILE (nothing that decides reads it)."
+INTERVALS = (
+    "Brackets: 95 % bootstrap interval over trials and seeds (few seeds make it too narrow). Stopped at: median "
+    "step. Saved: share of planned seed-steps that stopping left untrained."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, column heads (the first column is text, the others numbers) and rows of cells."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def representation_tables(summary: dict[str, Any]) -> list[Table]:
+    """The tables by representation: what was estimated and, if evaluated, what was measured."""
+    groups = summary["representations"]
+    tables = [_estimated(groups, "representation")]
+    if summary["evaluated"]:
+        tables += [_measured(groups, "representation"), _checkpoints(groups)]
+    return tables
+
+
+def _estimated(groups: Sequence[dict[str, Any]], key: str) -> Table:
+    head = (key, "runs", "verdicts", "stopped at", "saved", "risk")
+    rows = [
+        (
+            group[key],
+            str(group["runs"]),
+            verdict_words(group["verdicts"]) or "none yet",
+            number(group["stopped_step"], 0),
+            share(group["steps_saved"]),
+            interval(group["risk"], 3),
+        )
+        for group in groups
+    ]
+    return Table(f"{ESTIMATED} (risk: lower is better)", head, rows)
+
+
+def _measured(groups: Sequence[dict[str, Any]], key: str) -> Table:
+    head = (key, "N-MPJPE as predicted", "N-MPJPE sign-resolved", "PA-MPJPE")
+    rows = []
+    for group in groups:
+        metrics = (group["errors"] or {}).get("metrics", {})
+        names = ("n_mpjpe", "n_mpjpe_resolved", "pa_mpjpe")
+        rows.append((group[key], *(interval(metrics.get(name), 1) for name in names)))
+    return Table("Measured against truth: the selected checkpoints, validation, mm", head, rows)
+
+
+def _checkpoints(groups: Sequence[dict[str, Any]]) -> Table:
+    head = ("representation", "selected", "best (needs truth)", "last", "random")
+    rows = []
+    for group in groups:
+        errors = group["errors"] or {"checkpoints": {}, "against": {}}
+        others = (interval(errors["against"].get(name), 1, sign=True) for name in ("best", "last", "random"))
+        selected = errors["checkpoints"].get("selected") or {}
+        rows.append((group["representation"], number(selected.get("value"), 1), *others))
+    return Table("Which checkpoint: sign-resolved N-MPJPE and the others minus the selected, mm", head, rows)
+
+
+def notes(summary: dict[str, Any]) -> list[str]:
+    """What has to be said beside the tables: student, trials that failed, how to read the numbers."""
+    lines = []
+    states = summary["trial_states"]
+    unfinished = {state: count for state, count in states.items() if state not in ("finished", "stopped")}
+    if unfinished:
+        listed = ", ".join(f"{count} {state}" for state, count in sorted(unfinished.items()))
+        lines.append(f"Of {sum(states.values())} trials, {listed}: their runs are not all counted above.")
+    teachers = summary["teachers"]
+    if teachers:
+        listed = ", ".join(f"{item['trial']} seed {item['seed']} step {item['step']}" for item in teachers)
+        lines.append(f"Teachers (chosen by risk, without truth): {listed}.")
+    for split, metrics in (summary["student"] or {}).items():
+        lines.append(
+            f"Student on {split}: N-MPJPE {number(metrics.get('n_mpjpe'), 1)} mm as predicted, "
+            f"{number(metrics.get('n_mpjpe_resolved'), 1)} sign-resolved, "
+            f"PA-MPJPE {number(metrics.get('pa_mpjpe'), 1)}."
+        )
+    lines.append(INTERVALS if any(group["runs"] for group in summary["representations"]) else "No runs yet.")
+    if not summary["evaluated"]:
+        lines.append(NOT_EVALUATED)
+    return lines
+
+
+def print_tables(console: Console, tables: Sequence[Table], lines: Sequence[str]) -> None:
+    """Print tables and notes for a person; cells wrap rather than vanish on a narrow terminal."""
+    from rich import box
+    from rich.table import Table as RichTable
+
+    for table in tables:
+        rich = RichTable(title=table.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        for index, name in enumerate(table.head):
+            text = index == 0 or name == "verdicts"
+            words = [word for row in (table.head, *table.rows) for word in row[index].split()]
+            rich.add_column(
+                name,
+                justify="left" if text else "right",
+                no_wrap=index == 0,
+                min_width=max(map(len, words), default=1),
+            )
+        for row in table.rows:
+            rich.add_row(*row)
+        console.print(rich)
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+
+
+def markdown(tables: Sequence[Table], lines: Sequence[str]) -> str:
+    """Tables and notes as GitHub-flavoured Markdown."""
+    parts = []
+    for table in tables:
+        rule = "|".join([" --- ", *[" ---: "] * (len(table.head) - 1)])
+        body = [f"| {' | '.join(cells)} |" for cells in (table.head, *table.rows)]
+        parts.append("\n".join([f"**{table.title}**", "", body[0], f"|{rule}|", *body[1:]]))
+    parts.append("\n".join(f"- {line}" for line in lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def verdict_words(verdicts: dict[str, int]) -> str:
+    """Counts by verdict in a fixed order: "6 healthy, 2 diverged"."""
+    names = [*VERDICTS, *sorted(set(verdicts) - set(VERDICTS))]
+    return ", ".join(f"{verdicts[name]} {name.replace('_', '-')}" for name in names if verdicts.get(name))
+
+
+def number(value: float | None, digits: int, *, sign: bool = False) -> str:
+    """A number with fixed digits; a dash where there is none."""
+    return "-" if value is None else f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def share(value: float | None) -> str:
+    """A share as a percentage; a dash where there is none."""
+    return "-" if value is None else f"{value:.0%}"
+
+
+def interval(found: dict[str, Any] | None, digits: int, *, sign: bool = False) -> str:
+    """A statistic as "value (low..high)"; a dash where there is none, no brackets where one run is behind it."""
+    if found is None:
+        return "-"
+    value = number(found["value"], digits, sign=sign)
+    if found["runs"] < 2:
+        return value
+    return f"{value} ({number(found['low'], digits)}..{number(found['high'], digits)})"

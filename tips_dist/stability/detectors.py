@@ -42,7 +42,8 @@ class Policy:
     deep: float = 4.0  # and above which they are stretched beyond any human
     drift_slack: float = 0.08  # log risk above the best that is forgiven
     drift_alarm: float = 1.0  # accumulated excess of log risk that raises the alarm
-    plateau_share: float = 0.3  # share of the budget without progress that makes a plateau
+    plateau_share: float = 0.3  # share of the budget without progress that makes a plateau,
+    plateau_patience: int = 12  # and evaluation steps without progress
     plateau_progress: float = 0.01  # relative improvement of the best risk that counts as progress
     smoothing: float = 0.4  # weight of the newest value in the smoothed risk
 
@@ -244,6 +245,7 @@ class Plateau(_Detector):
     smoothed: float | None = None
     best: float | None = None
     best_step: int = 0
+    stale: int = 0  # evaluation steps since the last progress
 
     def update(self, step: int, signals: Signals) -> Verdict | None:
         """The onset is the step of the last progress."""
@@ -252,8 +254,11 @@ class Plateau(_Detector):
             return None
         self.smoothed = _smooth(self.smoothed, math.log(risk), self.policy.smoothing)
         if self.best is None or self.smoothed < self.best + math.log1p(-self.policy.plateau_progress):
-            self.best, self.best_step = self.smoothed, step
-        if self.warming_up(step) or step - self.best_step < self.policy.plateau_share * self.steps:
+            self.best, self.best_step, self.stale = self.smoothed, step, 0
+            return None
+        self.stale += 1
+        too_short = step - self.best_step < self.policy.plateau_share * self.steps
+        if self.warming_up(step) or too_short or self.stale < self.policy.plateau_patience:
             return None
         best = math.exp(self.best)
         return Verdict(

@@ -1,0 +1,126 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tips_dist import geometry
+from tips_dist.skeleton import REPRESENTATIONS
+
+angles = st.floats(-math.pi, math.pi)
+
+
+def random_poses(seed: int, *axes: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    poses = torch.randn(*axes, 17, 3, generator=generator, dtype=torch.float64)
+    return poses - poses[..., :1, :]
+
+
+@given(angles, angles)
+def test_rotations_are_orthogonal_and_proper(azimuth: float, elevation: float) -> None:
+    matrix = geometry.rotation(torch.tensor(azimuth).double(), torch.tensor(elevation).double())
+    assert torch.allclose(matrix @ matrix.T, torch.eye(3).double(), atol=1e-12)
+    assert torch.linalg.det(matrix).item() == pytest.approx(1.0)
+
+
+@given(angles, angles, st.integers(0, 1000))
+def test_rotating_back_returns_the_pose_and_keeps_bone_lengths(azimuth: float, elevation: float, seed: int) -> None:
+    poses = random_poses(seed, 2, 3)
+    matrix = geometry.rotation(torch.full((2, 3), azimuth).double(), torch.full((2, 3), elevation).double())
+    turned = geometry.rotate(poses, matrix)
+    assert torch.allclose(geometry.rotate(turned, matrix.transpose(-1, -2)), poses, atol=1e-12)
+    assert torch.allclose(turned.norm(dim=-1), poses.norm(dim=-1), atol=1e-12)
+
+
+@given(st.integers(0, 1000))
+def test_projecting_a_lift_returns_the_input(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    poses = torch.randn(4, 17, 2, generator=generator, dtype=torch.float64) * 0.1
+    offsets = torch.randn(4, 17, generator=generator, dtype=torch.float64)
+    assert torch.allclose(geometry.project(geometry.lift(poses, offsets)), poses, atol=1e-12)
+
+
+def test_lift_keeps_depth_in_front_of_the_camera() -> None:
+    lifted = geometry.lift(torch.ones(1, 17, 2), torch.full((1, 17), -50.0))
+    assert (lifted[..., 2] == 1 - geometry.CAMERA_DISTANCE).all()
+
+
+def test_a_quarter_turn_turns_x_into_depth() -> None:
+    poses = random_poses(0, 5)
+    quarter = geometry.rotation(torch.tensor(math.pi / 2).double(), torch.zeros(()).double())
+    turned = geometry.rotate(poses, quarter)
+    assert torch.allclose(turned[..., 2], -poses[..., 0], atol=1e-12)
+    assert torch.allclose(turned[..., 1], poses[..., 1], atol=1e-12)
+
+
+def test_gradients() -> None:
+    poses, offsets = random_poses(1, 2)[..., :2] * 0.1, torch.randn(2, 17, dtype=torch.float64)
+    matrix = geometry.rotation(torch.tensor([0.3, -2.0]).double(), torch.tensor([0.1, 0.2]).double())
+
+    def view(offsets: torch.Tensor) -> torch.Tensor:
+        return geometry.project(geometry.rotate(geometry.lift(poses, offsets), matrix))
+
+    assert torch.autograd.gradcheck(view, offsets.requires_grad_())
+
+
+# --- depth sign --------------------------------------------------------------------------------------------------
+
+
+def standing_person() -> torch.Tensor:
+    """Facing the camera, knees and elbows a little bent; x right, y down, z away; (17, 3)."""
+    joints = [
+        (0, 0, 0), (-0.2, 0, 0), (-0.2, 0.7, -0.1), (-0.2, 1.4, 0), (0.2, 0, 0), (0.2, 0.7, -0.1), (0.2, 1.4, 0),
+        (0, -0.4, 0), (0, -0.8, 0), (0, -0.9, -0.1), (0, -1.0, 0),
+        (0.3, -0.8, 0), (0.35, -0.4, 0.1), (0.35, -0.1, 0), (-0.3, -0.8, 0), (-0.35, -0.4, 0.1), (-0.35, -0.1, 0),
+    ]  # fmt: skip
+    return torch.tensor(joints, dtype=torch.float32)
+
+
+def people(seed: int = 0, count: int = 64) -> torch.Tensor:
+    """The same person seen from all around, (V, 17, 3)."""
+    generator = torch.Generator().manual_seed(seed)
+    azimuth = torch.rand(count, generator=generator) * 2 * math.pi
+    return geometry.rotate(
+        standing_person().expand(count, -1, -1), geometry.rotation(azimuth, torch.full((count,), 0.1))
+    )
+
+
+def test_knees_bend_forward_and_elbows_backward() -> None:
+    assert (geometry.bend(people()) > 0).all()
+
+
+def test_bend_flips_exactly_with_mirrored_depth() -> None:
+    poses = random_poses(3, 50)
+    mirrored = geometry.mirror_depth(poses, torch.full((17,), -1.0).double())
+    assert torch.allclose(geometry.bend(mirrored), -geometry.bend(poses), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", REPRESENTATIONS)
+def test_every_combination_of_mirrored_parts_is_told(name: str) -> None:
+    representation = REPRESENTATIONS[name]
+    poses = people()
+    view, offsets = geometry.project(poses), poses[..., 2]
+    count = len(representation.lifters)
+    for combination in range(2**count):
+        signs = torch.tensor([1.0 if combination >> part & 1 else -1.0 for part in range(count)])
+        mirrored = offsets * geometry.joint_signs(signs, representation)
+        resolved, confidence = geometry.resolve_signs(view, mirrored[None], representation)
+        assert resolved[0].tolist() == signs.tolist()
+        assert (confidence[0] > 0.2).all()
+
+
+def test_sign_resolution_survives_non_finite_offsets() -> None:
+    poses = people()
+    offsets = torch.stack((torch.full_like(poses[..., 2], math.nan), poses[..., 2]))
+    signs, confidence = geometry.resolve_signs(geometry.project(poses), offsets, REPRESENTATIONS["solo"])
+    assert signs[1].item() == 1
+    assert confidence[1].item() > 0.5
+
+
+@settings(max_examples=20)
+@given(st.floats(0.2, 5.0), st.integers(0, 100))
+def test_bend_does_not_depend_on_size(size: float, seed: int) -> None:
+    poses = random_poses(seed, 5)
+    np.testing.assert_allclose(geometry.bend(poses * size), geometry.bend(poses), rtol=1e-6, atol=1e-8)

@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from tests.test_geometry import people, random_poses
+from tips_dist import geometry, losses
+from tips_dist.skeleton import BONES, REPRESENTATIONS, SYMMETRIC_BONES
+
+
+@pytest.mark.parametrize("name", REPRESENTATIONS)
+def test_joint_weights_make_every_part_a_mean_of_its_own(name: str) -> None:
+    weights = losses.joint_weights(REPRESENTATIONS[name])
+    for part in REPRESENTATIONS[name].lifters:
+        assert weights[list(part.joints)].sum().item() == pytest.approx(1.0)
+
+
+def test_adversarial_shares_are_the_keypoints_of_each_part() -> None:
+    shares = losses.adversarial_shares(REPRESENTATIONS["torso_legs"])
+    assert shares[3].item() == pytest.approx(7 / 17)
+    assert shares[12].item() == pytest.approx(10 / 17)
+    assert (losses.adversarial_shares(REPRESENTATIONS["torso_legs_shared"]) == 1).all()
+
+
+def test_balanced_least_squares_game_sits_at_a_quarter() -> None:
+    scores = torch.full((3, 8), 0.5)
+    labels = torch.cat((torch.ones(3, 4), torch.zeros(3, 4)), dim=1)
+    assert losses.discriminator_loss(scores, labels, "least_squares").tolist() == [0.25] * 3
+
+
+def test_cross_entropy_matches_its_formula() -> None:
+    scores, labels = torch.tensor([[0.3, -1.2]]), torch.tensor([[0.8, 0.0]])
+    p = scores.sigmoid()
+    expected = -(labels * p.log() + (1 - labels) * (1 - p).log()).mean()
+    assert losses.discriminator_loss(scores, labels, "cross_entropy").item() == pytest.approx(expected.item())
+
+
+def test_perfect_lifts_have_no_cycle_or_turn_loss() -> None:
+    poses = people().double()
+    weights = losses.joint_weights(REPRESENTATIONS["solo"]).double()
+    matrix = geometry.rotation(torch.full((64,), 1.0).double(), torch.full((64,), 0.1).double())
+    turned = geometry.rotate(poses, matrix)
+    again = geometry.lift(geometry.project(turned), turned[..., 2])
+    returned = geometry.project(geometry.rotate(again, matrix.transpose(-1, -2)))
+    assert losses.cycle_2d(returned[None], geometry.project(poses)[None], weights).item() < 1e-20
+    assert losses.pose_loss(again[None], turned[None], weights).item() < 1e-20
+    assert losses.turn_consistency(turned[None, ..., 2], turned[None, ..., 2], weights).item() == 0
+
+
+def test_flat_poses_cheat_the_2d_cycle() -> None:
+    """The pitfall that the depth-spread signal is there for."""
+    flat = geometry.project(people())[None]
+    pose = geometry.lift(flat, torch.zeros(flat.shape[:-1]))
+    assert pose[..., 2].abs().max() == 0
+
+
+def test_bone_ratios_ignore_size_and_rotation() -> None:
+    poses = random_poses(0, 7)
+    matrix = geometry.rotation(torch.full((7,), 0.7).double(), torch.full((7,), 0.2).double())
+    assert torch.allclose(losses.bone_ratios(3 * geometry.rotate(poses, matrix)), losses.bone_ratios(poses))
+
+
+def test_symmetric_people_have_no_asymmetry() -> None:
+    assert losses.bone_asymmetry(people()).max().item() < 1e-5
+    crooked = people().clone()
+    crooked[:, 3] *= 1.2
+    assert losses.bone_asymmetry(crooked).min().item() > 0.01
+
+
+def test_the_skeleton_has_sixteen_bones_and_six_symmetric_pairs() -> None:
+    assert len(BONES) == 16
+    assert len(SYMMETRIC_BONES) == 6
+
+
+def test_loss_gradients() -> None:
+    torch.manual_seed(0)
+    poses = torch.randn(2, 3, 17, 2, dtype=torch.float64) * 0.1
+    weights = losses.joint_weights(REPRESENTATIONS["torso_legs"]).double()
+    matrix = geometry.rotation(torch.rand(2, 3).double(), torch.rand(2, 3).double())
+
+    def total(offsets: torch.Tensor) -> torch.Tensor:
+        pose = geometry.lift(poses, offsets)
+        view = geometry.project(geometry.rotate(pose, matrix))
+        return losses.cycle_2d(view, poses, weights) + losses.bone_prior(pose)
+
+    assert torch.autograd.gradcheck(total, torch.randn(2, 3, 17, dtype=torch.float64, requires_grad=True))

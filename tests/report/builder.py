@@ -207,7 +207,8 @@ def _errors(
             "step": int(grid[index]),
             "n_mpjpe": float(predicted[index]),
             "n_mpjpe_resolved": float(resolved[index]),
-            "pa_mpjpe": float(aligned[index]),
+            "pa_mpjpe": float(aligned[index] if sign > 0 else aligned[index] + 40),
+            "pa_mpjpe_resolved": float(aligned[index]),
         }
 
     return {
@@ -215,6 +216,7 @@ def _errors(
         "n_mpjpe": predicted.tolist(),
         "n_mpjpe_resolved": resolved.tolist(),
         "pa_mpjpe": aligned.tolist(),
+        "pa_mpjpe_resolved": aligned.tolist(),
         "selected": at(best),
         "best": at(int(np.argmin(resolved))),
         "last": at(-1),
@@ -222,6 +224,7 @@ def _errors(
             "n_mpjpe": float(predicted.mean()),
             "n_mpjpe_resolved": float(resolved.mean()),
             "pa_mpjpe": float(aligned.mean()),
+            "pa_mpjpe_resolved": float(aligned.mean()),
         },
     }
 
@@ -268,9 +271,10 @@ def _evaluation(trials: dict[str, Any]) -> dict[str, Any]:
         "n_mpjpe": 96.0,
         "n_mpjpe_resolved": 96.0,
         "pa_mpjpe": 71.0,
+        "pa_mpjpe_resolved": 71.0,
         "pa_mpjpe_reflected": 70.0,
-        "pck_150": 0.81,
-        "auc_150": 0.44,
+        "pck_150": 81.0,
+        "auc_150": 44.0,
     }
     return {
         "schema": 1,

@@ -41,7 +41,7 @@ def test_plain_lines_tell_changes_and_stay_quiet_between(capsys: pytest.CaptureF
     assert isinstance(screen.file, io.StringIO)
     lines = screen.file.getvalue().splitlines()
     assert len(lines) == 4
-    assert lines[0].startswith("solo-000 running, step 0/12000, 4 healthy, risk 0.500 | 0/2 trials")
+    assert lines[0].startswith("solo-000 running, step 0/12000, 4 healthy, risk 0.5 | 0/2 trials")
     assert "1 diverged" in lines[1]
     assert lines[3].startswith("solo-000 finished")
     assert "1/2 trials, 50%" in lines[3]

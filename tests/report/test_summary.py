@@ -45,7 +45,7 @@ def test_errors_are_means_of_the_selected_checkpoints(run: Path) -> None:
         if name.startswith("solo-")
         for seed in trial["seeds"].values()
     ]
-    for metric in ("n_mpjpe", "n_mpjpe_resolved", "pa_mpjpe"):
+    for metric in ("n_mpjpe", "n_mpjpe_resolved", "pa_mpjpe", "pa_mpjpe_resolved"):
         expected = np.mean([seed["selected"][metric] for seed in seeds])
         assert solo["metrics"][metric]["value"] == pytest.approx(expected)
     against = np.mean([seed["random"]["n_mpjpe_resolved"] - seed["selected"]["n_mpjpe_resolved"] for seed in seeds])

@@ -19,7 +19,7 @@ def select(folder: Path, *, as_json: bool) -> None:
     for teacher in found["teachers"]:
         print(
             f"Teacher: {teacher['trial']} seed {teacher['seed']} step {teacher['step']}, "
-            f"risk {teacher['risk']:.4f}, {teacher['file']}"
+            f"risk {teacher['risk']:.4g}, {teacher['file']}"
         )
     print(f"Wrote {folder / 'selection.json'}")
 

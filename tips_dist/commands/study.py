@@ -62,9 +62,10 @@ def resume(
 ) -> None:
     """Finish a run from its folder, perhaps with more trials than it was started with."""
     from tips_dist.study import run as studies
+    from tips_dist.study.folder import read_record, recorded_study
 
     _check_truth(truth)
-    study = studies.recorded_study(studies.read_record(folder))
+    study = recorded_study(read_record(folder))
     more = (trials or 0) * len(study.representations)
 
     def work(view: LiveView) -> Path:

@@ -45,7 +45,7 @@ def train(study_file: Path, folder: Path, representation: str | None, overrides:
     sizes = ", ".join(f"{network} {count:,}" for network, count in outcome.parameters.items())
     print(f"Parameters per seed: {sizes}")
     for seed in outcome.seeds:
-        best = f"lowest risk {number(seed.best_risk, 4)} at step {seed.best_step}"
+        best = f"lowest risk {number(seed.best_risk, None)} at step {seed.best_step}"
         reason = f" ({seed.reason})" if seed.reason else ""
         print(f"Seed {seed.seed}: {seed.verdict}{reason}, stopped at step {seed.stopped_step}, {best}")
     print(f"Trained for {outcome.training_seconds:.1f} s; records in {folder}")
@@ -54,7 +54,7 @@ def train(study_file: Path, folder: Path, representation: str | None, overrides:
 def _print_progress(progress: Progress) -> None:
     verdicts = verdict_words(dict(Counter(progress.verdicts.values())))
     print(
-        f"step {progress.step}/{progress.steps}, risk {number(progress.risk, 4)}, {verdicts}, "
+        f"step {progress.step}/{progress.steps}, risk {number(progress.risk, None)}, {verdicts}, "
         f"{progress.steps_per_second:.0f} seed-steps/s",
         file=sys.stderr,
         flush=True,

@@ -132,7 +132,7 @@ class LiveView:
         self._last_line = now
         words = verdict_words(dict(event.verdicts))
         details = [f"step {event.step}/{event.steps}" if event.steps else "", words]
-        details += [f"risk {event.risk:.3f}" if event.risk is not None else ""]
+        details += [f"risk {number(event.risk, None)}" if event.risk is not None else ""]
         line = ", ".join(part for part in (f"{event.trial} {event.state}", *details) if part)
         self._console.print(f"{line} | {self.totals()}", highlight=False, markup=False, soft_wrap=True)
 
@@ -157,7 +157,7 @@ class LiveView:
                 Text(event.trial, style=style(event.representation).colour),
                 _seeds(event.verdicts, wide),
                 f"{event.step}/{event.steps}",
-                number(event.risk, 3),
+                number(event.risk, None),
                 sparkline(row.risks, 30 if wide else 8),
                 "" if event.steps_per_second is None else f"{event.steps_per_second:.0f}",
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 from tips_dist.files import UserError, read_json, read_json_lines
 
-METRICS = ("n_mpjpe", "n_mpjpe_resolved", "pa_mpjpe")  # mm, as evaluation.json names them
+METRICS = ("n_mpjpe", "n_mpjpe_resolved", "pa_mpjpe", "pa_mpjpe_resolved")  # mm, as evaluation.json names them
 CHECKPOINTS = ("selected", "best", "last", "random")
 
 

@@ -39,8 +39,8 @@ def summarise(run: RunFolder) -> dict[str, Any]:
 
     A group: ``runs``, ``verdicts`` (verdict: count), ``stopped_step`` (median), ``steps_saved`` (share of planned
     seed-steps that stopping left untrained), ``risk`` (median over runs of the lowest risk), and ``errors``, null
-    unless evaluated: ``metrics`` of the selected checkpoints (n_mpjpe as predicted, n_mpjpe_resolved with depth
-    signs resolved without truth, pa_mpjpe; mm, validation), ``checkpoints`` (n_mpjpe_resolved of the selected,
+    unless evaluated: ``metrics`` of the selected checkpoints (n_mpjpe and pa_mpjpe as predicted, and _resolved with
+    depth signs resolved without truth; mm, validation), ``checkpoints`` (n_mpjpe_resolved of the selected,
     best, last and a random checkpoint) and ``against`` (n_mpjpe_resolved of best, last and random minus that of
     the selected one, run by run). Statistics are {value, low, high, runs}: 95 % bootstrap over trials and seeds.
     """

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tips_dist.report.reading import METRICS
 from tips_dist.report.style import VERDICTS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_RESOLVED = "_resolved"
 ESTIMATED = "Estimated without truth"
 NOT_EVALUATED = "Errors in mm need truth: tips-dist evaluate RUN --truth FILE (nothing that decides reads it)."
 INTERVALS = (
@@ -46,7 +48,7 @@ def _estimated(groups: Sequence[dict[str, Any]], key: str) -> Table:
             verdict_words(group["verdicts"]) or "none yet",
             number(group["stopped_step"], 0),
             share(group["steps_saved"]),
-            interval(group["risk"], 3),
+            interval(group["risk"], None),
         )
         for group in groups
     ]
@@ -54,12 +56,11 @@ def _estimated(groups: Sequence[dict[str, Any]], key: str) -> Table:
 
 
 def _measured(groups: Sequence[dict[str, Any]], key: str) -> Table:
-    head = (key, "N-MPJPE as predicted", "N-MPJPE sign-resolved", "PA-MPJPE")
+    head = (key, "N-MPJPE as predicted", "N-MPJPE sign-resolved", "PA-MPJPE as predicted", "PA-MPJPE sign-resolved")
     rows = []
     for group in groups:
         metrics = (group["errors"] or {}).get("metrics", {})
-        names = ("n_mpjpe", "n_mpjpe_resolved", "pa_mpjpe")
-        rows.append((group[key], *(interval(metrics.get(name), 1) for name in names)))
+        rows.append((group[key], *(interval(metrics.get(name), 1) for name in METRICS)))
     return Table("Measured against truth: the selected checkpoints, validation, mm", head, rows)
 
 
@@ -87,11 +88,11 @@ def notes(summary: dict[str, Any]) -> list[str]:
         listed = ", ".join(f"{item['trial']} seed {item['seed']} step {item['step']}" for item in teachers)
         lines.append(f"Teachers (chosen by risk, without truth): {listed}.")
     for split, metrics in (summary["student"] or {}).items():
-        lines.append(
-            f"Student on {split}: N-MPJPE {number(metrics.get('n_mpjpe'), 1)} mm as predicted, "
-            f"{number(metrics.get('n_mpjpe_resolved'), 1)} sign-resolved, "
-            f"PA-MPJPE {number(metrics.get('pa_mpjpe'), 1)}."
+        n_mpjpe, pa_mpjpe = (
+            f"{number(metrics.get(name), 1)} mm as predicted, {number(metrics.get(name + _RESOLVED), 1)} sign-resolved"
+            for name in ("n_mpjpe", "pa_mpjpe")
         )
+        lines.append(f"Student on {split}: N-MPJPE {n_mpjpe}; PA-MPJPE {pa_mpjpe}.")
     lines.append(INTERVALS if any(group["runs"] for group in summary["representations"]) else "No runs yet.")
     if not summary["evaluated"]:
         lines.append(NOT_EVALUATED)
@@ -104,7 +105,14 @@ def print_tables(console: Console, tables: Sequence[Table], lines: Sequence[str]
     from rich.table import Table as RichTable
 
     for table in tables:
-        rich = RichTable(title=table.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        rich = RichTable(
+            title=table.title,
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1) if console.width >= 100 else (0, 0),
+            show_edge=False,
+        )
         for index, name in enumerate(table.head):
             text = index == 0 or name == "verdicts"
             words = [word for row in (table.head, *table.rows) for word in row[index].split()]
@@ -117,6 +125,7 @@ def print_tables(console: Console, tables: Sequence[Table], lines: Sequence[str]
         for row in table.rows:
             rich.add_row(*row)
         console.print(rich)
+        console.print()
     for line in lines:
         console.print(line, highlight=False, markup=False)
 
@@ -138,9 +147,10 @@ def verdict_words(verdicts: dict[str, int]) -> str:
     return ", ".join(f"{verdicts[name]} {name.replace('_', '-')}" for name in names if verdicts.get(name))
 
 
-def number(value: float | None, digits: int, *, sign: bool = False) -> str:
-    """A number with fixed digits; a dash where there is none."""
-    return "-" if value is None else f"{value:{'+' if sign else ''}.{digits}f}"
+def number(value: float | None, digits: int | None, *, sign: bool = False) -> str:
+    """A number with fixed digits (None: four significant ones); a dash where there is none."""
+    kind = ".4g" if digits is None else f".{digits}f"
+    return "-" if value is None else f"{value:{'+' if sign else ''}{kind}}"
 
 
 def share(value: float | None) -> str:
@@ -148,7 +158,7 @@ def share(value: float | None) -> str:
     return "-" if value is None else f"{value:.0%}"
 
 
-def interval(found: dict[str, Any] | None, digits: int, *, sign: bool = False) -> str:
+def interval(found: dict[str, Any] | None, digits: int | None, *, sign: bool = False) -> str:
     """A statistic as "value (low..high)"; a dash where there is none, no brackets where one run is behind it."""
     if found is None:
         return "-"

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tips_dist.monitoring import EQUILIBRIUM, Monitor
+from tips_dist.monitoring import CHOSEN_BY, EQUILIBRIUM, PICTURE_EVERY, Monitor
 
 
 def rows(step: int, risks: list[float | None]) -> list[dict[str, Any]]:
@@ -96,3 +97,45 @@ def test_the_null_monitor_writes_and_imports_nothing() -> None:
         "assert 'torch' not in sys.modules and 'tensorboard' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_pictures_of_poses_dependence_and_mesh(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    poses, depths = random.normal(size=(40, 17, 2)) / 10, random.normal(size=(2, 40, 17))
+    depths[1] = np.nan  # a broken seed must not spoil its neighbours' pictures
+    monitor = Monitor(tmp_path)
+    for step in range(1, 2 * PICTURE_EVERY + 1):
+        monitor.poses(step, [0, 1], poses, depths)
+    monitor.close()
+    for folder, tag in ((tmp_path / "seed0", "poses"), (tmp_path / "seed1", "poses"), (tmp_path, "dependence/depths")):
+        images = read(folder).Images(tag)
+        assert [image.step for image in images] == [1, PICTURE_EVERY + 1]
+        assert images[0].encoded_image_string.startswith(b"\x89PNG")
+    assert "poses_VERTEX" in str(read(tmp_path / "seed0").Tags()["tensors"])
+
+
+def test_the_hparams_table_gets_parameters_and_metrics(tmp_path: Path) -> None:
+    monitor = Monitor(tmp_path, {"representation": "solo", "training.generator_lr": 2e-4})
+    monitor.evaluation(50, [*rows(50, [1.0, 3.0]), {"risk/best": 1.5}])
+    monitor.close()
+    events = read(tmp_path)
+    written = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert b"training.generator_lr" in written
+    for metric in CHOSEN_BY:
+        assert metric.encode() in events.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    assert [e.value for e in events.Scalars("risk/best")] == [1.5]
+    assert [e.value for e in events.Scalars("risk/healthy_seeds")] == [2.0]
+
+
+def test_bytes_per_thousand_evaluations_are_bounded(tmp_path: Path) -> None:
+    """Eight seeds, sixteen signals, pictures included: what docs/reading.md promises."""
+    random = np.random.default_rng(0)
+    poses, depths = random.normal(size=(64, 17, 2)) / 10, random.normal(size=(8, 64, 17))
+    monitor = Monitor(tmp_path)
+    for step in range(1, 101):
+        signals = {f"group/signal_{index:02d}": random.random() for index in range(16)}
+        monitor.evaluation(step, [row | signals for row in rows(step, list(random.random(8)))])
+        monitor.poses(step, list(range(8)), poses, depths)
+    monitor.close()
+    size = sum(file.stat().st_size for file in tmp_path.rglob("events.*"))
+    assert 10 * size < 16e6

@@ -25,6 +25,9 @@ BANDED = (
     "discriminator/accuracy",
 )  # signals whose lowest and highest seed are written beside the mean
 
+CHOSEN_BY = ("risk/best", "risk/healthy_seeds", "rigidity/bone_ratio_variance", "discriminator/accuracy")
+PICTURED, PICTURE_EVERY = 4, 20  # poses in a picture; evaluation steps between pictures
+
 
 def _band(tag: str) -> list[str]:
     return [tag, f"band/{tag}/low", f"band/{tag}/high"]
@@ -52,13 +55,16 @@ LAYOUT: dict[str, dict[str, list[Any]]] = {
 class Monitor:
     """Writes what the training loop reports as TensorBoard events below ``folder``; ``None`` writes nothing.
 
-    A folder that already holds events is continued: the first step written purges everything from it on, so
-    that a resumed trial shows each step once. Files are opened at the first write.
+    ``parameters`` are what TensorBoard's HParams table shows of this trial: its representation and its point of the
+    search space. A folder that already holds events is continued: the first step written purges everything from
+    it on, so that a resumed trial shows each step once. Files are opened at the first write.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, parameters: Mapping[str, float | int | str | bool] | None = None) -> None:
         self.folder = folder
+        self.parameters = dict(parameters or {})
         self._writers: dict[str, Any] = {}
+        self._calls = 0
 
     def evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the history rows of one evaluation step: a row per seed; "group/name" keys are signals.
@@ -66,6 +72,9 @@ class Monitor:
         A row without ``seed`` holds signals of the trial as a whole, such as its throughput.
         """
         series: dict[str, list[float]] = {}
+        healthy = [row["verdict"] == "healthy" for row in rows if "verdict" in row]
+        if healthy:
+            series["risk/healthy_seeds"] = [sum(healthy)]
         for row in rows:
             values = {
                 name: float(value)
@@ -93,6 +102,36 @@ class Monitor:
         began = "" if onset is None else f" (began at step {onset})"
         text = f"**{verdict}** at step {step}{began}: {reason}"
         self._guarded("", step, lambda writer: writer.add_text(f"verdict/seed{seed}", text, step))
+
+    def poses(self, step: int, seeds: Sequence[int], poses: Any, depths: Any) -> None:
+        """Draw a few lifted validation poses and how depths move together, at the first and every 20th call.
+
+        Args:
+            step: the evaluation step.
+            seeds: the S seeds, in the order of ``depths``.
+            poses: (V, 17, 2) normalised 2D poses.
+            depths: (S, V, 17) predicted offsets; signs as predicted, so a mirrored seed looks mirrored.
+        """
+        self._calls += 1
+        if self.folder is None or self._calls % PICTURE_EVERY != 1 or not len(seeds):
+            return
+        import torch
+
+        from tips_dist import drawing, geometry
+
+        depths = torch.as_tensor(depths).float().cpu()
+        chosen = [index * len(poses) // PICTURED for index in range(PICTURED)]
+        flat = torch.as_tensor(poses).float().cpu()[chosen]
+        lifted = geometry.lift(flat.expand(len(seeds), *flat.shape), depths[:, chosen]).numpy()
+        for seed, figures in zip(seeds, lifted, strict=True):
+            self._picture(f"seed{seed}", "poses", drawing.pose_picture(flat.numpy(), figures), step)
+        together = drawing.depth_correlation(depths.numpy())
+        self._picture("", "dependence/depths", drawing.matrix_picture(together), step)
+        mesh = [torch.as_tensor(part[None]) for part in drawing.stick_mesh(lifted[0])]
+        self._guarded(f"seed{seeds[0]}", step, lambda writer: writer.add_mesh("poses", *mesh, None, step))
+
+    def _picture(self, name: str, tag: str, picture: Any, step: int) -> None:
+        self._guarded(name, step, lambda writer: writer.add_image(tag, picture, step, dataformats="HWC"))
 
     def close(self) -> None:
         """Flush and close all files; a closed monitor opens them again when written to."""
@@ -128,5 +167,11 @@ class Monitor:
         writer = SummaryWriter(str(folder), purge_step=step if resumed else None)
         if name == "" and not resumed:
             writer.add_custom_scalars(LAYOUT)
+            if self.parameters:
+                from torch.utils.tensorboard.summary import hparams
+
+                metrics = dict.fromkeys(CHOSEN_BY, 0.0)  # only the names count: the table shows the last scalar
+                for summary in hparams(self.parameters, metrics):
+                    writer.file_writer.add_summary(summary)
         self._writers[name] = writer
         return writer

@@ -160,7 +160,9 @@ def train(
         state.seconds += elapsed
         speed = (state.step - first) * len(state.active) / elapsed
         if monitor is not None:
-            monitor.evaluation(state.step, [*rows, {"step": state.step, "throughput/steps_per_second": speed}])
+            whole = {"throughput/steps_per_second": speed, "risk/best": _lowest_risk(state)}
+            monitor.evaluation(state.step, [*rows, whole])
+            monitor.poses(state.step, state.active, validation.poses, measured.depths)
         state.compact(ended)
         finished = state.step == training.steps or not state.active
         if finished or state.step % (training.checkpoint_every * training.evaluate_every) == 0:
@@ -223,12 +225,16 @@ def _ends(verdict: str, configuration: Configuration) -> bool:
     return verdict == NON_FINITE or (verdict != HEALTHY and stopping.divergence == "default")
 
 
+def _lowest_risk(state: State) -> float | None:
+    """Median over seeds of each seed's lowest risk so far."""
+    return statistics.median(risk for risk, _ in state.best.values()) if state.best else None
+
+
 def _progress(state: State, speed: float) -> Progress:
-    best = [risk for risk, _ in state.best.values()]
     return Progress(
         step=state.step,
         steps=state.configuration.training.steps,
-        risk=statistics.median(best) if best else None,
+        risk=_lowest_risk(state),
         verdicts={seed: judge.verdict.kind for seed, judge in state.judges.items()},
         steps_per_second=speed,
         active_seeds=len(state.active),

@@ -1,0 +1,94 @@
+"""Small pictures of poses and matrices, quick enough to draw during training. Poses as stick figures.
+
+N poses of 17 joints; camera frame: x right, y down, z away. Right side blue, left side orange, trunk grey.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from tips_dist.skeleton import BONES, JOINTS
+
+Floats = NDArray[np.float32]
+Picture = NDArray[np.uint8]  # (height, width, 3)
+
+RIGHT, LEFT, TRUNK = (0, 114, 178), (213, 94, 0), (85, 85, 85)
+VIEWS = ("2D input", "lifted: front", "lifted: side")
+_CELL, _HEAD, _FINE = 110, 14, 2  # pixels of a cell, of a heading; drawn larger by this factor, for smooth lines
+
+
+def bone_colours() -> list[tuple[int, int, int]]:
+    """The colour of each bone, (16) RGB triples."""
+    sides = {"left": LEFT, "right": RIGHT}
+    return [sides.get(JOINTS[child].split("_")[0], TRUNK) for _, child in BONES]
+
+
+def pose_picture(poses: Floats, lifted: Floats) -> Picture:
+    """Draw a row per pose: the 2D input (N, 17, 2) beside its lift (N, 17, 3) from the front and from the side.
+
+    In the side view the camera stands to the left, so a knee that bends forward points to it in a walking pose.
+    """
+    columns = (poses, lifted[..., :2], lifted[..., [2, 1]])
+    size = (len(columns) * _CELL * _FINE, (len(poses) * _CELL + _HEAD) * _FINE)
+    image = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(image)
+    colours = bone_colours()
+    for column, points in enumerate(columns):
+        reach = 2.2 * max(float(np.abs(points).max(initial=0.0, where=np.isfinite(points))), 1e-6)
+        for row, pose in enumerate(points):
+            middle = np.array([column + 0.5, row + 0.5]) * _CELL + (0, _HEAD)
+            pixels = (np.nan_to_num(pose).clip(-reach, reach) / reach * _CELL + middle) * _FINE
+            for (parent, child), colour in zip(BONES, colours, strict=True):
+                draw.line([*pixels[parent], *pixels[child]], fill=colour, width=2 * _FINE)
+    image = image.resize((size[0] // _FINE, size[1] // _FINE), Image.Resampling.BOX)
+    draw = ImageDraw.Draw(image)
+    for column, name in enumerate(VIEWS):
+        draw.text((column * _CELL + 4, 1), name, fill="black")
+    return np.asarray(image)
+
+
+def matrix_picture(values: Floats, cell: int = 14) -> Picture:
+    """Draw a matrix (K, K) of shares 0..1 as squares, white to dark blue."""
+    share = np.nan_to_num(values).clip(0, 1)[..., None]
+    colours = (255 * (1 - share) + np.array([8, 48, 107]) * share).astype(np.uint8)
+    larger: Picture = colours.repeat(cell, axis=0).repeat(cell, axis=1)
+    return larger
+
+
+def depth_correlation(depths: NDArray[np.floating]) -> Floats:
+    """How far the predicted depths of two joints move together: |correlation| over poses, mean over seeds.
+
+    ``depths`` (S, V, 17) to (17, 17); 0 for the root, whose depth is fixed, and for seeds that are not finite.
+    """
+    found = []
+    for values in depths.astype(np.float64):
+        centred = values - values.mean(axis=0)
+        norm = np.sqrt((centred**2).sum(axis=0))
+        scale = np.outer(norm, norm)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found.append(np.where(scale > 1e-12, np.abs(centred.T @ centred) / scale, 0.0))
+    return np.asarray(np.nan_to_num(np.mean(found, axis=0)), np.float32)
+
+
+def stick_mesh(lifted: Floats, thickness: float = 0.02) -> tuple[Floats, Picture, NDArray[np.int32]]:
+    """Poses (N, 17, 3) side by side as one mesh of three-sided bars: vertices (M, 3), colours (M, 3), faces (F, 3).
+
+    y points up in the mesh, as viewers expect.
+    """
+    poses = np.nan_to_num(lifted).clip(-5, 5) * np.array([1, -1, -1], np.float32)
+    poses = poses + np.arange(len(poses), dtype=np.float32)[:, None, None] * np.array([1.5, 0, 0], np.float32)
+    parents, children = (poses[:, [bone[end] for bone in BONES]] for end in (0, 1))  # (N, 16, 3)
+    along = children - parents
+    across = np.cross(along, np.array([0.3, 0.2, 1.0], np.float32))
+    across /= np.maximum(np.linalg.norm(across, axis=-1, keepdims=True), 1e-6)
+    other = np.cross(along, across) / np.maximum(np.linalg.norm(along, axis=-1, keepdims=True), 1e-6)
+    turns = np.array([0, 2, 4]) * np.pi / 3
+    corners = thickness * (across[..., None, :] * np.cos(turns)[:, None] + other[..., None, :] * np.sin(turns)[:, None])
+    vertices = np.concatenate([parents[..., None, :] + corners, children[..., None, :] + corners], axis=-2)
+    side = np.array([[0, 1, 3], [1, 4, 3], [1, 2, 4], [2, 5, 4], [2, 0, 5], [0, 3, 5]])
+    bars = vertices.shape[0] * vertices.shape[1]
+    faces = (side + 6 * np.arange(bars)[:, None, None]).reshape(-1, 3).astype(np.int32)
+    colours = np.tile(np.array(bone_colours(), np.uint8).repeat(6, axis=0), (len(poses), 1))
+    return vertices.reshape(-1, 3).astype(np.float32), colours, faces

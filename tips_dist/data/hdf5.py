@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from tips_dist.files import UserError
 
@@ -56,6 +57,24 @@ def dataset(path: Path, group: h5py.Group, name: str) -> h5py.Dataset:
     if node.dtype.kind not in "OSV" and node.nbytes > _INFLATION * max(node.id.get_storage_size(), 4096):
         raise UserError(f"{where}: claims {node.nbytes} bytes of which hardly any are stored")
     return node
+
+
+def array(path: Path, group: h5py.Group, name: str, kinds: str, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
+    """Read a data set that must be of one of these dtype kinds and of this shape (None: any length).
+
+    Raises:
+        UserError: it is not; the message names file and data set.
+    """
+    stored = dataset(path, group, name)
+    fits = len(stored.shape) == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, stored.shape, strict=True)
+    )
+    if not fits or stored.dtype.kind not in kinds:
+        wanted = ", ".join("N" if want is None else str(want) for want in shape)
+        kind = {"f": "floats", "iu": "integers"}.get(kinds, "numbers")
+        raise UserError(f"{path}: /{name} is {stored.dtype} {stored.shape}, expected {kind} ({wanted})")
+    values: npt.NDArray[Any] = stored[()]
+    return values
 
 
 @contextmanager

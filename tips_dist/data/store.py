@@ -108,7 +108,10 @@ class ContentDigest:
 
 
 class Writer:
-    """Appends blocks of rows to the two files of a data set; memory stays that of one block."""
+    """Appends blocks of rows to the two files of a data set; memory stays that of one block.
+
+    Detector scores (n, 17) may come along as column ``score``, in every block or in none; they go to ``/score``.
+    """
 
     def __init__(self, pose_file: h5py.File, truth_file: h5py.File | None) -> None:
         self._pose_file, self._truth_file = pose_file, truth_file
@@ -127,6 +130,10 @@ class Writer:
             if values.shape != (n, *shape):
                 raise ValueError(f"{name}: shape {values.shape}, expected {(n, *shape)}")
             _extend(self._columns[name], self.rows, values)
+        if "score" in columns:
+            if "score" not in self._pose_file:
+                _growing(self._pose_file, "score", np.dtype("f4"), (len(JOINTS),))
+            _extend(self._pose_file["score"], self.rows, np.asarray(columns["score"], dtype=np.float32))
         if self._joints is not None:
             truth = np.ascontiguousarray(joints_mm, dtype=np.float32)
             if truth.shape != (n, len(JOINTS), 3):

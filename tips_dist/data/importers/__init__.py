@@ -11,13 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from tips_dist.config import validate
-from tips_dist.data.importers.pipeline import Options, Record, stream
+from tips_dist.data.importers.pipeline import Options, Record, Source, stream
 from tips_dist.data.store import POSE_SUFFIX, SPLITS, TRUTH_SUFFIX, Writer, write_dataset
 from tips_dist.files import UserError
+
+_ALWAYS = ("minimum_change_mm", "minimum_change_2d")
 
 # Format -> what it reads; the module of the same name holds open_source().
 FORMATS: dict[str, str] = {
     "cmu": "CMU motion capture as 17 joints in one HDF5 file, seen by virtual cameras",
+    "bvh": "BVH motion capture, one file or a folder of them, seen by virtual cameras",
+    "h36m_fetch": "Human3.6M as h36m-fetch leaves it: processed/<subject>/<action>/annot.h5",
+    "h36m_videopose3d": "Human3.6M as VideoPose3D stores it: data_3d_h36m.npz and data_2d_h36m_*.npz (pickled)",
+    "mpi_inf_3dhp": "MPI-INF-3DHP training set: S<n>/Seq<n>/annot.mat",
+    "mpi_inf_3dhp_test": "MPI-INF-3DHP test set: TS<n>/annot_data.mat",
+    "coco": "detected 2D poses as COCO keypoint JSON (no 3D)",
+    "arrays": "named arrays in one .npz or HDF5 file",
 }
 
 
@@ -35,10 +44,16 @@ def import_data(format: str, source: Path, prefix: Path, options: Mapping[str, A
         hint = f" (did you mean '{near[0]}'?)" if near else ""
         raise UserError(f"{format}: unknown format{hint}; known: {', '.join(FORMATS)}")
     chosen = validate(Options, dict(options or {}), where=f"options of {format}")
-    record = Record(format, source.name, chosen.model_dump())
+    module = importlib.import_module(f"tips_dist.data.importers.{format}")
+    uses = {*_ALWAYS, *module.USES}
+    for key in options or {}:
+        if key not in uses:
+            raise UserError(f"options of {format}: {key} means nothing to it; it takes {', '.join(sorted(uses))}")
     if not source.exists():
         raise UserError(f"{source}: no such file or folder")
-    opened = importlib.import_module(f"tips_dist.data.importers.{format}").open_source(source, chosen, record)
+    record = Record(format, source.name, {key: value for key, value in chosen.model_dump().items() if key in uses})
+    opened: Source = module.open_source(source, chosen, record)
+    record.image_px = opened.image_px
     pose_path = prefix.with_name(prefix.name + POSE_SUFFIX)
     truth_path = prefix.with_name(prefix.name + TRUTH_SUFFIX) if opened.truth else None
     summary: dict[str, Any] = {"pose2d": str(pose_path), "truth3d": None if truth_path is None else str(truth_path)}

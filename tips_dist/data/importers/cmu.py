@@ -14,13 +14,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tips_dist.data.cameras import rig
 from tips_dist.data.hdf5 import dataset, number, reading
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, hold_out
+from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, hold_out, seen_by_rig
 from tips_dist.files import UserError
 from tips_dist.skeleton import JOINTS
 
-VALIDATION_SHARE = 0.15
+USES = ("cameras", "seed", "validation_share")
 NAME = "CMU Graphics Lab Motion Capture Database (mocap.cs.cmu.edu), virtual cameras"
 
 
@@ -31,13 +30,14 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
         UserError: the file is missing, damaged, or is not laid out like this.
     """
     with reading(source) as file:
-        sequences = list(_sequences(source, file))
+        sequences = list(_sequences(source, file, options.validation_share))
         rate = number(source, file, "frame_rate_hz") if "frame_rate_hz" in file.attrs else 60.0
     record.note(f"virtual cameras: {options.cameras} per sequence at equal azimuths, seed {options.seed}")
-    return Source(NAME, rate, True, _clips(source, sequences, options), len(sequences) * options.cameras)
+    clips = _clips(source, sequences, options)
+    return Source(NAME, rate, True, clips, len(sequences) * options.cameras, image_px=(1000, 1000))
 
 
-def _sequences(source: Path, file: h5py.File) -> Iterator[tuple[str, str, str]]:
+def _sequences(source: Path, file: h5py.File, share: float) -> Iterator[tuple[str, str, str]]:
     """(path in the file, name, split) of every sequence."""
     if "train" not in file and "test" not in file:
         raise UserError(f"{source}: no group 'train' or 'test'; expected train/<action>/<sequence>/joints_3d")
@@ -47,7 +47,7 @@ def _sequences(source: Path, file: h5py.File) -> Iterator[tuple[str, str, str]]:
             names = sorted(group, key=_natural) if isinstance(group, h5py.Group) else []
             if not names:
                 raise UserError(f"{source}: /{part}/{action}: expected a group of sequences")
-            validation = hold_out(names, VALIDATION_SHARE) if part == "train" else set()
+            validation = hold_out(names, share) if part == "train" else set()
             for name in names:
                 split = "validation" if name in validation else part
                 yield f"{part}/{action}/{name}", f"{action}/{name}", split
@@ -62,11 +62,7 @@ def _clips(source: Path, sequences: list[tuple[str, str, str]], options: Options
                 raise UserError(
                     f"{source}: /{path}/joints_3d is {stored.dtype} {stored.shape}, expected float32 (T, 17, 3)"
                 )
-            world = stored[()]
-            cameras = rig(generator, options.cameras)
-            truth, pixels = cameras.view(np.broadcast_to(world, (len(cameras), *world.shape)))
-            for camera in range(len(cameras)):
-                yield Clip("cmu", name, f"view_{camera}", split, np.arange(len(world)), pixels[camera], truth[camera])
+            yield from seen_by_rig("cmu", name, split, stored[()], generator, options.cameras)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

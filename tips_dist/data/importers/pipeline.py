@@ -9,34 +9,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
-from tips_dist.config import Count, NonNegative, Section
+from tips_dist.config import Count, NonNegative, Positive, Section, Share
+from tips_dist.data.cameras import rig
 from tips_dist.data.store import SPLITS, Writer
 from tips_dist.files import UserError
+from tips_dist.skeleton import HEAD, JOINTS
 
 Array = npt.NDArray[Any]
 FASTEST_MM_PER_S = 15_000.0  # no joint moves faster against the hip; a sprinter's ankle reaches about 10 m/s
 SMALLEST_PX = 1.0
+TRUNK_MM = (150.0, 1500.0)  # from hip to head, of any person: anything else is not in millimetres
 
 
 class Options(Section):
     """Knobs of an import; each data set uses those that make sense for it."""
 
+    # All formats
     minimum_change_mm: NonNegative = 40.0  # keep a frame if a joint moved further against the hip since the last kept
     minimum_change_2d: NonNegative = 0.02  # the same without truth, as a share of the pose's larger side
+    # Some formats: each module's USES names those that mean something to it
     cameras: Count = 4  # virtual cameras per sequence, where a data set has motion but no cameras
-    seed: int = 0  # of the virtual cameras
+    seed: Annotated[int, Field(ge=0)] = 0  # of the virtual cameras
+    validation_subjects: tuple[str, ...] = ("S8",)  # subjects of the training set held out for validation
+    validation_share: Share = 0.15  # share of sequences held out for validation
+    test_share: Share = 0.15  # share of sequences held out for testing
+    minimum_score: Share = 0.3  # a detected joint below this score counts as missing
+    unit_mm: Positive | None = None  # millimetres per unit of the source's 3D
+    universal: bool = False  # take the joints scaled to one universal skeleton instead of the subject's own
+    allow_pickle: bool = False  # read object arrays, with an unpickler that knows arrays and plain containers only
 
 
 @dataclass
 class Clip:
     """Consecutive frames of one sequence seen by one camera.
 
-    ``frames`` (T,) int, ``poses`` (T, 17, 2) px, ``joints`` (T, 17, 3) mm in the camera's frame, or None without truth.
+    ``frames`` (T,) int, ``poses`` (T, 17, 2) px, ``joints`` (T, 17, 3) mm in the camera's frame, or None without
+    truth; ``scores`` (T, 17) of a detector, where there was one.
     """
 
     subject: str
@@ -46,17 +61,20 @@ class Clip:
     frames: Array
     poses: Array
     joints: Array | None
+    scores: Array | None = None
 
 
 @dataclass
 class Source:
-    """An opened data set: its name, its frame rate, whether truth comes with it, its clips and how many there are."""
+    """An opened data set: name, frame rate (0 if unknown), whether truth comes with it, clips and their number."""
 
     name: str
     frame_rate_hz: float
     truth: bool
     clips: Iterator[Clip]
     total: int | None = None
+    image_px: tuple[int, int] | None = None  # width and height, where known
+    scores: bool = False
 
 
 @dataclass
@@ -66,6 +84,7 @@ class Record:
     format: str
     source: str
     options: dict[str, Any]
+    image_px: tuple[int, int] | None = None
     seen: int = 0
     kept: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
@@ -83,7 +102,7 @@ class Record:
 
 
 def stream(source: Source, options: Options, record: Record, writer: Writer, done: Callable[[], None]) -> str:
-    """Clean, thin and append every clip; returns the digest of the poses.
+    """Clean, thin and append every clip of a source; returns the digest of the poses.
 
     Raises:
         UserError: nothing was left to write.
@@ -97,25 +116,78 @@ def stream(source: Source, options: Options, record: Record, writer: Writer, don
                 name = getattr(clip, column)
                 columns[column] = np.full(kept.size, known.setdefault(name, len(known)))
             columns["split"] = np.full(kept.size, SPLITS.index(clip.split))
+            if clip.scores is not None:
+                columns["score"] = clip.scores[kept]
             writer.append(columns, None if clip.joints is None else clip.joints[kept])
         done()
     record.kept = writer.rows
     if writer.rows == 0:
         dropped = "; ".join(f"{count} {why}" for why, count in record.dropped.items()) or "the source has no frames"
         raise UserError(f"{record.source}: no pose is left to write ({dropped})")
+    for split, count in zip(SPLITS, writer.split_counts, strict=True):
+        if count == 0:
+            record.note(f"the {split} split is empty")
     names = {f"{column}_names": list(known) for column, known in codes.items()}
     return writer.finish(names, source.name, source.frame_rate_hz, vars(record))
 
 
+def seen_by_rig(
+    subject: str, sequence: str, split: str, world: Array, generator: np.random.Generator, count: int
+) -> Iterator[Clip]:
+    """Motion without cameras (T, 17, 3), mm, y up, seen by a rig of virtual cameras: one clip for each."""
+    cameras = rig(generator, count)
+    truth, pixels = cameras.view(np.broadcast_to(world, (count, *world.shape)))
+    for view in range(count):
+        yield Clip(subject, sequence, f"view_{view}", split, np.arange(len(world)), pixels[view], truth[view])
+
+
+def splits_by_name(names: Sequence[str], options: Options, record: Record) -> dict[str, str]:
+    """A split for every sequence of a data set without a convention of its own: evenly spaced names are held out."""
+    names = list(dict.fromkeys(names))
+    test = hold_out(names, options.test_share)
+    rest = [name for name in names if name not in test]
+    validation = hold_out(rest, options.validation_share)
+    record.note(
+        f"no splits in the source: of {len(names)} sequences, {len(validation)} held out for validation "
+        f"and {len(test)} for test"
+    )
+    return {name: "test" if name in test else "validation" if name in validation else "train" for name in names}
+
+
+def check_subjects(chosen: Sequence[str], known: Sequence[str], where: Path) -> None:
+    """Refuse validation subjects that the data set does not have."""
+    for subject in chosen:
+        if subject not in known:
+            raise UserError(f"{where}: validation_subjects: no subject '{subject}' here; there are {', '.join(known)}")
+
+
 def hold_out(names: Sequence[str], share: float) -> set[str]:
-    """Evenly spaced ``share`` of ``names``, at least one of two or more: the validation part of a group."""
-    count = max(1, round(share * len(names))) if len(names) > 1 else 0
+    """Evenly spaced ``share`` of ``names``: at least one of two or more unless the share is 0, and never all."""
+    count = min(max(1, round(share * len(names))), len(names) - 1) if share > 0 and len(names) > 1 else 0
     return {names[int((k + 0.5) * len(names) / count)] for k in range(count)}
+
+
+def _check(clip: Clip, source: Source, record: Record) -> None:
+    """Refuse clips of a wrong shape or in a unit that is not millimetres; what no importer may let through."""
+    rows, where = len(clip.poses), f"{record.source}: {clip.sequence}, {clip.camera}"
+    if clip.poses.shape != (rows, len(JOINTS), 2) or clip.frames.shape != (rows,):
+        raise UserError(f"{where}: poses {clip.poses.shape}, frames {clip.frames.shape}; expected (T, 17, 2) and (T,)")
+    if clip.joints is None or not rows:
+        return
+    if clip.joints.shape != (rows, len(JOINTS), 3):
+        raise UserError(f"{where}: joints {clip.joints.shape} beside {rows} poses; expected ({rows}, 17, 3)")
+    trunk = np.linalg.norm(clip.joints[:, HEAD] - clip.joints[:, 0], axis=-1)
+    trunk = trunk[np.isfinite(trunk)]
+    low, high = TRUNK_MM
+    if trunk.size and not low <= np.median(trunk) <= high:
+        hint = " (metres?)" if 0.15 <= np.median(trunk) <= 1.5 else ""
+        raise UserError(f"{where}: hip to head measures {np.median(trunk):.3g}, which is not in millimetres{hint}")
 
 
 def _kept(clip: Clip, source: Source, options: Options, record: Record) -> npt.NDArray[np.int64]:
     """Rows of a clip that are worth keeping."""
     record.seen += len(clip.poses)
+    _check(clip, source, record)
     rows = np.arange(len(clip.poses))
 
     def keep(good: Array, why: str) -> None:

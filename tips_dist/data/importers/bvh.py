@@ -1,0 +1,239 @@
+"""BVH motion capture, as the CMU database is usually repackaged: one file or a folder of them, y up, no cameras.
+
+Joints are found by the names that the common rigs use (see :data:`NAMES`). The unit of a BVH file is nowhere written
+down: ``unit_mm`` states it, otherwise it is the usual unit that makes the legs most human, and the record says which.
+A parser of our own: the maintained ones still rename their functions from release to release, and errors here must
+name file and line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, seen_by_rig, splits_by_name
+from tips_dist.files import UserError
+from tips_dist.skeleton import JOINTS, J
+
+USES = ("cameras", "seed", "unit_mm", "validation_share", "test_share")
+# Names of each joint in the rigs of CMU (cgspeed), Mixamo and older BVH files, lower case, the first that is there.
+# "end:x" is the end site below x.
+NAMES: dict[str, tuple[str, ...]] = {
+    "hip": ("hips", "hip", "pelvis"),
+    "spine": ("spine", "chest", "spine1", "abdomen"),
+    "thorax": ("spine2", "spine1", "chest2", "chest1", "neck"),
+    "neck": ("head", "neck1"),
+    "head": ("end:head", "headend", "head_end", "headtop_end"),
+}
+for _side in ("left", "right"):
+    NAMES |= {
+        f"{_side}_hip": (f"{_side}upleg", f"{_side}hip", f"{_side}thigh"),
+        f"{_side}_knee": (f"{_side}leg", f"{_side}knee", f"{_side}lowleg", f"{_side}shin"),
+        f"{_side}_ankle": (f"{_side}foot", f"{_side}ankle"),
+        f"{_side}_shoulder": (f"{_side}arm", f"{_side}uparm", f"{_side}shoulder"),
+        f"{_side}_elbow": (f"{_side}forearm", f"{_side}lowarm", f"{_side}elbow"),
+        f"{_side}_wrist": (f"{_side}hand", f"{_side}wrist"),
+    }
+UNITS_MM = {"mm": 1.0, "cm": 10.0, "inch": 25.4, "CMU (cgspeed)": 56.444, "m": 1000.0}
+LEG_MM = 830.0  # thigh and shin of an adult
+_MOST_JOINTS = 1000
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass
+class Node:
+    """A joint or end site: name (lower case), parent's index (-1 for the root), offset and channels."""
+
+    name: str
+    parent: int
+    offset: Floats = field(default_factory=lambda: np.zeros(3))
+    channels: list[str] = field(default_factory=list)
+
+
+def open_source(source: Path, options: Options, record: Record) -> Source:
+    """Find the BVH files and the frame rate of the first.
+
+    Raises:
+        UserError: no BVH files there, or the first is not one.
+    """
+    files = sorted(source.rglob("*.bvh"), key=str) if source.is_dir() else [source]
+    if not files:
+        raise UserError(f"{source}: no .bvh files below it")
+    names = {file: _sequence(file, source) for file in files}
+    splits = splits_by_name(list(names.values()), options, record)
+    rate = read(files[0])[2]
+    record.note(f"virtual cameras: {options.cameras} per sequence at equal azimuths, seed {options.seed}")
+    generator = np.random.default_rng(options.seed)
+    clips = (
+        clip
+        for file, name in names.items()
+        for clip in _clips(file, name, splits[name], rate, generator, options, record)
+    )
+    total = len(files) * options.cameras
+    return Source(f"BVH motion capture ({source.name}), virtual cameras", rate, True, clips, total, (1000, 1000))
+
+
+def _sequence(file: Path, source: Path) -> str:
+    return str(file.relative_to(source).with_suffix("")) if source.is_dir() else file.stem
+
+
+def _clips(
+    file: Path,
+    name: str,
+    split: str,
+    rate: float,
+    generator: np.random.Generator,
+    options: Options,
+    record: Record,
+) -> Iterator[Clip]:
+    nodes, values, own_rate = read(file)
+    if abs(own_rate - rate) > 0.01 * rate:
+        record.note(f"frame rates differ: {name} has {own_rate:g} Hz, the first file {rate:g} Hz")
+    joints = _joints(file, nodes, positions(nodes, values))
+    # CMU names files 01_02.bvh after subject and trial; elsewhere the folder is the subject.
+    found = re.fullmatch(r"(\d+)_\d+", file.stem)
+    subject = found[1] if found else str(Path(name).parent) if "/" in name else "subject_0"
+    unit = options.unit_mm or _guessed_unit(joints, name, record)
+    yield from seen_by_rig(subject, name, split, joints * unit, generator, options.cameras)
+
+
+def read(path: Path) -> tuple[list[Node], Floats, float]:
+    """Parse a BVH file: its nodes, the channel values (T, channels) and the frame rate.
+
+    Raises:
+        UserError: the file is not BVH; the message names file and line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    motion = next((k for k, line in enumerate(lines) if line.strip() == "MOTION"), None)
+    if not lines or not lines[0].strip().startswith("HIERARCHY") or motion is None:
+        raise UserError(f"{path}: not a BVH file (no HIERARCHY or no MOTION)")
+    nodes = _hierarchy(path, lines[1:motion])
+    frames, rate = _timing(path, lines, motion)
+    width = sum(len(node.channels) for node in nodes)
+    rows = [line for line in lines[motion + 3 :] if line.strip()]
+    if len(rows) < frames:
+        raise UserError(f"{path}: {len(rows)} frames, but line {motion + 2} says {frames}; cut off?")
+    values = np.empty((frames, width))
+    for k, line in enumerate(rows[:frames]):
+        try:
+            values[k] = [float(word) for word in line.split()]
+        except ValueError:
+            raise UserError(f"{path}: frame {k}: expected {width} numbers") from None
+    return nodes, values, rate
+
+
+def positions(nodes: list[Node], values: Floats) -> Floats:
+    """Forward kinematics: positions (T, nodes, 3) in the file's unit."""
+    places = np.zeros((len(values), len(nodes), 3))
+    rotations: list[Floats | None] = []
+    column = 0
+    for k, node in enumerate(nodes):
+        offset, turn = np.broadcast_to(node.offset, (len(values), 3)).copy(), None
+        for channel in node.channels:
+            axis = "XYZ".index(channel[0])
+            if channel.endswith("position"):
+                offset[:, axis] = values[:, column]
+            else:
+                step = _turned(axis, values[:, column])
+                turn = step if turn is None else turn @ step
+            column += 1
+        if node.parent < 0:
+            places[:, k] = offset
+            parent: Floats | None = None
+        else:
+            parent = rotations[node.parent]
+            moved = offset if parent is None else np.einsum("tij,tj->ti", parent, offset)
+            places[:, k] = places[:, node.parent] + moved
+        rotations.append(turn if parent is None else parent if turn is None else parent @ turn)
+    return places
+
+
+def _turned(axis: int, degrees: Floats) -> Floats:
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    result = np.zeros((len(degrees), 3, 3))
+    result[:, axis, axis] = 1.0
+    result[:, i, i], result[:, i, j], result[:, j, i], result[:, j, j] = c, -s, s, c
+    return result
+
+
+def _hierarchy(path: Path, lines: list[str]) -> list[Node]:
+    nodes: list[Node] = []
+    open_nodes: list[int] = []
+    for number, line in enumerate(lines, start=2):
+        words = line.split()
+        where = f"{path}: line {number}"
+        try:
+            match words:
+                case [] | ["{"]:
+                    pass
+                case ["}"]:
+                    open_nodes.pop()
+                case ["ROOT" | "JOINT" | "End", *name]:
+                    parent = open_nodes[-1] if open_nodes else -1
+                    if (words[0] == "ROOT") != (not nodes) or len(nodes) >= _MOST_JOINTS:
+                        raise UserError(f"{where}: expected one ROOT and at most {_MOST_JOINTS} joints below it")
+                    label = " ".join(name).split(":")[-1].lower()
+                    nodes.append(Node(f"end:{nodes[parent].name}" if words[0] == "End" else label, parent))
+                    open_nodes.append(len(nodes) - 1)
+                case ["OFFSET", x, y, z]:
+                    nodes[open_nodes[-1]].offset = np.array([float(x), float(y), float(z)])
+                case ["CHANNELS", count, *channels] if int(count) == len(channels) <= 6:
+                    if not all(re.fullmatch("[XYZ](position|rotation)", channel) for channel in channels):
+                        raise UserError(f"{where}: unknown channels {' '.join(channels):.80}")
+                    nodes[open_nodes[-1]].channels = channels
+                case _:
+                    raise UserError(f"{where}: cannot be understood: {line.strip()!r:.60}")
+        except (ValueError, IndexError):
+            raise UserError(f"{where}: cannot be understood: {line.strip()!r:.60}") from None
+    if not nodes:
+        raise UserError(f"{path}: no ROOT in its hierarchy")
+    return nodes
+
+
+def _timing(path: Path, lines: list[str], motion: int) -> tuple[int, float]:
+    try:
+        frames = int(lines[motion + 1].removeprefix("Frames:"))
+        seconds = float(lines[motion + 2].removeprefix("Frame Time:"))
+    except (ValueError, IndexError):
+        raise UserError(f"{path}: line {motion + 2}: expected 'Frames: n' and 'Frame Time: seconds'") from None
+    if frames < 0 or not 1e-4 <= seconds <= 10:
+        raise UserError(f"{path}: line {motion + 2}: {frames} frames of {seconds} s make no sense")
+    return frames, 1 / seconds
+
+
+def _joints(path: Path, nodes: list[Node], places: Floats) -> Floats:
+    """The 17 joints (T, 17, 3) among the nodes."""
+    index = {node.name: k for k, node in reversed(list(enumerate(nodes)))}
+    result = np.empty((len(places), len(JOINTS), 3))
+    taken: set[int] = set()
+    for joint in JOINTS:
+        found = next((index[name] for name in NAMES[joint] if name in index and index[name] not in taken), None)
+        if found is None:
+            raise UserError(f"{path}: no joint for {joint}; looked for {', '.join(NAMES[joint])}")
+        taken.add(found)
+        result[:, J[joint]] = places[:, found]
+    return result
+
+
+def _guessed_unit(joints: Floats, name: str, record: Record) -> float:
+    if not len(joints):
+        return 1.0
+    leg = sum(
+        float(np.linalg.norm(joints[0, J[a]] - joints[0, J[b]]))
+        for a, b in (("left_hip", "left_knee"), ("left_knee", "left_ankle"))
+    )
+    if not leg > 0 or not np.isfinite(leg):
+        raise UserError(f"{record.source}: {name}: its left leg has no length")
+    unit = min(UNITS_MM, key=lambda key: abs(np.log(leg * UNITS_MM[key] / LEG_MM)))
+    record.note(f"unit taken to be {unit} (no unit_mm given)")
+    return UNITS_MM[unit]

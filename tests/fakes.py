@@ -1,0 +1,194 @@
+"""A training loop that trains nothing: study logic is tested with it in milliseconds.
+
+It has the signature of ``tips_dist.training.loop.train``, draws its risks from the configuration, seed and step, writes
+``history.jsonl`` and a checkpoint, goes on from it, and misbehaves on command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tips_dist.config import Configuration, digest
+from tips_dist.data.store import Poses
+from tips_dist.files import append_json_lines, read_json, read_json_lines, write_json, write_text
+
+
+@dataclass(frozen=True)
+class Progress:
+    step: int
+    steps: int
+    risk: float | None
+    verdicts: dict[int, str]
+    steps_per_second: float
+    active_seeds: int
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class SeedOutcome:
+    seed: int
+    verdict: str
+    reason: str
+    onset: int | None
+    stopped_step: int
+    best_risk: float | None
+    best_step: int | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    seeds: list[SeedOutcome]
+    training_seconds: float
+    parameters: dict[str, int]
+
+
+@dataclass(frozen=True)
+class FakeTraining:
+    """Call it like the real loop. Commands are keyed by trial id; those done once leave a mark in the folder."""
+
+    step_seconds: float = 0.0
+    diverge: Mapping[str, Mapping[int, int]] = field(default_factory=dict)  # trial -> {seed: step}
+    silent: Sequence[str] = ()  # trials that never have a risk
+    fail: Mapping[str, int] = field(default_factory=dict)  # raises at this step
+    kill: Mapping[str, int] = field(default_factory=dict)  # SIGKILLs its worker at this step, once
+    stop: Mapping[str, int] = field(default_factory=dict)  # SIGSTOPs its worker at this step, once
+    torn: Mapping[str, int] = field(default_factory=dict)  # tears its newest checkpoint, then SIGKILL, once
+
+    def __call__(
+        self,
+        configuration: Configuration,
+        seeds: Sequence[int],
+        poses: Poses,
+        folder: Path,
+        *,
+        report: Callable[[Any], None] | None = None,
+        threads: int | None = None,
+        device: str = "cpu",
+    ) -> Any:
+        trial, training = folder.name, configuration.training
+        state = load_checkpoint(folder) or {"step": 0, "best": {str(s): None for s in seeds}, "ended": {}}
+        cut_history(folder, state["step"])
+        for step in range(state["step"] + 1, training.steps + 1):
+            time.sleep(self.step_seconds)
+            self._misbehave(trial, step, folder)
+            if step % training.evaluate_every:
+                continue
+            self._evaluate(configuration, seeds, folder, step, state)
+            state["step"] = step
+            if (step // training.evaluate_every) % training.checkpoint_every == 0:
+                save_checkpoint(folder, state)
+            if report is not None:
+                risks = [best["risk"] for best in state["best"].values() if best]
+                verdicts = {s: "diverged" if str(s) in state["ended"] else "healthy" for s in seeds}
+                active = len(seeds) - len(state["ended"])
+                risk = None if not risks or trial in self.silent else float(np.median(risks))
+                try:
+                    report(Progress(step, training.steps, risk, verdicts, 1000.0, active))
+                except KeyboardInterrupt:
+                    save_checkpoint(folder, state)
+                    raise
+            if len(state["ended"]) == len(seeds):
+                break
+        return Outcome([self._outcome(s, state) for s in seeds], 0.0, {"lifter": 1, "discriminator": 1})
+
+    def _evaluate(
+        self, configuration: Configuration, seeds: Sequence[int], folder: Path, step: int, state: dict[str, Any]
+    ) -> None:
+        rows = []
+        for seed in seeds:
+            key = str(seed)
+            if key in state["ended"]:
+                continue
+            risk = fake_risk(configuration, seed, step)
+            diverged = step >= self.diverge.get(folder.name, {}).get(seed, 10**9)
+            rows.append({"step": step, "seed": seed, "risk": risk, "verdict": "diverged" if diverged else "healthy"})
+            if diverged:
+                state["ended"][key] = step
+            elif state["best"][key] is None or risk < state["best"][key]["risk"]:
+                state["best"][key] = {"risk": risk, "step": step}
+        append_json_lines(folder / "history.jsonl", rows)
+
+    def _outcome(self, seed: int, state: dict[str, Any]) -> SeedOutcome:
+        best, ended = state["best"][str(seed)] or {}, state["ended"].get(str(seed))
+        verdict, reason = ("diverged", "told to") if ended else ("healthy", "")
+        return SeedOutcome(seed, verdict, reason, ended, ended or state["step"], best.get("risk"), best.get("step"))
+
+    def _misbehave(self, trial: str, step: int, folder: Path) -> None:
+        if step == self.fail.get(trial):
+            raise ValueError(f"told to fail at step {step}")
+        mark = folder / "misbehaved"
+        if mark.exists() or step not in (self.kill.get(trial), self.stop.get(trial), self.torn.get(trial)):
+            return
+        mark.touch()
+        if step == self.torn.get(trial):
+            path = folder / "checkpoint" / "state.json"
+            path.write_bytes(path.read_bytes()[:7])
+        os.kill(os.getpid(), signal.SIGSTOP if step == self.stop.get(trial) else signal.SIGKILL)
+
+
+def fake_risk(configuration: Configuration, seed: int, step: int) -> float:
+    """Falls with the steps towards a floor that the learning rate decides; noise from configuration and seed alone."""
+    noise = np.random.default_rng([int(digest(configuration)[:8], 16), seed, step]).normal()
+    floor = abs(np.log10(configuration.training.generator_lr) + 3.5)
+    return float(floor + np.exp(-step / configuration.training.steps) + 0.02 * noise)
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    path = folder / "checkpoint" / "state.json"
+    if path.exists():
+        path.replace(path.with_name("previous.json"))
+    write_json(path, state)
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    for name in ("state.json", "previous.json"):
+        try:
+            return dict(read_json(folder / "checkpoint" / name))
+        except Exception:
+            continue
+    return None
+
+
+def cut_history(folder: Path, step: int) -> None:
+    path = folder / "history.jsonl"
+    rows = [row for row in read_json_lines(path) if row["step"] <= step]
+    write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+
+
+def fake_conclude(run: Path, poses: Poses) -> None:
+    """Stands in for selection and distillation: the best seed of every finished trial, in a selection.json."""
+    seeds = []
+    for path in sorted((run / "trials").glob("*/trial.json")):
+        record = read_json(path)
+        if record["state"] == "finished":
+            seeds += [{"trial": record["id"], **seed} for seed in record["outcome"]["seeds"]]
+    write_json(run / "selection.json", {"schema": 1, "seeds": seeds})
+
+
+def fake_poses(count: int = 64) -> Poses:
+    """A tiny data set: half train, the rest validation and test."""
+    rng = np.random.default_rng(0)
+    codes = np.zeros(count, dtype=np.int32)
+    split = np.repeat(np.array([0, 0, 1, 2], dtype=np.int8), count // 4)
+    return Poses(
+        poses=rng.normal(500, 100, (count, 17, 2)).astype(np.float32),
+        subject=codes,
+        sequence=codes,
+        camera=codes,
+        frame=np.arange(count, dtype=np.int32),
+        split=split,
+        subject_names=("nobody",),
+        sequence_names=("nothing",),
+        camera_names=("none",),
+        source="fake",
+        frame_rate_hz=50.0,
+    )

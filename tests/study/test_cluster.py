@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tips_dist.config import Resources
+from tips_dist.files import UserError
+from tips_dist.study.cluster import check_fits
+
+
+def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
+    return {"Alive": alive, "Resources": {"CPU": cpus, "GPU": gpus}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "fits"),
+    [
+        ({"cpus": 2}, [node(2)], True),
+        ({"cpus": 4}, [node(2), node(2)], False),  # a trial lives on one node
+        ({"cpus": 1, "gpus": 0.25}, [node(2), node(1, 1)], True),
+        ({"cpus": 2, "gpus": 1}, [node(2), node(1, 1)], False),
+        ({"cpus": 4}, [node(8, alive=False), node(2)], False),
+    ],
+)
+def test_a_study_that_cannot_be_placed_is_refused(asked: dict[str, Any], nodes: list[Any], fits: bool) -> None:
+    if fits:
+        check_fits(Resources(**asked), nodes)
+    else:
+        with pytest.raises(UserError, match=f"asks for {asked['cpus']} CPUs and .* GPUs on one node") as caught:
+            check_fits(Resources(**asked), nodes)
+        assert "have: 2 CPUs and 0 GPUs" in str(caught.value) or "1 CPUs and 1 GPUs" in str(caught.value)
+
+
+def test_importing_the_study_costs_neither_ray_nor_optuna_nor_torch() -> None:
+    code = (
+        "import sys, tips_dist.study.run; print([m for m in ('ray', 'optuna', 'torch', 'pandas') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_a_cluster_of_our_own_listens_on_loopback_alone_and_writes_nothing_home(tmp_path: Any) -> None:
+    code = """
+from tips_dist.config import Resources
+from tips_dist.study.cluster import connected
+with connected(Resources(), None):
+    import psutil  # Ray brings it
+    for process in psutil.Process().children(recursive=True):
+        for connection in process.net_connections():
+            if connection.status == "LISTEN":
+                print(connection.laddr.ip.removeprefix("::ffff:"))
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment["HOME"] = str(tmp_path / "nowhere" / "at-all")
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert answer.returncode == 0, answer.stderr
+    assert set(answer.stdout.split()) == {"127.0.0.1"}
+    assert not (tmp_path / "nowhere").exists()

@@ -1,0 +1,127 @@
+"""Ray: starting or joining it, what it has, and whether a study fits."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tips_dist.config import Resources
+from tips_dist.files import UserError
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anyone
+    "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run folder has its own records
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: it saves every trial's state first
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # no snapshots: the run folder is the only truth
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",  # a study that does not fit was refused already
+}
+
+
+def prepare_environment(address: str | None) -> None:
+    """Set Ray's environment variables, before Ray is imported; what the user has set stays.
+
+    A cluster of our own listens on loopback alone and gets a random token of its own, so that Ray neither writes
+    ``~/.ray/auth_token`` (which fails where HOME cannot be written) nor leaves the cluster open to other users of the
+    machine. To join a cluster, a token that lies ready is used.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if "ray" in sys.modules:  # it has read the rest already
+        return
+    if address is None:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # despite its name: loopback, on every system
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    has_token = bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"))
+    if address is None:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        if not has_token:
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    elif has_token or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ["RAY_AUTH_MODE"] = "token"
+
+
+@contextlib.contextmanager
+def connected(resources: Resources, address: str | None, data_bytes: int = 0) -> Iterator[None]:
+    """Be connected to Ray: a local cluster of our own on loopback, the one at ``address``, or the one already joined.
+
+    Args:
+        resources: what a trial asks; checked against what the cluster has.
+        address: of a Ray cluster ("auto", "host:port"); None starts a local one, gone again at the end.
+        data_bytes: size of the data set, for the local object store.
+
+    Raises:
+        UserError: the cluster cannot be reached, or no node has what one trial asks.
+    """
+    prepare_environment(address)
+    import ray
+
+    if ray.is_initialized():
+        check_fits(resources, ray.nodes())
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        asked = {
+            "address": "local",
+            "include_dashboard": resources.workers > 1,  # without it Ray Train leaks placement groups
+            "object_store_memory": 256 * 2**20 + 2 * data_bytes,
+        }
+    else:
+        asked = {"address": address}
+    try:
+        ray.init(**asked, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        what = f"--address {address}: cannot join this Ray cluster" if address else "cannot start Ray on this machine"
+        raise UserError(f"{what} ({' '.join(str(error).split())[:300]})") from None
+    try:
+        _silence()
+        check_fits(resources, ray.nodes())
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _silence() -> None:
+    """Keep Ray's chatter off the terminal; what matters of it stands in trial records, the rest in Ray's own logs."""
+    import ray._private.worker as worker
+
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if hasattr(worker, "print_to_stdstream"):  # prints "(raylet) A worker died" whatever the log level
+        worker.print_to_stdstream = lambda *arguments, **keywords: None
+
+
+def check_fits(resources: Resources, nodes: list[dict[str, Any]]) -> None:
+    """Refuse what could never be placed, instead of letting Ray wait for ever.
+
+    Args:
+        resources: what one trial asks.
+        nodes: as ``ray.nodes()`` tells them.
+
+    Raises:
+        UserError: no living node has the CPUs and GPUs; the message names what is asked and what exists.
+    """
+    have = [
+        (float(node["Resources"].get("CPU", 0)), float(node["Resources"].get("GPU", 0)))
+        for node in nodes
+        if node["Alive"]
+    ]
+    if any(cpus >= resources.cpus and gpus >= resources.gpus for cpus, gpus in have):
+        return
+    nodes_text = ", ".join(sorted(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in have)) or "none"
+    raise UserError(
+        f"resources: a trial asks for {resources.cpus:g} CPUs and {resources.gpus:g} GPUs on one node; the cluster's "
+        f"nodes have: {nodes_text}. Lower resources.cpus or resources.gpus, or choose another cluster with --address"
+    )

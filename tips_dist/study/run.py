@@ -1,0 +1,184 @@
+"""Start, resume and look at a study. The run folder is the only truth; read :func:`resume` to know the whole path."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from tips_dist.config import Study
+from tips_dist.study.cluster import connected
+from tips_dist.study.folder import (
+    check_unchanged,
+    create,
+    extend,
+    open_data,
+    read_record,
+    recorded_data,
+    recorded_study,
+)
+from tips_dist.study.records import STOP_FILE, StudyEvent, locked
+from tips_dist.study.status import status
+from tips_dist.study.trainable import Train
+
+if TYPE_CHECKING:
+    from tips_dist.data.store import Poses
+
+__all__ = ["Interrupted", "StudyEvent", "resume", "start", "status"]
+
+GRACE_SECONDS = 7.0  # that running trials get to save their state after Ctrl-C
+
+Conclude = Callable[[Path, "Poses"], None]
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user stopped the study; its state is saved in ``run``."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__(f"tips-dist resume {run}")
+        self.run = run
+
+
+def start(
+    study: Study,
+    *,
+    study_path: Path,
+    text: str,
+    overrides: Sequence[str] = (),
+    runs: Path = Path("runs"),
+    address: str | None = None,
+    progress: Callable[[StudyEvent], None] | None = None,
+    train: Train | None = None,
+    conclude: Conclude | None = None,
+) -> Path:
+    """Make a run folder for a study and do all of its work there, by :func:`resume`.
+
+    Args:
+        study: the resolved study (``text`` with ``overrides`` applied).
+        study_path: the study file; a relative ``data.poses`` is relative to its folder.
+        text: the study file's text, kept as given.
+        overrides: the ``key=value`` arguments, kept in the record.
+        runs: where run folders lie.
+        address: of a Ray cluster; None works on this machine.
+        progress: hears of every event.
+        train: replaces the training loop (tests).
+        conclude: replaces :func:`select_and_distil` (tests).
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: bad input, a study that cannot be placed, a run folder that exists already; nothing is left.
+        StorageError: the disk is full or not writable.
+        Interrupted: Ctrl-C; the state is saved.
+    """
+    poses = open_data(study.data, study_path.parent)
+    with connected(study.resources, address, poses.poses.nbytes):
+        run = create(study, poses, study_path, text, overrides, runs)
+        return resume(run, address=address, progress=progress, train=train, conclude=conclude, poses=poses)
+
+
+def resume(
+    run: Path,
+    *,
+    trials: int | None = None,
+    study_path: Path | None = None,
+    address: str | None = None,
+    progress: Callable[[StudyEvent], None] | None = None,
+    train: Train | None = None,
+    conclude: Conclude | None = None,
+    poses: Poses | None = None,
+) -> Path:
+    """Bring a study to its end from whatever its folder holds: nothing, some trials, or all of them.
+
+    Args:
+        run: the run folder.
+        trials: extends the budget by so many trials per representation, for good.
+        study_path: a study file that must equal the recorded one.
+        address, progress, train, conclude: as for :func:`start`.
+        poses: the data set, where the caller has it open already.
+
+    Raises:
+        UserError: not a run folder; another process works on it; the study file or the data differ from the record.
+        StorageError: the disk is full or not writable.
+        Interrupted: Ctrl-C; the state is saved.
+    """
+    run = run.resolve()
+    record = read_record(run)
+    with locked(run):
+        check_unchanged(run, record, study_path)
+        if trials is not None:
+            record = extend(run, record, trials)
+        study = recorded_study(record)
+        poses = poses if poses is not None else recorded_data(run, study, record)
+        with connected(study.resources, address, poses.poses.nbytes):
+            from tips_dist.study.search import Search
+            from tips_dist.study.tuning import run_trials
+
+            search = Search(study, run)
+            unfinished = search.recover()
+            with _interruptible(run):
+                run_trials(study, run, poses, search, unfinished, progress or _ignore, train)
+        (conclude or select_and_distil)(run, poses)
+    return run
+
+
+def select_and_distil(run: Path, poses: Poses) -> None:
+    """Choose teachers from all trials, then teach the student; a student of the same teachers is kept."""
+    from tips_dist.distillation import distill
+    from tips_dist.stability.selection import select
+
+    path = run / "selection.json"
+    before = path.read_bytes() if path.exists() else None
+    select(run)
+    if path.read_bytes() != before or not (run / "student" / "student.json").exists():
+        distill(run, poses)
+
+
+def _ignore(event: StudyEvent) -> None:
+    pass
+
+
+@contextlib.contextmanager
+def _interruptible(run: Path) -> Iterator[None]:
+    """Turn Ctrl-C (or SIGTERM) into a request that trials save their state; a second one, or time, ends it hard.
+
+    Raises:
+        Interrupted: after the trials have saved, or ``GRACE_SECONDS`` later.
+    """
+    flag = run / STOP_FILE
+    flag.unlink(missing_ok=True)
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
+        with contextlib.suppress(OSError):
+            flag.touch()
+
+    def give_up(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    wanted = {signal.SIGINT: ask, signal.SIGTERM: ask, signal.SIGALRM: give_up}
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()} if main else {}
+    try:
+        yield
+        if asked:
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        raise Interrupted(run) from None
+    finally:
+        if main:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        with contextlib.suppress(OSError):
+            flag.unlink(missing_ok=True)

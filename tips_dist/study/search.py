@@ -1,0 +1,269 @@
+"""Optuna behind the study: proposes trials, writes their records, learns how they ended. Knows nothing of Ray.
+
+One Optuna study per representation, with equal budgets, in one journal in the run folder (or any Optuna storage).
+Optuna is asked and told; nothing of ours lives in memory only. The record `trials/<id>/trial.json` is written before
+a trial is handed out, and Optuna's trial carries our id, so that after a kill at any instant the two can be matched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from tips_dist.config import Study
+from tips_dist.files import UserError
+from tips_dist.study import space
+from tips_dist.study.cma import CmaSampler
+from tips_dist.study.records import FINAL, Trial, patiently, read_trials
+
+JOURNAL = "optuna.journal"
+OPEN = (TrialState.RUNNING, TrialState.WAITING)
+
+
+class Search:
+    """The search of one study: which trial comes next, and what became of the others."""
+
+    def __init__(self, study: Study, run: Path) -> None:
+        """Open (or create) the Optuna storage of ``run``; call :meth:`recover` before anything else.
+
+        Raises:
+            UserError: ``search.storage`` cannot be opened.
+            StorageError: the journal cannot be written.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.study, self.run = study, run
+        storage = patiently(lambda: open_storage(study, run))
+        self.studies = {name: open_study(study, study_name(run, name), storage) for name in study.representations}
+        self._issued: Counter[str] = Counter()
+        self._numbers: dict[str, int] = {}  # our id -> Optuna's trial number
+        self._live: dict[str, optuna.Trial] = {}
+
+    # ------------------------------------------------------------------ after a start or a kill
+
+    def recover(self) -> list[Trial]:
+        """Make Optuna agree with the records and return the trials that are not finished, oldest first.
+
+        Records are the truth: an Optuna trial left open without a record is told FAIL; one whose record is final is
+        told that; a record that Optuna has lost is given back to it.
+        """
+        records = {trial.id: trial for trial in read_trials(self.run)}
+        self._issued = Counter(trial.representation for trial in records.values())
+        for representation, study in self.studies.items():
+            known: set[str] = set()
+            for frozen in study.get_trials(deepcopy=False):
+                identity = frozen.user_attrs.get("trial")
+                if identity in records and identity not in known:
+                    known.add(identity)
+                    self._numbers[identity] = frozen.number
+                elif not frozen.state.is_finished():
+                    study.tell(frozen.number, state=TrialState.FAIL)
+            for trial in records.values():
+                if trial.representation == representation:
+                    if trial.id not in known:
+                        self._give_back(study, trial)
+                    if trial.state in FINAL:
+                        self.tell(trial)
+        return [trial for trial in records.values() if trial.state not in FINAL]
+
+    def _give_back(self, study: optuna.Study, trial: Trial) -> None:
+        distributions = space.optuna_distributions(space.dimensions(self.study, trial.representation))
+        study.add_trial(
+            optuna.create_trial(
+                state=TrialState.RUNNING,
+                params=trial.parameters,
+                distributions=distributions,
+                user_attrs={"trial": trial.id},
+            )
+        )
+        self._numbers[trial.id] = study.get_trials(deepcopy=False)[-1].number
+
+    # ------------------------------------------------------------------ asking
+
+    def remaining(self) -> int:
+        """How many trials are still to be proposed."""
+        return sum(max(0, space.budget(self.study, name) - self._issued[name]) for name in self.study.representations)
+
+    def propose(self) -> Trial | None:
+        """The next trial, its record already on disk; None when every representation has its budget.
+
+        Representations take turns: the one with the fewest trials comes next.
+        """
+        open_names = [
+            name for name in self.study.representations if self._issued[name] < space.budget(self.study, name)
+        ]
+        if not open_names:
+            return None
+        name = min(open_names, key=lambda item: self._issued[item])
+        trial = patiently(lambda: self._ask(name, self._issued[name]))
+        self._issued[name] += 1
+        return trial
+
+    def _ask(self, representation: str, number: int) -> Trial:
+        study = self.studies[representation]
+        dimensions = space.dimensions(self.study, representation)
+        drawn = space.draw(self.study, representation, number)
+        base = make_sampler(self.study, representation, number) if drawn is None else optuna.samplers.RandomSampler()
+        fixed = {**(drawn or {}), **self._enqueued(dimensions, number)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PartialFixedSampler and GPSampler are marked experimental
+            study.sampler = optuna.samplers.PartialFixedSampler(fixed, base)
+            asked = study.ask(space.optuna_distributions(dimensions))
+        identity = f"{representation}-{number:03d}"
+        asked.set_user_attr("trial", identity)
+        self._numbers[identity] = asked.number
+        self._live[identity] = asked
+        return Trial(
+            id=identity,
+            representation=representation,
+            number=number,
+            parameters=dict(asked.params),
+            configuration=self.study.configuration(representation, asked.params).model_dump(mode="json"),
+            seeds=[self.study.seed + index for index in range(self.study.seeds)],
+        ).write(self.run)
+
+    def _enqueued(self, dimensions: Mapping[str, Any], number: int) -> dict[str, Any]:
+        points = self.study.search.enqueue
+        point = points[number] if number < len(points) else {}
+        return {key: value for key, value in point.items() if key in dimensions}
+
+    # ------------------------------------------------------------------ telling
+
+    def report(self, identity: str, representation: str, step: int, risk: float) -> bool:
+        """Record a trial's risk at a step; True if the scheduler (``search.scheduler``) would stop it now."""
+        if self.study.search.scheduler == "none":
+            return False
+        trial = self._live.get(identity)
+        if trial is None:  # issued by an earlier process
+            study = self.studies[representation]
+            number = self._numbers[identity]
+            frozen = next(t for t in study.get_trials(deepcopy=False) if t.number == number)
+            trial = self._live[identity] = optuna.Trial(study, frozen._trial_id)
+        trial.report(risk, step)
+        return trial.should_prune()
+
+    def tell(self, trial: Trial) -> None:
+        """Tell Optuna how a trial ended, once: a trial that it holds as finished is left as it is.
+
+        Finished with a value: COMPLETE. Stopped by the scheduler, or so many seeds ended badly that the objective
+        has no value: PRUNED, with the reason. Failed: FAIL, with the error.
+        """
+        self._live.pop(trial.id, None)
+        study = self.studies[trial.representation]
+        frozen = self._frozen(study, trial)
+        if frozen.state.is_finished():
+            return
+        values = space.objective(trial.outcome, self.study.search.objectives) if trial.state == "finished" else None
+        storage, key = study._storage, frozen._trial_id
+        for name, value in describe(trial).items():
+            storage.set_trial_user_attr(key, name, value)
+        if values is not None:
+            study.tell(frozen.number, values)
+        elif trial.state == "failed":
+            study.tell(frozen.number, state=TrialState.FAIL)
+        else:
+            study.tell(frozen.number, state=TrialState.PRUNED)
+
+    def _frozen(self, study: optuna.Study, trial: Trial) -> FrozenTrial:
+        number = self._numbers[trial.id]
+        return study._storage.get_trial(study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
+
+
+def describe(trial: Trial) -> dict[str, Any]:
+    """What a dashboard should show beside a trial's value: verdicts, the reason it has no value, the error."""
+    seeds = (trial.outcome or {}).get("seeds", [])
+    verdicts = Counter(str(seed["verdict"]) for seed in seeds)
+    result: dict[str, Any] = {"state": trial.state, "verdicts": dict(verdicts)}
+    reasons = [
+        f"seed {s['seed']}: {s['verdict']}: {s['reason']}" for s in seeds if s["verdict"] not in space.ENDED_WELL
+    ]
+    if trial.state == "stopped":
+        reasons.insert(0, trial.error or "stopped by the scheduler")
+    if reasons:
+        result["reasons"] = reasons
+    if trial.state == "failed":
+        result["error"] = trial.error
+    return result
+
+
+def study_name(run: Path, representation: str) -> str:
+    """The Optuna study's name: the run folder's name and the representation."""
+    return f"{run.name}/{representation}"
+
+
+def open_study(study: Study, name: str, storage: BaseStorage) -> optuna.Study:
+    """Open one representation's Optuna study, or create it; opening writes nothing."""
+    pruner = make_pruner(study)
+    if name in optuna.get_all_study_names(storage):
+        return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+    objectives: list[str] = list(study.search.objectives)
+    directions = [optuna.study.StudyDirection.MINIMIZE] * len(objectives)
+    created = optuna.create_study(study_name=name, storage=storage, directions=directions, pruner=pruner)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # marked experimental
+        created.set_metric_names(objectives)
+    return created
+
+
+def open_storage(study: Study, run: Path) -> BaseStorage:
+    """The journal in the run folder, repaired if a kill or a full disk cut its last line, or ``search.storage``.
+
+    The caller holds the run's lock, so a journal lock left behind by a dead process may be taken away.
+    """
+    url = study.search.storage
+    if url is not None:
+        try:
+            return optuna.storages.get_storage(url)
+        except Exception as error:  # each kind of storage raises its own
+            raise UserError(f"search.storage: {url}: cannot be opened ({error})") from None
+    path = run / JOURNAL
+    with contextlib.suppress(FileNotFoundError):
+        path.with_name(JOURNAL + ".lock").unlink()
+    if path.exists():
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with path.open("r+b") as stream:
+                stream.truncate(whole)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def make_sampler(study: Study, representation: str, number: int) -> optuna.samplers.BaseSampler:
+    """A sampler that learns from the journal, seeded for this trial: its draw depends on the history alone."""
+    seed = space.seed_of(study, representation, number)
+    samplers = optuna.samplers
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        match study.search.sampler:
+            case "tpe":
+                return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+            case "gp":
+                return samplers.GPSampler(seed=seed, deterministic_objective=False)
+            case "nsga2":
+                return samplers.NSGAIISampler(seed=seed, population_size=max(4, study.search.trials // 4))
+            case "cmaes":
+                return CmaSampler(space.dimensions(study, representation), seed)
+    raise ValueError(study.search.sampler)
+
+
+def make_pruner(study: Study) -> optuna.pruners.BasePruner:
+    """The scheduler, as an Optuna pruner: its knowledge is the journal, so it survives a restart."""
+    interval = study.training.evaluate_every
+    match study.search.scheduler:
+        case "asha":
+            least = max(interval, study.training.steps // 9)
+            return optuna.pruners.SuccessiveHalvingPruner(min_resource=least, reduction_factor=3)
+        case "median":
+            return optuna.pruners.MedianPruner(
+                n_startup_trials=4, n_warmup_steps=study.training.steps // 5, interval_steps=interval
+            )
+        case _:
+            return optuna.pruners.NopPruner()

@@ -1,0 +1,175 @@
+"""A trial on a worker: configuration -> training loop -> report.
+
+It finds its own state in the trial's folder and goes on from it, whoever killed the last worker. It writes the
+trial's record itself, so that a finished trial is finished even if nobody is left to hear of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tips_dist.config import Configuration, validate
+from tips_dist.files import StorageError, write_json, write_text
+from tips_dist.study.records import FINAL, STOP_FILE, Trial, alone_in, patiently, read_trial, timestamp
+
+if TYPE_CHECKING:
+    from tips_dist.data.store import Poses
+    from tips_dist.training.loop import Outcome, Progress
+
+ALIVE_FILE = "alive.json"
+VERDICT = "verdicts/"  # prefix of the reported number of seeds with a verdict
+NO_RISK = 1.0e9  # reported while a trial has no risk yet: a number, as one NaN upsets Ray's schedulers
+
+
+class Train(Protocol):
+    """The signature of :func:`tips_dist.training.loop.train`, which tests replace by a fake."""
+
+    def __call__(
+        self,
+        configuration: Configuration,
+        seeds: Sequence[int],
+        poses: Poses,
+        folder: Path,
+        *,
+        report: Callable[[Progress], None] | None = None,
+        threads: int | None = None,
+        device: str = "cpu",
+    ) -> Outcome:
+        """Train all seeds; see the loop."""
+        ...
+
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+def run_trial(
+    run: Path,
+    identity: str,
+    poses: Poses,
+    train: Train,
+    tell: Tell,
+    *,
+    threads: int = 1,
+    device: str = "cpu",
+    heartbeat: float = 60.0,
+    node: str = "",
+) -> None:
+    """Train one trial to its end, or until it is asked to stop, and keep its record.
+
+    Args:
+        run: the run folder.
+        identity: the trial's id; its record exists.
+        poses: the data set.
+        train: the training loop.
+        tell: takes a dictionary of plain numbers and strings at every evaluation step; whatever it raises stops the
+            trial (this is how Ray does it).
+        threads: for the tensor library.
+        device: "cpu" or "cuda".
+        heartbeat: the worker shows a sign of life at least five times in this many seconds.
+        node: where this worker runs, for whoever must kill it.
+
+    The record ends as ``finished``, ``failed`` (the training code raised; the message is in the record, the traceback
+    in ``error.txt``) or ``pending`` (interrupted, state saved).
+
+    Raises:
+        StorageError: storage is full or stayed away; the record is as the last write left it.
+    """
+    trial = read_trial(run, identity)
+    if trial.state in FINAL:
+        return
+    folder = trial.folder(run)
+    with alone_in(folder), _alive(folder, heartbeat, node) as alive:
+        trial = trial.now(state="running", started=trial.started or timestamp(), attempts=trial.attempts + 1)
+        patiently(lambda: trial.write(run))
+        clock = time.monotonic()
+
+        def report(progress: Progress) -> None:
+            alive(progress)
+            if (run / STOP_FILE).exists():
+                raise KeyboardInterrupt
+            tell(_metrics(trial, progress))
+
+        def work() -> Outcome:
+            configuration = validate(Configuration, trial.configuration, where=f"trial {identity}")
+            return train(configuration, trial.seeds, poses, folder, report=report, threads=threads, device=device)
+
+        try:
+            changes: dict[str, Any] = {"state": "finished", "outcome": _plain(patiently(work)), "ended": timestamp()}
+        except KeyboardInterrupt:
+            changes = {"state": "pending"}
+        except StorageError:
+            raise
+        except Exception as error:
+            with contextlib.suppress(StorageError):
+                write_text(folder / "error.txt", traceback.format_exc())
+            message = f"{type(error).__name__}: {error}".splitlines()[0]
+            changes = {"state": "failed", "error": message, "ended": timestamp()}
+        wall = trial.wall_seconds + time.monotonic() - clock
+        patiently(lambda: trial.now(**changes, wall_seconds=round(wall, 3)).write(run))
+
+
+def _metrics(trial: Trial, progress: Progress) -> dict[str, Any]:
+    return {
+        "trial": trial.id,
+        "state": "running",
+        "risk": NO_RISK if progress.risk is None else float(progress.risk),
+        "judged": progress.risk is not None,
+        "step": progress.step,
+        "steps": progress.steps,
+        "steps_per_second": float(progress.steps_per_second),
+        **{VERDICT + verdict: n for verdict, n in Counter(progress.verdicts.values()).items()},
+    }
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    values = asdict(outcome)
+    values["seeds"] = [dict(seed) for seed in values["seeds"]]
+    return values
+
+
+@contextlib.contextmanager
+def _alive(folder: Path, heartbeat: float, node: str) -> Iterator[Callable[[Progress], None]]:
+    """Keep ``alive.json`` fresh from a thread (a stopped process cannot), with the last progress in it."""
+    path = folder / ALIVE_FILE
+    who = {"host": socket.gethostname(), "pid": os.getpid(), "node": node}
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(min(heartbeat / 5, 5.0)):
+            with contextlib.suppress(OSError):
+                os.utime(path)
+
+    def progress(now: Progress) -> None:
+        write_json(
+            path,
+            {
+                **who,
+                "step": now.step,
+                "steps": now.steps,
+                "risk": now.risk,
+                "verdicts": dict(Counter(now.verdicts.values())),
+                "steps_per_second": now.steps_per_second,
+                "active_seeds": now.active_seeds,
+                "message": now.message,
+                "time": timestamp(),
+            },
+        )
+
+    patiently(lambda: write_json(path, {**who, "time": timestamp()}))
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield progress
+    finally:
+        done.set()
+        thread.join(timeout=1.0)

@@ -1,0 +1,282 @@
+"""Ray Tune around the search: places trials, restarts them, streams their reports. It holds no state that matters."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tips_dist.config import Study
+from tips_dist.data.store import Poses
+from tips_dist.files import StorageError, UserError, read_json
+from tips_dist.study.records import FINAL, STOP_FILE, StudyEvent, Trial, patiently, read_trial
+from tips_dist.study.search import Search
+from tips_dist.study.trainable import ALIVE_FILE, VERDICT, Train, run_trial
+
+FINISHED: str = Searcher.FINISHED
+Progress = Callable[[StudyEvent], None]
+
+
+def run_trials(
+    study: Study,
+    run: Path,
+    poses: Poses,
+    search: Search,
+    unfinished: Sequence[Trial],
+    progress: Progress,
+    train: Train | None = None,
+) -> None:
+    """Run every unfinished trial and every one that the search still proposes. Ray is connected.
+
+    Raises:
+        StorageError: the run folder can no longer be written; what was saved stays, and the study can be resumed.
+    """
+    if not unfinished and not search.remaining():
+        return
+    resources = study.resources
+    asked = {"cpu": resources.cpus, **({"gpu": resources.gpus} if resources.gpus else {})}
+    driver = Driver(study, run, search, unfinished, progress)
+    trainable = tune.with_parameters(
+        trial_function,
+        data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
+        run=str(run),
+        train=train,
+        resources=resources.model_dump(),
+    )
+    with tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, asked),
+            tune_config=tune.TuneConfig(search_alg=driver, num_samples=-1, reuse_actors=True),
+            run_config=tune.RunConfig(
+                storage_path=scratch,
+                name="study",
+                stop=Pruning(driver),
+                failure_config=tune.FailureConfig(max_failures=resources.max_failures),
+                callbacks=[Watch(driver)],
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+    if driver.halted:
+        raise StorageError(driver.halted)
+
+
+def trial_function(
+    config: dict[str, Any], data: list[Any], run: str, train: Train | None, resources: dict[str, Any]
+) -> None:
+    """What a Ray worker runs for one trial (see :func:`tips_dist.study.trainable.run_trial`)."""
+    if train is None:
+        from tips_dist.study.monitored import monitored_train
+
+        train = monitored_train
+    try:
+        run_trial(
+            Path(run),
+            config["trial"],
+            ray.get(data[0]),
+            train,
+            tune.report,
+            threads=max(1, int(resources["cpus"])),
+            device="cuda" if resources["gpus"] else "cpu",
+            heartbeat=resources["heartbeat_seconds"],
+            node=ray.get_runtime_context().get_node_id(),
+        )
+    except StorageError as error:
+        tune.report({"trial": config["trial"], "halt": str(error)})
+
+
+class Driver(Searcher):  # type: ignore[misc]
+    """Hands the search's trials to Tune and takes their results back to it."""
+
+    def __init__(
+        self, study: Study, run: Path, search: Search, unfinished: Sequence[Trial], progress: Progress
+    ) -> None:
+        super().__init__(metric=None, mode=None)
+        self.study, self.run, self.search, self.progress = study, run, search, progress
+        self.halted: str | None = None  # why no further trial may start
+        self.live: dict[str, Trial] = {}  # Tune's trial id -> our trial
+        self.pruned: dict[str, int] = {}  # our trial id -> the step at which the scheduler stopped it
+        self._again = deque(unfinished)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial: unfinished ones first, under their old ids and parameters."""
+        limit = self.study.resources.max_concurrent
+        if limit and len(self.live) >= limit:
+            return None
+        if self.halted or (self.run / STOP_FILE).exists():
+            return FINISHED
+        try:
+            trial = self._again.popleft() if self._again else self.search.propose()
+        except UserError as error:
+            self.halted = str(error)
+            return FINISHED
+        if trial is None:
+            return FINISHED
+        self.live[trial_id] = trial
+        self.progress(StudyEvent(trial.id, trial.representation, "queued", steps=self._steps(trial)))
+        return {"trial": trial.id}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Pass a report on to whoever watches."""
+        if "halt" in result:
+            self.halted = result["halt"]
+        elif "step" in result and not result.get("done"):
+            self.progress(self._event(self.live[trial_id], result))
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the search how a trial ended, as its record says."""
+        trial = self.live.pop(trial_id)
+        try:
+            trial = patiently(lambda: self._settle(trial, error))
+            if trial.state in FINAL:
+                patiently(lambda: self.search.tell(trial))
+        except UserError as problem:
+            self.halted = str(problem)
+        self.progress(self._event(trial, result or {}))
+
+    def prune(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether the scheduler stops this trial now."""
+        trial = self.live.get(trial_id)
+        if trial is None or result.get("done") or not result.get("judged"):
+            return False  # a report without a risk decides nothing
+        identity, representation = trial.id, trial.representation
+        stop = patiently(lambda: self.search.report(identity, representation, result["step"], result["risk"]))
+        if stop:
+            self.pruned[identity] = result["step"]
+        return stop
+
+    def _settle(self, trial: Trial, error: bool) -> Trial:
+        trial = read_trial(self.run, trial.id)
+        if trial.state in FINAL:
+            return trial
+        if trial.id in self.pruned:
+            step = self.pruned[trial.id]
+            reason = f"stopped by the {self.study.search.scheduler} scheduler at step {step}"
+            return trial.now(state="stopped", error=reason).write(self.run)
+        if error and not self.halted:
+            reason = f"its worker died {self.study.resources.max_failures + 1} times (killed, or out of memory)"
+            return trial.now(state="failed", error=reason).write(self.run)
+        return trial  # interrupted: a later resume goes on with it
+
+    def _event(self, trial: Trial, result: dict[str, Any]) -> StudyEvent:
+        return StudyEvent(
+            trial=trial.id,
+            representation=trial.representation,
+            state=trial.state if trial.state in FINAL else str(result.get("state", trial.state)),
+            step=result.get("step", 0),
+            steps=self._steps(trial),
+            risk=result.get("risk") if result.get("judged") else None,
+            verdicts={key.removeprefix(VERDICT): n for key, n in result.items() if key.startswith(VERDICT)},
+            steps_per_second=result.get("steps_per_second"),
+            error=trial.error,
+        )
+
+    def _steps(self, trial: Trial) -> int:
+        return int(trial.configuration["training"]["steps"])
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the run folder has it."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore (see :meth:`save`)."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its searcher into snapshots that nobody reads
+
+
+class Pruning(tune.Stopper):  # type: ignore[misc]
+    """Lets the scheduler stop a trial. Verdicts stop seeds inside the training loop, which computes them."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether this trial ends with this report."""
+        return self._driver.prune(trial_id, result)
+
+    def stop_all(self) -> bool:
+        """Never: the search ends by having nothing left to propose."""
+        return False
+
+
+class Watch(tune.Callback):  # type: ignore[misc]
+    """Finds workers that hang (no sign of life) and kills them, so that Tune starts their trials again."""
+
+    def __init__(self, driver: Driver, clock: Callable[[], float] = time.monotonic) -> None:
+        self._driver, self._clock = driver, clock
+        self._limit = driver.study.resources.heartbeat_seconds
+        self._seen: dict[str, tuple[int, float]] = {}  # our trial id -> (mtime in ns, when it was new to us)
+        self._before: dict[str, int] = {}  # our trial id -> mtime that an earlier worker left behind
+        self._next = 0.0
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A worker takes the trial on: what an earlier one left in its folder says nothing."""
+        identity = trial.config["trial"]
+        self._seen.pop(identity, None)
+        self._before[identity] = _changed(self._driver.run / "trials" / identity / ALIVE_FILE)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Look at every running trial, a few times per limit."""
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + self._limit / 5
+        for trial in list(self._driver.live.values()):
+            path = trial.folder(self._driver.run) / ALIVE_FILE
+            if self.hangs(trial.id, _changed(path), now):
+                self._kill(path)
+
+    def hangs(self, identity: str, changed: int, now: float) -> bool:
+        """Whether a running worker's file is older than the limit.
+
+        Age is counted by our own monotonic clock, from when we saw the file change: wall clocks jump and differ.
+
+        Args:
+            identity: our trial id.
+            changed: the file's modification time, in ns; 0 if it is not there (not started, or storage is away).
+            now: seconds on our clock.
+        """
+        if changed in (0, self._before.get(identity, 0)):
+            return False
+        before = self._seen.get(identity)
+        if before is None or before[0] != changed:
+            self._seen[identity] = (changed, now)
+            return False
+        return now - before[1] > self._limit
+
+    def _kill(self, path: Path) -> None:
+        try:
+            alive = read_json(path)
+        except UserError:
+            return
+        self._seen.pop(path.parent.name, None)
+        if alive.get("node") == ray.get_runtime_context().get_node_id():
+            _kill_process(alive["pid"])
+        else:
+            where = NodeAffinitySchedulingStrategy(alive["node"], soft=False)
+            ray.remote(_kill_process).options(num_cpus=0, scheduling_strategy=where).remote(alive["pid"])
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _kill_process(pid: int) -> None:
+    """Kill a Ray worker on this node; a process id that meanwhile means something else is left alone."""
+    with contextlib.suppress(OSError):
+        if b"ray" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)

@@ -70,7 +70,7 @@ def _read(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
     if not start.startswith(b"MATLAB 5"):
         raise UserError(f"{path}: not a MATLAB 5 file")
     try:
-        content = scipy.io.loadmat(path, variable_names=names)
+        content = scipy.io.loadmat(path)  # all of it, so that a file cut short is noticed
     except Exception as error:  # damaged files make scipy raise a dozen kinds
         raise UserError(f"{path}: cannot be read as MATLAB 5; truncated or damaged? ({error!s:.100})") from None
     for name in names:

@@ -51,6 +51,10 @@ class Outcome:
     parameters: dict[str, int]
 
 
+class Interrupted(Exception):  # noqa: N818 (as in the real loop)
+    pass
+
+
 @dataclass(frozen=True)
 class FakeTraining:
     """Call it like the real loop. Commands are keyed by trial id; those done once leave a mark in the folder."""
@@ -71,6 +75,7 @@ class FakeTraining:
         folder: Path,
         *,
         report: Callable[[Any], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
         threads: int | None = None,
         device: str = "cpu",
     ) -> Any:
@@ -78,6 +83,9 @@ class FakeTraining:
         state = load_checkpoint(folder) or {"step": 0, "best": {str(s): None for s in seeds}, "ended": {}}
         cut_history(folder, state["step"])
         for step in range(state["step"] + 1, training.steps + 1):
+            if should_stop is not None and should_stop():
+                save_checkpoint(folder, state)
+                raise Interrupted
             time.sleep(self.step_seconds)
             self._misbehave(trial, step, folder)
             if step % training.evaluate_every:
@@ -91,11 +99,7 @@ class FakeTraining:
                 verdicts = {s: "diverged" if str(s) in state["ended"] else "healthy" for s in seeds}
                 active = len(seeds) - len(state["ended"])
                 risk = None if not risks or trial in self.silent else float(np.median(risks))
-                try:
-                    report(Progress(step, training.steps, risk, verdicts, 1000.0, active))
-                except KeyboardInterrupt:
-                    save_checkpoint(folder, state)
-                    raise
+                report(Progress(step, training.steps, risk, verdicts, 1000.0, active))
             if len(state["ended"]) == len(seeds):
                 break
         return Outcome([self._outcome(s, state) for s in seeds], 0.0, {"lifter": 1, "discriminator": 1})

@@ -89,14 +89,15 @@ def test_an_interrupted_and_resumed_trial_equals_an_undisturbed_one(run: Path, t
             super().__call__(report)
             if report["step"] == 15:
                 (run / STOP_FILE).touch()
+                time.sleep(0.5)  # the flag is looked for twice a second
 
     interrupted = go(run, FakeTraining(), Interrupt())
     assert interrupted.state == "pending"
-    assert history(run)[-1]["step"] == 20
+    assert history(run)[-1]["step"] == 15
     (run / STOP_FILE).unlink()
     listener = Listener()
     resumed = go(run, FakeTraining(), listener)
-    assert listener.reports[0]["step"] == 25
+    assert listener.reports[0]["step"] == 20
     other = tmp_path_factory.mktemp("other")
     make_trial().write(other)
     undisturbed = go(other, FakeTraining())

@@ -42,6 +42,7 @@ class Train(Protocol):
         folder: Path,
         *,
         report: Callable[[Progress], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
         threads: int | None = None,
         device: str = "cpu",
     ) -> Outcome:
@@ -93,29 +94,56 @@ def run_trial(
         patiently(lambda: trial.write(run))
         clock = time.monotonic()
 
+        asked_to_stop = StopFlag(run / STOP_FILE)
+
         def report(progress: Progress) -> None:
             alive(progress)
-            if (run / STOP_FILE).exists():
-                raise KeyboardInterrupt
             tell(_metrics(trial, progress))
 
         def work() -> Outcome:
-            configuration = validate(Configuration, trial.configuration, where=f"trial {identity}")
-            return train(configuration, trial.seeds, poses, folder, report=report, threads=threads, device=device)
+            return train(
+                validate(Configuration, trial.configuration, where=f"trial {identity}"),
+                trial.seeds,
+                poses,
+                folder,
+                report=report,
+                should_stop=asked_to_stop,
+                threads=threads,
+                device=device,
+            )
 
         try:
             changes: dict[str, Any] = {"state": "finished", "outcome": _plain(patiently(work)), "ended": timestamp()}
-        except KeyboardInterrupt:
-            changes = {"state": "pending"}
         except StorageError:
             raise
         except Exception as error:
+            if asked_to_stop.seen:  # the loop's way out, after it saved its state
+                patiently(lambda: trial.now(state="pending", wall_seconds=_wall(trial, clock)).write(run))
+                return
             with contextlib.suppress(StorageError):
                 write_text(folder / "error.txt", traceback.format_exc())
             message = f"{type(error).__name__}: {error}".splitlines()[0]
             changes = {"state": "failed", "error": message, "ended": timestamp()}
-        wall = trial.wall_seconds + time.monotonic() - clock
-        patiently(lambda: trial.now(**changes, wall_seconds=round(wall, 3)).write(run))
+        patiently(lambda: trial.now(**changes, wall_seconds=_wall(trial, clock)).write(run))
+
+
+class StopFlag:
+    """Whether somebody asked the study to stop; looks at the disk twice a second at most."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._next, self.seen = path, 0.0, False
+
+    def __call__(self) -> bool:
+        """True from the first look that finds the file."""
+        now = time.monotonic()
+        if not self.seen and now >= self._next:
+            self._next = now + 0.5
+            self.seen = self._path.exists()
+        return self.seen
+
+
+def _wall(trial: Trial, since: float) -> float:
+    return round(trial.wall_seconds + time.monotonic() - since, 3)
 
 
 def _metrics(trial: Trial, progress: Progress) -> dict[str, Any]:

@@ -20,6 +20,8 @@ rigidity/bone_ratio_variance        a person's bones do not change length: stand
 rigidity/symmetry                   mean relative difference between left and right bones.
 depth/spread_ratio                  standard deviation of depth over that of x; azimuth is uniform, so near 1. Flat
                                     poses, which cheat every cycle, show here.
+gradients/, updates/ (per player)   norm of the last gradient, and of Adam's last step relative to the weights; added by
+                                    the training loop. Exploding or vanishing play; says nothing about poses.
 depth/sign, depth/sign_confidence   the resolved sign (mean over independent lifters) and how sure it is (least sure
                                     lifter): see ``geometry.resolve_signs``.
 ==================================  =================================================================================

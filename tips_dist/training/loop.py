@@ -138,6 +138,7 @@ def train(
         state.lifter.train()
         for name in ("generator/adversarial", "generator/loss", "discriminator/loss"):
             measured.signals[name] = state.sums[name] / training.evaluate_every
+        measured.signals.update(state.norms())
         state.sums = {}
 
         # --- Judge: risk and verdict per seed --------------------------------------------------------------------

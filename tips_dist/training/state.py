@@ -112,6 +112,28 @@ class State:
             for layer in layers:
                 layer.generators = generators
 
+    @torch.no_grad()
+    def norms(self) -> dict[str, Tensor]:
+        """Per seed, (S,): each player's gradient norm and its last update relative to its weights.
+
+        The update is Adam's own step, recomputed from its moments, so nothing has to be remembered.
+        """
+        seeds, found = len(self.active), {}
+        for player, network in self.networks.items():
+            gradient, update, weight = (torch.zeros(seeds, device=self.device) for _ in range(3))
+            group = self.optimisers[player].param_groups[0]
+            (beta1, beta2), rate = group["betas"], group["lr"]
+            for parameter, moments in zip(network.parameters(), self._moments(player), strict=True):
+                mean = moments["exp_avg"] / (1 - beta1**self.step)
+                deviation = (moments["exp_avg_sq"] / (1 - beta2**self.step)).sqrt()
+                update += (rate * mean / (deviation + group["eps"])).square().view(seeds, -1).sum(-1)
+                weight += parameter.square().view(seeds, -1).sum(-1)
+                if parameter.grad is not None:
+                    gradient += parameter.grad.square().view(seeds, -1).sum(-1)
+            found[f"gradients/{player}"] = gradient.sqrt()
+            found[f"updates/{player}"] = (update / weight.clamp_min(1e-12)).sqrt()
+        return found
+
     def compact(self, ended: Sequence[int]) -> None:
         """Take the rows of ended seeds out of parameters and optimiser state, so that the others train faster."""
         if not ended:

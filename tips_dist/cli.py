@@ -6,6 +6,7 @@ that resumes is printed).
 
 from __future__ import annotations
 
+import enum
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,15 @@ from typing import Annotated
 import typer
 
 from tips_dist.files import StorageError, UserError
+
+
+class Size(enum.StrEnum):
+    """What is taken for a person's size in the image (see :mod:`tips_dist.lifting`)."""
+
+    trained = "trained"
+    mean = "mean"
+    each = "each"
+
 
 app = typer.Typer(
     name="tips-dist",
@@ -110,6 +120,14 @@ def summary(
 
 
 @app.command()
+def report(folder: RunFolder, poses: PosesFile = None) -> None:
+    """Write report.html: the whole study on one page that opens from disk."""
+    from tips_dist.commands import reading as command
+
+    command.report(folder, poses)
+
+
+@app.command()
 def monitor(
     folder: RunFolder,
     port: Annotated[int, typer.Option(help="0 takes any free port.", min=0, max=65535)] = 6006,
@@ -142,15 +160,70 @@ def distill(
 
 @app.command()
 def evaluate(
-    folder: RunFolder,
+    what: Annotated[Path, typer.Argument(metavar="RUN|WEIGHTS", help="A run folder, or one .safetensors file.")],
     truth: Truth,
-    poses: PosesFile = None,
+    poses: Annotated[
+        Path | None, typer.Option(help="The pose2d file; for a run only if it has moved, for weights always.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of weights: train, validation or test.")] = "test",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Of weights: also write this JSON.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a run against 3D truth; writes evaluation.json and decides nothing."""
-    from tips_dist.commands import deciding as command
+    """Measure a run, or one network's weights, against 3D truth; decides nothing.
 
-    command.evaluate(folder, truth, poses, as_json=as_json)
+    A run gets its evaluation.json. Weights may be measured on any data set, also one they never saw.
+    """
+    from tips_dist.commands import deciding, weights
+
+    if what.is_dir() or what.suffix != ".safetensors":
+        deciding.evaluate(what, truth, poses, as_json=as_json)
+    else:
+        weights.evaluate(what, truth, poses, split, output, as_json=as_json)
+
+
+@app.command()
+def lift(
+    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="student.safetensors, or a candidate's.")],
+    poses: Annotated[
+        Path, typer.Argument(metavar="POSES", help="pose2d HDF5, COCO keypoint JSON, .npz, or .csv of one pose.")
+    ],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="3D poses: .npz, .json or .csv.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the first poses into this PNG file.")] = None,
+    animate: Annotated[Path | None, typer.Option(help="Animate the poses in this GIF file.")] = None,
+    size: Annotated[
+        Size | None,
+        typer.Option(help="What is taken for a person's size in the image; chosen by the file if not given."),
+    ] = None,
+    minimum_score: Annotated[
+        float, typer.Option(help="Leave out people with a COCO joint below this score.", min=0, max=1)
+    ] = 0.3,
+    as_json: Json = False,
+) -> None:
+    """Lift 2D poses of a file to root-relative 3D; one unit is the mean root-to-head distance."""
+    from tips_dist.commands import weights as command
+
+    command.lift(
+        student,
+        poses,
+        output,
+        size=None if size is None else size.value,
+        minimum_score=minimum_score,
+        picture=picture,
+        animation=animate,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def export(
+    weights: Annotated[Path, typer.Argument(metavar="STUDENT", help="student.safetensors, or a candidate's.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help=".onnx, or .pt2 (torch.export).")],
+    as_json: Json = False,
+) -> None:
+    """Export a network that lifts pixels to 3D, checked against PyTorch, with its model card."""
+    from tips_dist.commands import weights as command
+
+    command.export(weights, output, as_json=as_json)
 
 
 @data_app.command()

@@ -26,6 +26,7 @@ from torch import Tensor
 from tips_dist import config, geometry
 from tips_dist.data.store import Poses, normalised
 from tips_dist.files import UserError, read_json, write_json
+from tips_dist.model_card import write_card
 from tips_dist.models import Lifter, initialise, load_weights, save_weights
 from tips_dist.skeleton import JOINTS, MIRROR, REPRESENTATIONS
 from tips_dist.training.sampling import stream
@@ -58,7 +59,7 @@ class Learning:
 
 
 def distill(run: Path, poses: Poses) -> Path:
-    """Train the student of a run from its selected teachers; write ``student/`` and return the weights' path.
+    """Train the student of a run from its selected teachers; write ``student/``; return the weights' path.
 
     Deterministic: the same run folder and poses give the same student.
 
@@ -109,6 +110,7 @@ def distill(run: Path, poses: Poses) -> Path:
         "counts": {"train": len(rows) - int(held_out.sum()), "held_out": int(held_out.sum())},
     }
     write_json(run / "student" / "student.json", report)
+    write_card(weights)
     return weights
 
 

@@ -119,7 +119,7 @@ def test_candidates_and_student(result: dict[str, Any], data: Data) -> None:
     assert test["n_mpjpe"] == result["candidates_test"][0]["n_mpjpe"]
 
 
-def test_only_evaluation_json_changes(run: Path) -> None:
+def test_only_evaluation_json_and_the_card_that_quotes_it_change(run: Path) -> None:
     def content() -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
@@ -127,7 +127,9 @@ def test_only_evaluation_json_changes(run: Path) -> None:
     result = evaluate_run(run, run.parent / "a.truth3d.h5")
     after = content()
     written = after.pop(run / "evaluation.json")
+    card = after.pop(run / "student" / "MODEL_CARD.md").decode()
     assert after == before
+    assert f"{result['student']['test']['n_mpjpe']:.1f}" in card
     assert json.loads(written) == json.loads(json.dumps(result))
     evaluate_run(run, run.parent / "a.truth3d.h5")
     assert (run / "evaluation.json").read_bytes() == written

@@ -1,10 +1,11 @@
-"""Evaluate a run folder, or any weights, against 3D truth. Writes evaluation.json and changes nothing else.
+"""Evaluate a run folder, or any weights, against 3D truth. Writes evaluation.json and what quotes it.
 
 For the command line: ``evaluate_run(run, truth, poses)`` and ``evaluate_weights(weights, truth, poses)``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tips_dist import config
-from tips_dist.data.store import Poses, normalisation_scale, open_poses, read_poses
+from tips_dist.data.store import SPLITS, Poses, normalisation_scale, open_poses, read_poses
 from tips_dist.evaluation.judge import CONVENTIONS, Bench, checkpoints, curves, judge, predict
 from tips_dist.evaluation.truth import Truth, read_truth
 from tips_dist.files import UserError, read_json, read_json_lines, write_json
+from tips_dist.model_card import write_card
 from tips_dist.models import Lifter, load_weights
 from tips_dist.training.loop import validation_rows
 
@@ -30,7 +32,7 @@ def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> dict[str,
     need no weights. Poses are those of the run; ``poses`` says where they lie if they were moved.
 
     Returns:
-        The content of ``evaluation.json``, which is written into the run folder.
+        The content of ``evaluation.json``, which is written into the run folder (the student's model card quotes it).
 
     Raises:
         UserError: the folder is no run folder, or poses or truth are not those the run was trained on.
@@ -38,7 +40,7 @@ def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> dict[str,
     study = read_json(run / "study.json")
     data = run_poses(run, study, poses)
     ground = read_truth(truth, data)
-    scale = float(study["data"]["scale"])
+    scale, student = float(study["data"]["scale"]), run / "student" / "student.safetensors"
     benches = {split: Bench.of(data, ground.joints, data.rows(split), scale) for split in ("validation", "test")}
     result = {
         "schema": SCHEMA,
@@ -49,9 +51,12 @@ def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> dict[str,
         "split_errors": {split: "the data set has no such rows" for split, bench in benches.items() if not len(bench)},
         "trials": _trials(run, data, ground, scale),
         "candidates_test": [_candidate(file, benches["test"]) for file in _candidates(run) if len(benches["test"])],
-        "student": _student(run / "student" / "student.safetensors", benches),
+        "student": _student(student, benches),
+        "student_digest": hashlib.sha256(student.read_bytes()).hexdigest() if student.exists() else None,
     }
     write_json(run / "evaluation.json", result)
+    if result["student"] is not None:
+        write_card(student, result)
     return result
 
 
@@ -66,9 +71,11 @@ def evaluate_weights(
     Raises:
         UserError: a file is missing or unusable, the truth is not that of the poses, or the split has no rows.
     """
+    if split not in SPLITS:
+        raise UserError(f"split '{split}': expected one of {', '.join(SPLITS)}")
+    lifter, record = load_weights(weights)
     data = read_poses(poses)
     ground = read_truth(truth, data)
-    lifter, record = load_weights(weights)
     rows = data.rows(split)
     if not len(rows):
         raise UserError(f"{poses}: no rows of the split '{split}'")

@@ -1,0 +1,40 @@
+"""The paper-style tables of one network's errors, from the metrics that an evaluation wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tips_dist.report.tables import Table, number
+
+COLUMNS = {
+    "n_mpjpe": "N-MPJPE as predicted",
+    "n_mpjpe_resolved": "N-MPJPE sign-resolved",
+    "pa_mpjpe": "PA-MPJPE as predicted",
+    "pa_mpjpe_resolved": "PA-MPJPE sign-resolved",
+    "pa_mpjpe_reflected": "PA-MPJPE reflected",
+}
+GROUPS = ("action", "part", "camera", "joint")
+
+
+def error_tables(metrics: dict[str, Any], title: str, groups: tuple[str, ...] = GROUPS) -> list[Table]:
+    """Tables of one evaluation's ``metrics``: overall with intervals, then by each kind of group, in mm and percent."""
+    rows = [
+        (label, number(metrics[name], 1), _interval(metrics["interval"].get(name))) for name, label in COLUMNS.items()
+    ]
+    rows += [
+        (f"{label}, {how}", number(metrics[f"{name}{suffix}"], 1), "")
+        for name, label in (("mpjpe", "MPJPE (one scale)"), ("pck_150", "PCK@150, %"), ("auc_150", "AUC 0-150, %"))
+        for suffix, how in (("", "as predicted"), ("_resolved", "sign-resolved"))
+    ]
+    tables = [Table(f"{title}: {metrics['poses']} poses, mm", ("metric", "mean", "95 % by sequence"), rows)]
+    for kind in groups:
+        found = metrics.get("by", {}).get(kind, {})
+        body = [(name, *(number(values[column], 1) for column in COLUMNS)) for name, values in found.items()]
+        if body:
+            overall = ("all", *(number(metrics[column], 1) for column in COLUMNS))
+            tables.append(Table(f"By {kind}, mm", (kind, *COLUMNS.values()), [*body, overall]))
+    return tables
+
+
+def _interval(ends: list[float] | None) -> str:
+    return f"[{number(ends[0], 1)}, {number(ends[1], 1)}]" if ends else ""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tips_dist.data import hygiene
 from tips_dist.data.store import SPLITS, Poses, normalisation_scale, read_poses, read_record
 from tips_dist.files import UserError, write_with
 from tips_dist.skeleton import BONES, HEAD, JOINTS, ROOT
@@ -20,7 +21,7 @@ def inspect(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, damaged or not a pose file.
     """
-    poses = read_poses(path)
+    poses, record = read_poses(path), read_record(path)
     xy = poses.poses
     length = np.linalg.norm(xy[:, HEAD] - xy[:, ROOT], axis=-1)
     return {
@@ -39,43 +40,23 @@ def inspect(path: Path) -> dict[str, Any]:
             "root_to_head_px": [float(length.min()), float(length.mean()), float(length.max())],
         },
         "normalisation_scale_px": normalisation_scale(poses) if len(poses.rows("train")) else None,
-        "findings": findings(poses),
-        "record": read_record(path),
+        "findings": [finding.plain(len(poses)) for finding in examine(poses, record)],
+        "record": record,
     }
 
 
-def findings(poses: Poses) -> list[dict[str, Any]]:
-    """Hygiene checks that found something: each names the check, the number of rows, their share and the first row."""
-    flat = np.ascontiguousarray(poses.poses.reshape(len(poses), -1))
-    _, first = np.unique(flat.view(np.dtype((np.void, flat.strides[0]))).ravel(), return_index=True)
-    again = np.ones(len(poses), dtype=bool)
-    again[first] = False
-    size = np.ptp(poses.poses, axis=1).max(axis=-1)
-    crossing = np.zeros(len(poses), dtype=bool)
-    for code in range(len(poses.sequence_names)):
-        rows = poses.sequence == code
-        if np.unique(poses.split[rows]).size > 1:
-            crossing |= rows
-    checks = {
-        "duplicates": (again, "the same pose stands in an earlier row"),
-        "zero_size": (size < 1.0, "all joints lie within one pixel"),
-        "sequence_in_two_splits": (crossing, "its sequence is in more than one split, so the splits leak"),
-    }
-    return [
-        {
-            "check": name,
-            "rows": int(bad.sum()),
-            "share": float(bad.mean()),
-            "first_row": int(bad.argmax()),
-            "text": text,
-        }
-        for name, (bad, text) in checks.items()
-        if bad.any()
-    ]
+def examine(poses: Poses, record: dict[str, Any]) -> list[hygiene.Finding]:
+    """What the hygiene checks found, with the image size that the import wrote down."""
+    stated = record.get("image_px")
+    known = isinstance(stated, list) and len(stated) == 2 and all(isinstance(side, int) for side in stated)
+    return hygiene.examine(poses, (stated[0], stated[1]) if stated is not None and known else None)
 
 
 def draw(path: Path, picture: Path, rows: int = 15) -> None:
-    """Draw evenly spaced poses of a pose file into a PNG: the body's left blue, its right red.
+    """Draw evenly spaced poses of a pose file into a PNG, then examples of what the hygiene checks found.
+
+    The body's left is blue, its right red. Findings that concern two rows (a swap, a duplicate, a near-copy) show the
+    row that was found.
 
     Raises:
         UserError: the pose file is bad, or the picture cannot be written.
@@ -83,9 +64,14 @@ def draw(path: Path, picture: Path, rows: int = 15) -> None:
     if picture.suffix.lower() != ".png":
         raise UserError(f"{picture}: pictures are written as PNG; choose a name that ends in .png")
     poses = read_poses(path)
-    chosen = np.linspace(0, len(poses) - 1, min(rows, len(poses))).round().astype(int)
-    titles = [f"{poses.sequence_names[poses.sequence[row]]}\nrow {row}, {SPLITS[poses.split[row]]}" for row in chosen]
-    write_with(picture, lambda temporary: _draw(poses.poses[chosen], titles, f"{poses.source}", temporary))
+    spread = np.linspace(0, len(poses) - 1, min(rows, len(poses))).round().astype(int)
+    shown = [(int(row), "") for row in spread]
+    for finding in examine(poses, read_record(path)):
+        shown += [(int(row), finding.check) for row in finding.rows[:: max(1, len(finding.rows) // 5)][:5]]
+    titles = [f"{poses.sequence_names[poses.sequence[row]]}\nrow {row}, {SPLITS[poses.split[row]]}" for row, _ in shown]
+    flags = [check for _, check in shown]
+    chosen = poses.poses[[row for row, _ in shown]]
+    write_with(picture, lambda temporary: _draw(chosen, titles, flags, poses.source, temporary))
 
 
 def _split(poses: Poses, code: int) -> dict[str, int]:
@@ -104,7 +90,7 @@ def _per_split(codes: Any, split: Any, names: tuple[str, ...]) -> dict[str, dict
     return {name: dict(zip(SPLITS, map(int, table[k]), strict=True)) for k, name in enumerate(names)}
 
 
-def _draw(poses: Any, titles: list[str], heading: str, path: Path) -> None:
+def _draw(poses: Any, titles: list[str], flags: list[str], heading: str, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -112,13 +98,13 @@ def _draw(poses: Any, titles: list[str], heading: str, path: Path) -> None:
     lines = -(-len(poses) // columns)
     figure = Figure(figsize=(2.6 * columns, 3.1 * lines + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
-    for k, (pose, title) in enumerate(zip(poses, titles, strict=True)):
+    for k, (pose, title, flag) in enumerate(zip(poses, titles, flags, strict=True)):
         axes = figure.add_subplot(lines, columns, k + 1)
         for parent, child in BONES:
             name = JOINTS[child].split("_")[0]
             colour = COLOURS.get(name, COLOURS["middle"])
             axes.plot(*pose[[parent, child]].T, color=colour, linewidth=2, solid_capstyle="round")
-        axes.set_title(title, fontsize=7)
+        axes.set_title(f"{flag}: {title}" if flag else title, fontsize=7, color="#c00000" if flag else "black")
         axes.set_aspect("equal", adjustable="datalim")
         axes.invert_yaxis()
         axes.tick_params(labelsize=6)

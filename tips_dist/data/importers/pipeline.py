@@ -25,6 +25,8 @@ from tips_dist.skeleton import HEAD, JOINTS
 Array = npt.NDArray[Any]
 FASTEST_MM_PER_S = 15_000.0  # no joint moves faster against the hip; a sprinter's ankle reaches about 10 m/s
 SMALLEST_PX = 1.0
+FARTHEST_PX = 100_000.0  # no image is as large
+REACH_MM = 3000.0  # no body is as large
 TRUNK_MM = (150.0, 1500.0)  # from hip to head, of any person: anything else is not in millimetres
 
 
@@ -201,7 +203,11 @@ def _kept(clip: Clip, source: Source, options: Options, record: Record) -> npt.N
     keep(finite, "frames with values that are not finite")
     size = np.ptp(clip.poses[rows], axis=1).max(axis=-1) if rows.size else np.zeros(0)
     keep(size >= SMALLEST_PX, f"frames with a pose smaller than {SMALLEST_PX:g} px")
+    far = np.abs(clip.poses[rows]).max(axis=(1, 2)) if rows.size else np.zeros(0)
+    keep(far <= FARTHEST_PX, f"frames with a joint beyond {FARTHEST_PX:g} px")
     if clip.joints is not None:
+        reach = np.linalg.norm(clip.joints[rows] - clip.joints[rows, :1], axis=-1).max(axis=-1, initial=0.0)
+        keep(reach <= REACH_MM, f"frames with a joint more than {REACH_MM:g} mm from the hip")
         keep(_calm(clip, rows, source.frame_rate_hz), "frames beside a jump faster than a body moves (15 m/s)")
         shape = clip.joints[rows] - clip.joints[rows, :1]
         kept = thin(shape, options.minimum_change_mm)

@@ -35,6 +35,13 @@ VERDICT_COLOUR: dict[str, str] = {
     "collapsed": "#E69F00",
     "non_finite": "#777777",
 }
+VERDICT_SYMBOL: dict[str, str] = {
+    "healthy": "circle",
+    "plateaued": "diamond",
+    "diverged": "x",
+    "collapsed": "triangle-down",
+    "non_finite": "cross",
+}
 STATE_SIGN: dict[str, str] = {
     "pending": "·",
     "running": "▶",

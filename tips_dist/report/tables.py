@@ -12,6 +12,7 @@ from tips_dist.report.style import VERDICTS
 if TYPE_CHECKING:
     from rich.console import Console
 
+WORDS = ("verdicts", "verdict", "reason", "state", "why", "value")  # columns of text; the first column is text always
 _RESOLVED = "_resolved"
 ESTIMATED = "Estimated without truth"
 NOT_EVALUATED = "Errors in mm need truth: tips-dist evaluate RUN --truth FILE (nothing that decides reads it)."
@@ -75,6 +76,55 @@ def _checkpoints(groups: Sequence[dict[str, Any]]) -> Table:
     return Table("Which checkpoint: sign-resolved N-MPJPE and the others minus the selected, mm", head, rows)
 
 
+def difference_tables(summary: dict[str, Any]) -> list[Table]:
+    """Differences between representations with intervals and effect sizes; none for a single representation."""
+    titles = {
+        "risk": ("Differences in risk, estimated without truth", None),
+        "n_mpjpe_resolved": ("Differences in sign-resolved N-MPJPE, mm", 1),
+    }
+    found = []
+    for metric, (title, digits) in titles.items():
+        rows = [
+            (
+                f"{row['first']} - {row['second']}",
+                interval(row["difference"], digits, sign=True),
+                number(row["cliffs_delta"], 2, sign=True),
+            )
+            for row in summary["differences"]
+            if row["metric"] == metric
+        ]
+        if rows:
+            found.append(Table(title, ("pair", "difference", "Cliff's delta"), rows))
+    return found
+
+
+def trial_table(summary: dict[str, Any], *, limit: int | None = None) -> Table:
+    """A row per trial, in the order of the summary; a trial that failed says why."""
+    keys = sorted({key for trial in summary["trials"] for key in trial["parameters"]})
+    head = ("trial", "state", "verdicts", "stopped at", "risk", *(["mm"] if summary["evaluated"] else []), *keys)
+    rows = []
+    for trial in summary["trials"][:limit]:
+        errors = (trial["errors"] or {}).get("metrics", {}).get("n_mpjpe_resolved")
+        rows.append(
+            (
+                trial["trial"],
+                trial["error"] or str(trial["state"]),
+                verdict_words(trial["verdicts"]) or "-",
+                number(trial["stopped_step"], 0),
+                interval(trial["risk"], None),
+                *([interval(errors, 1)] if summary["evaluated"] else []),
+                *(_parameter(trial["parameters"].get(key)) for key in keys),
+            )
+        )
+    return Table("Trials (mm: sign-resolved N-MPJPE of the selected checkpoints)", head, rows)
+
+
+def _parameter(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def notes(summary: dict[str, Any]) -> list[str]:
     """What has to be said beside the tables: student, trials that failed, how to read the numbers."""
     lines = []
@@ -114,7 +164,7 @@ def print_tables(console: Console, tables: Sequence[Table], lines: Sequence[str]
             show_edge=False,
         )
         for index, name in enumerate(table.head):
-            text = index == 0 or name == "verdicts"
+            text = index == 0 or name in WORDS
             words = [word for row in (table.head, *table.rows) for word in row[index].split()]
             rich.add_column(
                 name,

@@ -1,0 +1,143 @@
+"""Figures of bodies: how predicted depths move together, and example poses lifted, from several views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tips_dist.drawing import LEFT, RIGHT, TRUNK, depth_correlation
+from tips_dist.geometry import CAMERA_DISTANCE, MINIMUM_DEPTH
+from tips_dist.report.figures import Figure, new_figure
+from tips_dist.report.reading import RunFolder
+from tips_dist.skeleton import BONES, JOINTS, REPRESENTATIONS
+
+Floats = NDArray[np.floating]
+EXAMPLES = 3  # poses drawn per representation
+COLUMN, ROW = 1.9, 2.6  # units between figures
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """The validation depths (V, 17) of a representation's run of lowest risk, at that checkpoint, as predicted."""
+
+    representation: str
+    trial: str
+    seed: int
+    step: int
+    depths: Floats
+    signs: tuple[int, ...]  # per independent lifter, resolved without truth; empty if unknown
+
+
+def lowest_risk(run: RunFolder) -> list[Lifted]:
+    """Per representation the run of lowest risk whose depths were recorded."""
+    signs = {(row["trial"], row["seed"]): tuple(row["part_signs"]) for row in (run.selection or {}).get("teachers", [])}
+    found = []
+    for name in run.representations:
+        runs = [item for item in run.runs if item.representation == name and item.best_risk is not None]
+        for item in sorted(runs, key=lambda item: item.best_risk or 0.0):
+            trial = next(trial for trial in run.trials if trial["id"] == item.trial)
+            path = run.folder / "trials" / item.trial / "depths.npy"
+            every = trial["configuration"]["training"]["evaluate_every"]
+            if path.exists() and item.best_step:
+                table = np.load(path, mmap_mode="r", allow_pickle=False)  # (E, S, V, 17)
+                depths = np.array(table[item.best_step // every - 1, trial["seeds"].index(item.seed)], float)
+                known = signs.get((item.trial, item.seed), ())
+                found.append(Lifted(name, item.trial, item.seed, item.best_step, depths, known))
+                break
+    return found
+
+
+def dependence(lifted: Lifted) -> Figure:
+    """How far the depths that one run predicts move together, joint by joint."""
+    shares = depth_correlation(lifted.depths[None])
+    figure = new_figure("", "", height=430)
+    names = [name.replace("_", " ") for name in JOINTS]
+    figure.add_heatmap(
+        z=shares,
+        x=names,
+        y=names,
+        zmin=0,
+        zmax=1,
+        colorscale="Blues",
+        colorbar={"title": "|r|", "thickness": 12},
+        hovertemplate="%{x} and %{y}: %{z:.2f}<extra></extra>",
+    )
+    figure.update_xaxes(tickangle=-60, showgrid=False, tickfont={"size": 10})
+    figure.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 10})
+    between = _between_parts(shares, lifted.representation)
+    words = "" if between is None else f" Mean between torso and legs: {between:.2f}."
+    caption = f"{_name(lifted)}: |correlation| of predicted depths over validation poses.{words}"
+    alt = f"Matrix of 17 by 17 joints for {lifted.representation}. {caption}"
+    return Figure(f"Depths that move together: {lifted.representation}", figure, caption, alt)
+
+
+def _name(lifted: Lifted) -> str:
+    return f"{lifted.trial} seed {lifted.seed} step {lifted.step}"
+
+
+def _between_parts(shares: NDArray[np.float32], representation: str) -> float | None:
+    if representation not in REPRESENTATIONS:
+        return None
+    torso, legs = list(range(7, 17)), list(range(1, 7))
+    return float(shares[np.ix_(torso, legs)].mean())
+
+
+def poses_figure(lifted: Lifted, poses: Floats) -> Figure:
+    """A few validation poses (V, 17, 2), normalised, lifted by one run: 2D input, front, side and from above."""
+    rows = [index * len(poses) // EXAMPLES for index in range(EXAMPLES)]
+    depth = np.maximum(MINIMUM_DEPTH, CAMERA_DISTANCE + lifted.depths[rows] * _joint_signs(lifted))
+    solid = np.concatenate([poses[rows] * depth[..., None], (depth - CAMERA_DISTANCE)[..., None]], axis=-1)
+    views = {
+        "2D input": poses[rows] * CAMERA_DISTANCE,
+        "front": solid[..., [0, 1]],
+        "side": solid[..., [2, 1]],
+        "above": solid[..., [0, 2]] * np.array([1, -1]),
+    }
+    figure = new_figure("", "", height=150 * EXAMPLES + 30, showlegend=True)
+    for name, colour, children in _sides():
+        x: list[float | None] = []
+        y: list[float | None] = []
+        for column, points in enumerate(views.values()):
+            for row, pose in enumerate(points):
+                middle = (pose.max(axis=0) + pose.min(axis=0)) / 2
+                for parent, child in ((p, c) for p, c in BONES if c in children):
+                    for joint in (parent, child):
+                        x.append(float(pose[joint, 0] - middle[0] + COLUMN * column))
+                        y.append(float(-(pose[joint, 1] - middle[1]) - ROW * row))
+                    x.append(None)
+                    y.append(None)
+        figure.add_scatter(
+            x=x, y=y, mode="lines", name=name, line={"color": f"rgb{colour}", "width": 3}, hoverinfo="skip"
+        )
+    for column, name in enumerate(views):
+        figure.add_annotation(x=COLUMN * column, y=1.6, text=name, showarrow=False)
+    figure.update_xaxes(visible=False, range=[-COLUMN / 2, COLUMN * (len(views) - 0.5)])
+    figure.update_yaxes(visible=False, range=[-ROW * (EXAMPLES - 0.5), 1.7], scaleanchor="x")
+    resolved = "depth signs resolved without truth" if lifted.signs else "depth signs as predicted"
+    caption = f"{_name(lifted)}, validation poses, {resolved}."
+    alt = (
+        f"{EXAMPLES} stick figures lifted by {lifted.representation}, as 2D input, from the front, the side and above."
+    )
+    return Figure(f"Lifted poses: {lifted.representation}", figure, caption, alt)
+
+
+def _joint_signs(lifted: Lifted) -> Floats:
+    signs = np.ones(len(JOINTS))
+    if lifted.representation in REPRESENTATIONS:
+        lifters = REPRESENTATIONS[lifted.representation].lifters
+        for part, sign in zip(lifters, lifted.signs, strict=len(lifted.signs) > 0):
+            signs[list(part.joints)] = sign
+    return signs
+
+
+def _sides() -> list[tuple[str, Any, set[int]]]:
+    left = {joint for joint, name in enumerate(JOINTS) if name.startswith("left_")}
+    right = {joint for joint, name in enumerate(JOINTS) if name.startswith("right_")}
+    return [
+        ("right side", RIGHT, right),
+        ("left side", LEFT, left),
+        ("trunk", TRUNK, set(range(len(JOINTS))) - left - right),
+    ]

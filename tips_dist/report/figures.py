@@ -1,0 +1,252 @@
+"""Figures of a study (plotly), each with a title, a caption and a text that says in words what it shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from scipy.stats import spearmanr
+
+from tips_dist.report.curves import BAND, Series, band
+from tips_dist.report.style import VERDICT_COLOUR, VERDICT_SYMBOL, style
+from tips_dist.report.tables import number
+
+POINTS = 4000  # the most points of a scatter
+THIN_LINES = 24  # the most runs of a representation that are drawn one by one
+BROKEN = ("diverged", "collapsed", "non_finite")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure and its words: ``alt`` replaces the picture for whoever cannot see it."""
+
+    title: str
+    figure: Any
+    caption: str
+    alt: str
+    least_width: int = 0  # pixels; narrower screens scroll
+
+
+def translucent(colour: str, share: float) -> str:
+    """A "#rrggbb" colour with an opacity."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{share})"
+
+
+def new_figure(x: str, y: str, height: int = 360, **layout: Any) -> Any:
+    """An empty figure in the report's look; ``x`` and ``y`` are the axis titles."""
+    figure = go.Figure()
+    axis = {"gridcolor": "#e6e6e6", "linecolor": "#888888", "zeroline": False, "automargin": True, "ticks": "outside"}
+    figure.update_layout(
+        height=height,
+        template="none",
+        margin={"l": 10, "r": 24, "t": 10, "b": 10},
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        font={"family": "system-ui, sans-serif", "size": 13, "color": "#222222"},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        hovermode="closest",
+    )
+    figure.update_xaxes(title=x, **axis)
+    figure.update_yaxes(title=y, **axis)
+    figure.update_layout(**layout)
+    return figure
+
+
+def curves(series: Sequence[Series], name: str, title: str, unit: str) -> Figure | None:
+    """One value over steps: a median and a band per representation, single runs as thin lines."""
+    figure = new_figure("training step", unit)
+    words = []
+    for representation, items in by_representation(series).items():
+        found = band(items, name)
+        if found is None:
+            continue
+        look = style(representation)
+        if len(items) <= THIN_LINES:
+            for item in items:
+                thin = {"color": translucent(look.colour, 0.35), "width": 1}
+                figure.add_scatter(
+                    x=item.steps,
+                    y=item.values[name].astype(np.float32),
+                    mode="lines",
+                    line=thin,
+                    showlegend=False,
+                    legendgroup=representation,
+                    name=f"{item.run.trial} seed {item.run.seed}",
+                )
+        steps = np.concatenate([found.steps, found.steps[::-1]])
+        edge = np.concatenate([found.high, found.low[::-1]]).astype(np.float32)
+        figure.add_scatter(
+            x=steps,
+            y=edge,
+            fill="toself",
+            fillcolor=translucent(look.colour, 0.15),
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+            legendgroup=representation,
+            mode="lines",
+        )
+        figure.add_scatter(
+            x=found.steps,
+            y=found.median.astype(np.float32),
+            mode="lines",
+            name=representation,
+            legendgroup=representation,
+            line={"color": look.colour, "width": 3, "dash": look.dash},
+            customdata=found.runs,
+            hovertemplate="step %{x}: %{y:.4g} (%{customdata} runs)<extra>" + representation + "</extra>",
+        )
+        low = int(np.argmin(found.median))
+        words.append(
+            f"{representation}: median from {number(found.median[0], None)} at step {found.steps[0]} to "
+            f"{number(found.median[-1], None)} at step {found.steps[-1]}, lowest {number(found.median[low], None)} "
+            f"at step {found.steps[low]}"
+        )
+    if not words:
+        return None
+    caption = (
+        f"Thick: median of the runs still training; band: {BAND[0]} to {BAND[1]} % of them; thin: single runs. "
+        "Runs that were stopped leave the median, which flatters a representation whose bad runs were stopped."
+    )
+    return Figure(title, figure, caption, f"{title} over training steps. {'; '.join(words)}.")
+
+
+def survival(series: Sequence[Series]) -> Figure | None:
+    """Kaplan-Meier: the share of runs not yet broken; runs stopped for another reason or finished are censored."""
+    from lifelines import KaplanMeierFitter
+
+    figure = new_figure("training step", "share of runs not broken", yaxis_range=[0, 1.03])
+    words = []
+    for representation, items in by_representation(series).items():
+        runs = [item.run for item in items]
+        broken = [run.verdict in BROKEN for run in runs]
+        when = [run.onset if bad and run.onset is not None else run.stopped_step for run, bad in zip(runs, broken)]  # noqa: B905
+        fitted = KaplanMeierFitter().fit(when, broken)
+        share, limits = fitted.survival_function_.iloc[:, 0], fitted.confidence_interval_
+        look = style(representation)
+        for column, fill in ((0, None), (1, "tonexty")):
+            figure.add_scatter(
+                x=limits.index.to_numpy(),
+                y=limits.iloc[:, column].to_numpy(),
+                mode="lines",
+                line={"width": 0, "shape": "hv"},
+                fill=fill,
+                fillcolor=translucent(look.colour, 0.12),
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=representation,
+            )
+        figure.add_scatter(
+            x=share.index.to_numpy(),
+            y=share.to_numpy(),
+            mode="lines",
+            name=representation,
+            legendgroup=representation,
+            line={"color": look.colour, "width": 3, "dash": look.dash, "shape": "hv"},
+        )
+        words.append(
+            f"{representation}: {sum(broken)} of {len(runs)} runs broke, {share.iloc[-1]:.0%} survive to the end"
+        )
+    if not words:
+        return None
+    caption = (
+        "Kaplan-Meier estimate with its 95 % interval. A run counts as broken from the onset of its divergence or "
+        "collapse; plateaued runs that were stopped, and runs that reached the end, are censored there."
+    )
+    return Figure("Runs that stay sound", figure, caption, f"Survival curves. {'; '.join(words)}.")
+
+
+def stops(series: Sequence[Series]) -> Figure | None:
+    """When runs ended, and with which verdict."""
+    if not series:
+        return None
+    names = list(by_representation(series))
+    figure = new_figure("step at which the run ended", "", height=150 + 70 * len(names))
+    random = np.random.default_rng(0)
+    for verdict, colour in VERDICT_COLOUR.items():
+        runs = [item.run for item in series if item.run.verdict == verdict]
+        if not runs:
+            continue
+        places = np.array([names.index(run.representation) for run in runs]) + random.uniform(-0.25, 0.25, len(runs))
+        figure.add_scatter(
+            x=[run.stopped_step for run in runs],
+            y=places,
+            mode="markers",
+            name=verdict.replace("_", "-"),
+            marker={
+                "color": colour,
+                "symbol": VERDICT_SYMBOL[verdict],
+                "size": 10,
+                "line": {"width": 1, "color": "white"},
+            },
+            text=[f"{run.trial} seed {run.seed}: {run.reason or 'no complaint'}" for run in runs],
+            hovertemplate="%{text} (step %{x})<extra></extra>",
+        )
+    figure.update_yaxes(
+        tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4], showgrid=False
+    )
+    counts = Counter((item.run.representation, item.run.verdict.replace("_", "-")) for item in series)
+    words = ", ".join(f"{name} {verdict} {count}" for (name, verdict), count in sorted(counts.items()))
+    caption = "A point is a run, spread a little up and down so that none hides another; hover for its reason."
+    return Figure("When runs ended", figure, caption, f"Runs by verdict: {words}.")
+
+
+def risk_against_error(series: Sequence[Series]) -> Figure | None:
+    """All evaluated checkpoints: the risk that decided against the error nobody saw; the selected ones marked."""
+    figure = new_figure("risk (lower is better)", "N-MPJPE, sign-resolved, mm", height=460)
+    share = POINTS / max(1, sum(len(item.steps) for item in series))
+    random, words = np.random.default_rng(0), []
+    for representation, items in by_representation(series).items():
+        risk = np.concatenate([item.values["risk"] for item in items])
+        error = np.concatenate([item.values["error"] for item in items])
+        known = np.isfinite(risk) & np.isfinite(error)
+        if known.sum() < 3:
+            continue
+        words.append(f"{representation} {spearmanr(risk[known], error[known]).statistic:.2f} over {known.sum()}")
+        shown = known & (random.random(len(risk)) < share)
+        look = style(representation)
+        figure.add_scatter(
+            x=risk[shown].astype(np.float32),
+            y=error[shown].astype(np.float32),
+            mode="markers",
+            name=representation,
+            legendgroup=representation,
+            marker={"color": look.colour, "opacity": 0.35, "size": 5, "symbol": look.symbol},
+            hovertemplate="risk %{x:.4g}, %{y:.1f} mm<extra>" + representation + "</extra>",
+        )
+        chosen = [(item, int(place[0])) for item in items if len(place := _selected(item))]
+        figure.add_scatter(
+            x=[item.values["risk"][place] for item, place in chosen],
+            y=[item.values["error"][place] for item, place in chosen],
+            mode="markers",
+            name=f"{representation}, selected",
+            legendgroup=representation,
+            marker={"color": look.colour, "size": 12, "symbol": look.symbol, "line": {"color": "black", "width": 2}},
+            text=[f"{item.run.trial} seed {item.run.seed} step {item.steps[place]}" for item, place in chosen],
+            hovertemplate="%{text}: risk %{x:.4g}, %{y:.1f} mm<extra></extra>",
+        )
+    if not words:
+        return None
+    caption = (
+        f"Rank correlation (Spearman) of risk and error over checkpoints: {'; '.join(words)}. "
+        "Outlined: the checkpoint that each run keeps. Only this figure and the errors have seen truth."
+    )
+    return Figure("Does the risk know?", figure, caption, f"Scatter of risk against error in mm. {caption}")
+
+
+def _selected(item: Series) -> Any:
+    """Where in the series the selected checkpoint stands; empty if there is none."""
+    return np.flatnonzero(item.steps == item.run.errors.get("selected", {}).get("step", -1))
+
+
+def by_representation(series: Sequence[Series]) -> dict[str, list[Series]]:
+    """Series grouped by representation, in the order they come."""
+    groups: dict[str, list[Series]] = {}
+    for item in series:
+        groups.setdefault(item.run.representation, []).append(item)
+    return groups

@@ -1,0 +1,121 @@
+"""Figures of the search: parallel coordinates of all trials and the importance of each dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tips_dist.report.figures import Figure, new_figure, translucent
+from tips_dist.report.style import style
+from tips_dist.report.tables import number
+
+
+def parallel_coordinates(trials: Sequence[Mapping[str, Any]], space: Mapping[str, Any]) -> Figure | None:
+    """A line per trial across one axis per searched dimension, the median risk last; ``trials`` of the summary.
+
+    Drawn as plain lines (no WebGL), so that it prints and carries the representation's colour and dash.
+    """
+    judged = [trial for trial in trials if trial["risk"] is not None and trial["parameters"]]
+    keys = [key for key in space if any(key in trial["parameters"] for trial in judged)]
+    if len(judged) < 2 or not keys:
+        return None
+    columns = {key: [trial["parameters"].get(key) for trial in judged] for key in keys}
+    axes = [_axis(key, columns[key], "log_uniform" in space[key]) for key in keys]
+    axes.append(_axis("median risk", [trial["risk"]["value"] for trial in judged], False))
+    figure = new_figure("", "", height=420)
+    named: set[str] = set()
+    for row, trial in enumerate(judged):
+        look = style(trial["representation"])
+        figure.add_scatter(
+            x=list(range(len(axes))),
+            y=[axis["places"][row] for axis in axes],
+            mode="lines+markers",
+            name=trial["representation"],
+            legendgroup=trial["representation"],
+            showlegend=trial["representation"] not in named,
+            line={"color": translucent(look.colour, 0.7), "width": 2, "dash": look.dash},
+            marker={"size": 5, "symbol": look.symbol},
+            text=[f"{trial['trial']}: {axis['name']} {axis['texts'][row]}" for axis in axes],
+            hovertemplate="%{text}<extra></extra>",
+        )
+        named.add(trial["representation"])
+    figure.update_xaxes(
+        tickvals=list(range(len(axes))),
+        ticktext=[axis["name"].replace(".", ".<br>") for axis in axes],
+        range=[-0.35, len(axes) - 0.65],
+        gridcolor="#999999",
+    )
+    figure.update_yaxes(showticklabels=False, showgrid=False, range=[-0.12, 1.12], ticks="")
+    for place, axis in enumerate(axes):
+        for end, text in ((-0.07, axis["low"]), (1.07, axis["high"])):
+            figure.add_annotation(x=place, y=end, text=text, showarrow=False, font={"size": 11})
+    best = min(judged, key=lambda trial: float(trial["risk"]["value"]))
+    values = ", ".join(f"{key} {_text(best['parameters'].get(key))}" for key in keys)
+    alt = f"Parallel coordinates of {len(judged)} trials. Lowest median risk: {best['trial']} with {values}."
+    caption = "A line per trial; the last axis is the median over its seeds of the lowest risk. Low ends are best."
+    return Figure("What the search tried", figure, caption, alt, least_width=160 * len(axes))
+
+
+def importances(found: Mapping[str, Mapping[str, float] | None]) -> Figure | None:
+    """Bars of importance per dimension and representation, most important on top."""
+    known = {name: values for name, values in found.items() if values}
+    if not known:
+        return None
+    keys = sorted({key for values in known.values() for key in values}, key=lambda key: max(_of(known, key)))
+    figure = new_figure("importance for the risk (shares of 1)", "", height=130 + 60 * len(keys), barmode="group")
+    for representation, values in known.items():
+        look = style(representation)
+        figure.add_bar(
+            y=[key.replace(".", ".<br>") for key in keys],
+            x=[values.get(key, 0.0) for key in keys],
+            orientation="h",
+            name=representation,
+            marker={"color": look.colour},
+            hovertemplate="%{x:.0%}<extra>" + representation + "</extra>",
+        )
+    words = "; ".join(
+        f"{name}: " + ", ".join(f"{key} {value:.0%}" for key, value in sorted(values.items(), key=lambda kv: -kv[1]))
+        for name, values in known.items()
+    )
+    caption = (
+        "PED-ANOVA over finished trials: how much a dimension decides whether a trial is among the better ones. "
+        "With few trials this is a hint, no more."
+    )
+    return Figure("What mattered", figure, caption, f"Importance of hyperparameters. {words}.")
+
+
+def _of(known: Mapping[str, Mapping[str, float]], key: str) -> list[float]:
+    return [values.get(key, 0.0) for values in known.values()]
+
+
+def _axis(name: str, values: Sequence[Any], logarithmic: bool) -> dict[str, Any]:
+    """Places 0..1 of the values on one axis; words and booleans stand in alphabetical order."""
+    numeric = all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in values if value is not None
+    )
+    if numeric:
+        raw = np.array([np.nan if value is None else float(value) for value in values])
+        raw = np.log10(raw) if logarithmic else raw
+        low, high = float(np.nanmin(raw)), float(np.nanmax(raw))
+        places = (raw - low) / (high - low) if high > low else raw * 0 + 0.5
+        ends: list[Any] = [10**end if logarithmic else end for end in (low, high)]
+    else:
+        words = sorted({str(value) for value in values if value is not None})
+        spread = max(1, len(words) - 1)
+        places = np.array([np.nan if value is None else words.index(str(value)) / spread for value in values])
+        ends = [words[0], words[-1]]
+    return {
+        "name": name + (" (log)" if logarithmic else ""),
+        "places": [None if np.isnan(place) else float(place) for place in places],
+        "texts": [_text(value) for value in values],
+        "low": _text(ends[0]),
+        "high": _text(ends[1]),
+    }
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "not searched"
+    return number(float(value), None) if isinstance(value, float) else str(value)

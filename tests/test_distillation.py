@@ -5,29 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests.evaluation.examples import fitted_lifter, study_record, true_offsets
-from tips_dist import distillation
+from tests.evaluation.examples import Joints, fitted_lifter, study_record, true_offsets
+from tips_dist import config, distillation
 from tips_dist.data import procedural
 from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.evaluation.judge import Bench, judge, predict
 from tips_dist.files import UserError, write_json
 from tips_dist.models import load_weights, save_weights
-from tips_dist.skeleton import JOINTS
+from tips_dist.skeleton import JOINTS, PARENT
+
+Data = tuple[Poses, Joints]
 
 
 @pytest.fixture(scope="module")
-def data() -> tuple[Poses, np.ndarray[Any, np.dtype[np.float32]]]:
+def data() -> Data:
     return procedural.generate(3000, seed=3)
 
 
 @pytest.fixture
-def run(tmp_path: Path, data: tuple[Poses, np.ndarray[Any, np.dtype[np.float32]]]) -> Path:
+def run(tmp_path: Path, data: Data) -> Path:
     """A run folder with two teachers, one of which has its legs mirrored in depth."""
     poses, joints = data
     scale = normalisation_scale(poses)
@@ -48,9 +49,7 @@ def run(tmp_path: Path, data: tuple[Poses, np.ndarray[Any, np.dtype[np.float32]]
     return tmp_path
 
 
-def test_student_is_no_worse_than_its_best_teacher(
-    run: Path, data: tuple[Poses, np.ndarray[Any, np.dtype[np.float32]]]
-) -> None:
+def test_student_is_no_worse_than_its_best_teacher(run: Path, data: Data) -> None:
     poses, joints = data
     weights = distillation.distill(run, poses)
     bench = Bench.of(poses, joints, poses.rows("test"), normalisation_scale(poses))
@@ -66,7 +65,7 @@ def test_student_is_no_worse_than_its_best_teacher(
     assert error(weights) <= 1.01 * min(teachers)
 
 
-def test_record_and_report(run: Path, data: tuple[Poses, np.ndarray[Any, np.dtype[np.float32]]]) -> None:
+def test_record_and_report(run: Path, data: Data) -> None:
     poses, _ = data
     weights = distillation.distill(run, poses)
     student, record = load_weights(weights)
@@ -85,12 +84,12 @@ def test_record_and_report(run: Path, data: tuple[Poses, np.ndarray[Any, np.dtyp
     assert min(curve["held_out"]) == curve["held_out"][curve["steps"].index(report["best_step"])]
 
 
-def test_same_run_same_student(run: Path, data: tuple[Poses, np.ndarray[Any, np.dtype[np.float32]]]) -> None:
+def test_same_run_same_student(run: Path, data: Data) -> None:
     first = distillation.distill(run, data[0]).read_bytes()
     assert distillation.distill(run, data[0]).read_bytes() == first
 
 
-def test_refusals(run: Path, data: tuple[Poses, np.ndarray[Any, np.dtype[np.float32]]]) -> None:
+def test_refusals(run: Path, data: Data) -> None:
     with pytest.raises(UserError, match="trained on other poses"):
         distillation.distill(run, procedural.generate(100, seed=9)[0])
     selection = json.loads((run / "selection.json").read_text())
@@ -127,6 +126,41 @@ def test_teaching_resolves_signs_and_weighs_by_confidence(run: Path) -> None:
     raw = teachers[1].lifter(inputs[None])[0]
     assert torch.corrcoef(torch.stack((raw[:, 3], alone[1][:, 3])))[0, 1] < 0
     assert torch.corrcoef(torch.stack((raw[:, 13], alone[1][:, 13])))[0, 1] > 0
+
+
+def test_disturbances() -> None:
+    poses = torch.randn(4000, 17, 2, generator=torch.Generator().manual_seed(0)) * 0.05
+    poses = poses - poses[:, :1]
+
+    def disturb(noise: float, joint_dropout: float) -> torch.Tensor:
+        return distillation.disturbed(poses, noise, joint_dropout, torch.Generator().manual_seed(1))
+
+    assert disturb(0, 0) is poses
+    noisy = disturb(0.05, 0)
+    assert (noisy[:, 0] == 0).all()
+    # Noise of a joint and of the root add up; a pose unit is a tenth of the root-to-head distance.
+    assert float((noisy - poses)[:, 1:].std()) == pytest.approx(0.005 * 2**0.5, rel=0.02)
+    dropped = disturb(0, 0.2)
+    for child, parent in enumerate(PARENT):
+        same = (dropped[:, child] == dropped[:, max(parent, 0)]).all(dim=-1)
+        assert bool(((dropped[:, child] == poses[:, child]).all(dim=-1) | same).all())
+        assert parent < 0 or float(same.float().mean()) == pytest.approx(0.2, abs=0.03)
+
+
+def test_noise_in_training_makes_the_student_stand_noise(data: Data) -> None:
+    poses, joints = data
+    rows = poses.rows("train")
+    inputs = torch.from_numpy(normalised(poses, rows, normalisation_scale(poses)))
+    targets, model = true_offsets(poses, joints)[rows], config.Model(width=32, student_blocks=1)
+    held_out = torch.from_numpy(distillation.held_out_rows(poses.sequence[rows], seed=0))
+    noisy = distillation.disturbed(inputs, 0.1, 0.0, torch.Generator().manual_seed(5))
+    errors = []
+    for noise in (0.0, 0.1):
+        settings = config.Distillation(steps=600, batch_size=128, lr=0.003, noise=noise)
+        student, _ = distillation.train_student(inputs, targets, held_out, settings, model, seed=0)
+        with torch.inference_mode():
+            errors.append(float((student(noisy[held_out][None])[0] - targets[held_out]).square().mean()))
+    assert errors[1] < 0.9 * errors[0]
 
 
 def test_held_out_rows_are_whole_sequences() -> None:

@@ -139,6 +139,8 @@ class Distillation(Section):
     steps: Count = 2000
     batch_size: Count = 256
     lr: Positive = 1e-3
+    noise: NonNegative = 0.0  # added to every input joint: its deviation as a share of the mean root-head distance
+    joint_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of joints put where their parent is
 
 
 class Dimension(Section):

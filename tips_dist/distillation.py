@@ -28,7 +28,7 @@ from tips_dist.data.store import Poses, normalised
 from tips_dist.files import UserError, read_json, write_json
 from tips_dist.model_card import write_card
 from tips_dist.models import Lifter, initialise, load_weights, save_weights
-from tips_dist.skeleton import JOINTS, MIRROR, REPRESENTATIONS
+from tips_dist.skeleton import JOINTS, MIRROR, PARENT, REPRESENTATIONS, ROOT
 from tips_dist.training.sampling import stream
 
 HELD_OUT = 0.1  # share of the train sequences that the student stops on
@@ -206,6 +206,7 @@ def train_student(
     for step in range(1, settings.steps + 1):
         rows = seen[torch.randint(len(seen), (settings.batch_size,), generator=generator)]
         batch, wanted = flipped(inputs[rows], targets[rows], generator)
+        batch = disturbed(batch, settings.noise, settings.joint_dropout, generator)
         loss = (student(batch[None])[0] - wanted).square().mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -235,6 +236,25 @@ def flipped(inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tupl
         torch.where(chosen[:, None, None], mirror(inputs), inputs),
         torch.where(chosen[:, None], targets[:, list(MIRROR)], targets),
     )
+
+
+def disturbed(inputs: Tensor, noise: float, joint_dropout: float, generator: torch.Generator) -> Tensor:
+    """Imitate a detector on poses (B, 17, 2): Gaussian noise on every joint, the root included, and lost joints.
+
+    ``noise`` is a share of the mean root-to-head distance; a lost joint lies where its parent does. The pose is
+    centred on its root again, so that noise of the root moves all others, as it does in use.
+    """
+    if noise:
+        inputs = inputs + torch.randn(inputs.shape, generator=generator) * (noise / geometry.CAMERA_DISTANCE)
+        inputs = inputs - inputs[:, ROOT : ROOT + 1]
+    if joint_dropout:
+        lost = torch.rand(inputs.shape[:2], generator=generator) < joint_dropout
+        joints = list(inputs.unbind(1))
+        for child, parent in enumerate(PARENT):  # a parent comes before its children
+            if parent >= 0:
+                joints[child] = torch.where(lost[:, child, None], joints[parent], joints[child])
+        inputs = torch.stack(joints, dim=1)
+    return inputs
 
 
 @torch.inference_mode()

@@ -75,8 +75,7 @@ def launch(tmp_path: Path, ray_session: None) -> Callable[..., Path]:
 @pytest.fixture
 def inline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Start a study in a fresh folder whose trials run in this process: no Ray, milliseconds."""
-    monkeypatch.setattr("tips_dist.study.tuning.run_trials", run_trials_inline)
-    monkeypatch.setattr("tips_dist.study.run.connected", lambda *arguments: contextlib.nullcontext())
+    use_inline(monkeypatch)
     return lambda *arguments, **changes: launch_in(tmp_path, *arguments, **changes)
 
 
@@ -84,9 +83,14 @@ def inline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pat
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of the small study when nothing disturbs it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tips_dist.study.tuning.run_trials", run_trials_inline)
-        patch.setattr("tips_dist.study.run.connected", lambda *arguments: contextlib.nullcontext())
+        use_inline(patch)
         return launch_in(tmp_path_factory.mktemp("calm"))
+
+
+def use_inline(patch: pytest.MonkeyPatch) -> None:
+    """Run trials in this process instead of on Ray."""
+    patch.setattr("tips_dist.study.tuning.run_trials", run_trials_inline)
+    patch.setattr("tips_dist.study.run.connected", lambda *arguments: contextlib.nullcontext())
 
 
 def run_trials_inline(

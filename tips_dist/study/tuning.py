@@ -70,6 +70,7 @@ def run_trials(
         tuner.fit()
     if driver.halted:
         raise StorageError(driver.halted)
+    search.recover()  # what a write that was tried twice left behind
 
 
 def trial_function(
@@ -248,6 +249,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
             now: seconds on our clock.
         """
         if changed in (0, self._before.get(identity, 0)):
+            self._seen.pop(identity, None)
             return False
         before = self._seen.get(identity)
         if before is None or before[0] != changed:

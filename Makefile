@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: study test lint format clean
+.PHONY: study test chaos soak bench-study lint format clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -19,6 +19,18 @@ study: $(STAMP)
 ## test: the test suite
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+## chaos: kill workers, nodes, drivers and heads, fill disks; some ten minutes
+chaos: $(STAMP)
+	$(BIN)/python -m pytest tests/chaos -m "chaos or not chaos"
+
+## soak: fifty random kills of one study, at most twenty minutes
+soak: $(STAMP)
+	$(BIN)/python -m tests.chaos.soak
+
+## bench-study: what Ray and the records cost beside training
+bench-study: $(STAMP)
+	$(BIN)/python -m benchmarks.study_overhead
 
 ## lint: style, types, and the walls between floors
 lint: $(STAMP)

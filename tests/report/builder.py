@@ -42,9 +42,10 @@ def build(
     every: int = 50,
     evaluated: bool = True,
     selected: bool = True,
+    depths: int = 0,
     seed: int = 0,
 ) -> Path:
-    """Write a run folder with ``trials`` trials per representation and return it."""
+    """Write a run folder with ``trials`` trials per representation, ``depths`` validation poses each, and return it."""
     random = np.random.default_rng(seed)
     study = Study.model_validate_json(
         json.dumps(
@@ -69,6 +70,9 @@ def build(
         for number in range(trials):
             record, truth = _trial(folder, study, name, number, random)
             evaluation[record["id"]] = truth
+            if depths:
+                table = random.normal(size=(steps // every, seeds, depths, 17)).astype(np.float16)
+                np.save(folder / "trials" / record["id"] / "depths.npy", table)
     if selected:
         _json(folder / "selection.json", _selection(folder))
         (folder / "student").mkdir()
@@ -255,7 +259,7 @@ def _selection(folder: Path) -> dict[str, Any]:
         run |= {"chosen": True, "why": "among the three lowest risks"}
     teachers = [
         {key: run[key] for key in ("trial", "representation", "seed", "step", "risk", "file")}
-        | {"part_signs": [1], "sign_confidence": [0.9]}
+        | _signs(run["representation"])
         for run in runs[:3]
     ]
     return {
@@ -264,6 +268,11 @@ def _selection(folder: Path) -> dict[str, Any]:
         "seeds": runs,
         "rule": "the three healthy runs of lowest risk",
     }
+
+
+def _signs(representation: str) -> dict[str, Any]:
+    parts = len(REPRESENTATIONS[representation].lifters)
+    return {"part_signs": [1] * parts, "sign_confidence": [0.9] * parts}
 
 
 def _evaluation(trials: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.report import chromium
+from tests.report.builder import build
+from tips_dist.config import Study
+from tips_dist.report.curves import band, read_series
+from tips_dist.report.html import write_report
+from tips_dist.report.reading import read_run
+from tips_dist.report.style import REPRESENTATION
+from tips_dist.report.summary import write_summary
+from tips_dist.study.importance import importances
+
+HOSTILE = '</script><img src="https://example.invalid/x.png"> &'
+
+
+def write(run: Path) -> Path:
+    """The report of a synthetic run, with everything in it that a report can have."""
+    folder = read_run(run)
+    summary = write_summary(run)
+    study = Study.model_validate_json(json.dumps(folder.study["resolved"]))
+    poses = np.random.default_rng(0).normal(0, 0.1, (64, 17, 2))
+    return write_report(folder, summary, importances=importances(study, summary["trials"]), poses=poses)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = build(tmp_path_factory.mktemp("report") / "run", trials=6, seeds=8, steps=1000, depths=64)
+    record = json.loads((run / "trials/solo-000/trial.json").read_text())
+    record["outcome"]["seeds"][1]["reason"] = HOSTILE
+    (run / "trials/solo-000/trial.json").write_text(json.dumps(record))
+    return write(run)
+
+
+def figures(text: str) -> list[dict[str, Any]]:
+    return [
+        json.loads(found) for found in re.findall(r'<script type="application/json">(.*?)</script>', text, re.DOTALL)
+    ]
+
+
+def test_the_page_has_every_section_and_the_answer_first(report: Path) -> None:
+    text = report.read_text()
+    titles = re.findall(r"<h2>(.*?)</h2>", text)
+    assert titles == [
+        "The numbers", "Over the steps", "When and why runs ended", "Risk and error", "Search",
+        "Which depths move together", "Lifted poses", "Selection", "Every trial", "Environment",
+    ]  # fmt: skip
+    assert text.index('class="answer"') < text.index("<h2>")
+    assert "torso_legs" in text[text.index('class="answer"') : text.index("<h2>")]
+    for digest in ("d" * 64, "e" * 64, "f" * 64):
+        assert digest in text
+
+
+def test_every_figure_has_words_for_who_cannot_see_it(report: Path) -> None:
+    text = report.read_text()
+    labels = re.findall(r'role="img" aria-label="([^"]*)"', text)
+    assert len(labels) == text.count("<figure>") == len(figures(text)) >= 12
+    assert all(len(label) > 40 for label in labels)
+    assert any("median from" in label for label in labels)
+
+
+def test_names_from_outside_cannot_become_markup(report: Path) -> None:
+    text = report.read_text()
+    assert HOSTILE not in text
+    assert 'src="https://' not in text
+
+
+def test_a_representation_has_one_colour_everywhere(report: Path) -> None:
+    for figure in figures(report.read_text()):
+        for trace in figure["data"]:
+            look = REPRESENTATION.get(trace.get("name", ""))
+            colour = (trace.get("line") or trace.get("marker") or {}).get("color")
+            if look is not None and isinstance(colour, str) and colour.startswith("#"):
+                assert colour == look.colour
+
+
+def test_size_for_fifty_trials_stays_below_8_mb(tmp_path: Path) -> None:
+    run = build(tmp_path / "run", trials=25, seeds=2, steps=10_000, every=100)
+    assert write(run).stat().st_size < 8e6
+
+
+@pytest.mark.parametrize("missing", ["evaluation.json", "selection.json", "study.yaml"])
+def test_a_page_without_what_is_not_there(tmp_path: Path, missing: str) -> None:
+    run = build(tmp_path / "run", trials=1, steps=400)
+    (run / missing).unlink()
+    text = write(run).read_text()
+    assert "</html>" in text
+    assert ("N-MPJPE, sign-resolved" in text) == (missing != "evaluation.json")
+
+
+def test_a_page_of_a_study_that_has_just_begun(tmp_path: Path) -> None:
+    run = build(tmp_path / "run", trials=1, steps=400, evaluated=False, selected=False)
+    for path in (run / "trials").glob("*/trial.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"outcome": None, "state": "running"}))
+    assert "No run has ended yet." in write(run).read_text()
+
+
+def test_series_and_bands(tmp_path: Path) -> None:
+    run = read_run(build(tmp_path / "run", trials=1, seeds=8, steps=400))
+    series = read_series(run, ["risk"])
+    found = band([item for item in series if item.run.representation == "solo"], "risk")
+    assert found is not None
+    rows = [row for row in run.history("solo-000") if row["step"] == 100 and row["risk"] is not None]
+    place = int(np.flatnonzero(found.steps == 100)[0])
+    assert found.median[place] == pytest.approx(np.median([row["risk"] for row in rows]))
+    assert found.runs[place] == 7
+    assert found.runs[-1] == 4  # four were stopped before the end
+    assert band([item for item in series if item.run.seed == 7], "risk") is None
+
+
+def test_importance_finds_the_dimension_that_decides(tmp_path: Path) -> None:
+    study = Study.model_validate_json(json.dumps(read_run(build(tmp_path / "run")).study["resolved"]))
+    random = np.random.default_rng(0)
+    trials = [
+        {
+            "representation": "solo",
+            "parameters": {"training.generator_lr": lr, "losses.consistency_90": float(random.uniform(0, 10))},
+            "risk": {"value": abs(np.log10(lr) + 3.5)},
+        }
+        for lr in np.exp(random.uniform(np.log(5e-5), np.log(1e-3), 40)).tolist()
+    ]
+    found = importances(study, trials)
+    assert found["torso_legs"] is None
+    assert found["solo"] is not None
+    assert found["solo"]["training.generator_lr"] > 0.8
+
+
+@pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium on this machine: the page is not opened")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_chromium_draws_every_figure_without_a_word_or_a_request(report: Path, width: int) -> None:
+    page = report
+    if width < 500:  # the smallest window that Chromium makes; a frame gives the page its width
+        page = report.with_name("narrow.html")
+        page.write_text(f'<body style="margin:0"><iframe width={width} height=1800 src="report.html"></iframe>')
+    seen = chromium.visit(page.as_uri())
+    assert seen.console == []
+    assert seen.requests == []
+    if page is report:
+        drawn = seen.dom.count('class="main-svg"')
+        assert drawn >= len(figures(report.read_text()))
+        assert seen.dom.count("js-plotly-plot") >= len(figures(report.read_text()))
+
+
+@pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium on this machine: the browser is not tried")
+def test_the_browser_would_tell_of_errors_and_requests(tmp_path: Path) -> None:
+    page = tmp_path / "bad.html"
+    page.write_text('<img src="http://127.0.0.1:9/pixel.png"><script>undefinedFunction()</script>')
+    seen = chromium.visit(page.as_uri())
+    assert any("undefinedFunction is not defined" in line for line in seen.console)
+    assert seen.requests == ["http://127.0.0.1:9/pixel.png"]

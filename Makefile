@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: study test chaos soak bench-study lint format clean
+.PHONY: study test chaos soak bench-study fuzz lint format clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -31,6 +31,10 @@ soak: $(STAMP)
 ## bench-study: what Ray and the records cost beside training
 bench-study: $(STAMP)
 	$(BIN)/python -m benchmarks.study_overhead
+
+## fuzz: thousands of damaged files against every reader; prints how many ended how
+fuzz: $(STAMP)
+	TIPS_DIST_FUZZ_CASES=1000 $(BIN)/python -m pytest tests/data/test_fuzz.py -s
 
 ## lint: style, types, and the walls between floors
 lint: $(STAMP)

@@ -54,7 +54,7 @@ def dataset(path: Path, group: h5py.Group, name: str) -> h5py.Dataset:
         raise UserError(f"{where}: is not a data set")
     if node.external or node.is_virtual:
         raise UserError(f"{where}: its data lie in another file, which is refused; store them in the file itself")
-    if node.dtype.kind not in "OSV" and node.nbytes > _INFLATION * max(node.id.get_storage_size(), 4096):
+    if node.nbytes > _INFLATION * max(node.id.get_storage_size(), 4096):
         raise UserError(f"{where}: claims {node.nbytes} bytes of which hardly any are stored")
     return node
 

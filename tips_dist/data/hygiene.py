@@ -77,8 +77,14 @@ def size(poses: Poses) -> npt.NDArray[np.float64]:
 
 def duplicates(poses: Poses) -> Bools:
     """Rows whose pose stands, bit for bit, in an earlier row."""
-    flat = np.ascontiguousarray(poses.poses.reshape(len(poses), -1))
-    keys = flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize))).ravel()
+    bits = np.ascontiguousarray(poses.poses).view(np.uint32).reshape(len(poses), -1)
+    factors = np.random.default_rng(0).integers(1, 2**63, size=bits.shape[1], dtype=np.uint64) * np.uint64(
+        2
+    ) + np.uint64(1)
+    keys = np.zeros(len(bits), np.uint64)  # a 64-bit hash: two different poses share one by a chance of 1 in 10^19
+    for column, factor in zip(bits.T, factors, strict=True):
+        keys = (keys ^ column) * factor
+        keys ^= keys >> np.uint64(29)
     _, first = np.unique(keys, return_index=True)
     again = np.ones(len(poses), dtype=bool)
     again[first] = False
@@ -103,7 +109,8 @@ def left_right_swaps(poses: Poses) -> Bools:
     for column in (poses.sequence, poses.camera, poses.subject):
         together &= column[before] == column[after]
     before, after = before[together], after[together]
-    shapes = (poses.poses - poses.poses[:, :1]) / np.maximum(size(poses), SMALLEST_PX)[:, None, None]
+    side = np.maximum(size(poses), SMALLEST_PX).astype(np.float32)
+    shapes = (poses.poses - poses.poses[:, :1]) / side[:, None, None]
     kept = np.linalg.norm(shapes[after] - shapes[before], axis=-1).mean(axis=-1)
     exchanged = np.linalg.norm(shapes[after][:, MIRROR] - shapes[before], axis=-1).mean(axis=-1)
     swapped = np.zeros(len(poses), dtype=bool)

@@ -298,7 +298,8 @@ def _posed(angles: Angles, bodies: dict[str, Floats]) -> Floats:
     heading = _turned("y", angles["heading"])
     pelvis = heading @ _oriented(angles, "pelvis_lean", "pelvis_side", "pelvis_twist")
     chest = pelvis @ _oriented(angles, "chest_lean", "chest_side", "chest_twist")
-    middle = pelvis @ _oriented({k: v / 2 for k, v in angles.items()}, "chest_lean", "chest_side", "chest_twist")
+    halved = {name: angles[name] / 2 for name in ("chest_lean", "chest_side", "chest_twist")}
+    middle = pelvis @ _oriented(halved, "chest_lean", "chest_side", "chest_twist")
     head = chest @ _oriented(angles, "head_nod", "head_side", "head_twist")
     joints = np.zeros((len(heading), len(JOINTS), 3))
 

@@ -76,13 +76,14 @@ def _tree(path: Path, key: str) -> Tree:
 def _clips(
     poses: Tree, joints: Tree, subjects: list[str], options: Options, record: Record, path: Path
 ) -> Iterator[Clip]:
+    errors = [0.0]
     for subject in subjects:
         paired = {action: _paired(subject, action, poses, joints, path) for action in poses[subject]}
         cameras = max((len(views) for _, views in paired.values()), default=0)
         for camera in range(cameras):
             seen = {a: (world, views[camera]) for a, (world, views) in paired.items() if camera < len(views)}
             calibration = _calibrated(seen, f"{path}: {subject}, camera {camera}")
-            record.note(f"{subject}, camera {camera}: reprojection error {calibration.error_px:.1f} px")
+            errors.append(calibration.error_px)
             for action, (world, pixels) in seen.items():
                 frames = min(len(world), len(pixels))
                 if len(world) != len(pixels):
@@ -92,6 +93,7 @@ def _clips(
                 yield Clip(
                     subject, f"{subject}/{action}", f"camera_{camera}", split, np.arange(frames), pixels[:frames], truth
                 )
+    record.note(f"worst median reprojection error of a calibrated camera: {max(errors):.1f} px")
 
 
 def _paired(subject: str, action: str, poses: Tree, joints: Tree, path: Path) -> tuple[Array, list[Array]]:

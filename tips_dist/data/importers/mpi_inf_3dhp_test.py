@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 
-from tips_dist.data.hdf5 import array, reading
+from tips_dist.data.hdf5 import array, dataset, reading
 from tips_dist.data.importers.pipeline import Clip, Options, Record, Source
 from tips_dist.files import UserError
 
@@ -47,7 +48,7 @@ def _clip(path: Path, key: str, record: Record) -> Clip:
     with reading(path) as file:
         poses = array(path, file, "annot2", "f", (None, 1, 17, 2))[:, 0]
         joints = array(path, file, key, "f", (None, 1, 17, 3))[:, 0]
-        valid = array(path, file, "valid_frame", "fiub", _shape(file.get("valid_frame"))).ravel() == 1
+        valid = array(path, file, "valid_frame", "fiub", _shape(dataset(path, file, "valid_frame"))).ravel() == 1
     if not len(poses) == len(joints) == len(valid):
         raise UserError(f"{path}: {len(poses)} rows in annot2, {len(joints)} in {key}, {len(valid)} in valid_frame")
     record.seen += int((~valid).sum())
@@ -56,7 +57,7 @@ def _clip(path: Path, key: str, record: Record) -> Clip:
     return Clip(name, name, "camera_0", "test", rows, poses[rows][:, JOINTS_OF_17], joints[rows][:, JOINTS_OF_17])
 
 
-def _shape(stored: object) -> tuple[int | None, ...]:
+def _shape(stored: h5py.Dataset) -> tuple[int | None, ...]:
     """(N, 1), (1, N) or (N,): MATLAB vectors come either way."""
-    shape: tuple[int, ...] = tuple(getattr(stored, "shape", ()))
+    shape = stored.shape
     return (1, None) if len(shape) == 2 and shape[0] == 1 else (None, 1) if len(shape) == 2 else (None,)

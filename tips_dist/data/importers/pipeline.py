@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 FASTEST_MM_PER_S = 15_000.0  # no joint moves faster against the hip; a sprinter's ankle reaches about 10 m/s
 SMALLEST_PX = 1.0
 FARTHEST_PX = 100_000.0  # no image is as large
-REACH_MM = 3000.0  # no body is as large
+REACH_MM = (300.0, 3000.0)
 TRUNK_MM = (150.0, 1500.0)  # from hip to head, of any person: anything else is not in millimetres
 
 
@@ -207,7 +207,9 @@ def _kept(clip: Clip, source: Source, options: Options, record: Record) -> npt.N
     keep(far <= FARTHEST_PX, f"frames with a joint beyond {FARTHEST_PX:g} px")
     if clip.joints is not None:
         reach = np.linalg.norm(clip.joints[rows] - clip.joints[rows, :1], axis=-1).max(axis=-1, initial=0.0)
-        keep(reach <= REACH_MM, f"frames with a joint more than {REACH_MM:g} mm from the hip")
+        low, high = REACH_MM
+        text = f"frames whose farthest joint from the hip is not {low:g} to {high:g} mm away, as in any person"
+        keep((reach >= low) & (reach <= high), text)
         keep(_calm(clip, rows, source.frame_rate_hz), "frames beside a jump faster than a body moves (15 m/s)")
         shape = clip.joints[rows] - clip.joints[rows, :1]
         kept = thin(shape, options.minimum_change_mm)
@@ -242,16 +244,18 @@ def thin(shapes: Array, threshold: float) -> npt.NDArray[np.int64]:
     if threshold <= 0 or len(shapes) == 0:
         return np.arange(len(shapes))
     shapes = np.ascontiguousarray(shapes, dtype=np.float32)
-    kept, last, block = [0], 0, 16
-    start = 1
+    square = threshold**2
+    leap = (((shapes[1:] - shapes[:-1]) ** 2).sum(axis=-1).max(axis=-1) > square).tolist()  # from each to the next
+    kept, last, start, block = [0], 0, 1, 16
     while start < len(shapes):
-        moved = ((shapes[start : start + block] - shapes[last]) ** 2).sum(axis=-1).max(axis=-1) > threshold**2
-        if moved.any():
-            last = start + int(moved.argmax())
-            kept.append(last)
-            start = last + 1
-            block = 16
+        if start == last + 1 and leap[last]:
+            last = start
         else:
-            start += block
-            block = min(2 * block, 1024)
+            moved = ((shapes[start : start + block] - shapes[last]) ** 2).sum(axis=-1).max(axis=-1) > square
+            if not moved.any():
+                start, block = start + block, min(2 * block, 1024)
+                continue
+            last = start + int(moved.argmax())
+        kept.append(last)
+        start, block = last + 1, 16
     return np.array(kept)

@@ -15,6 +15,8 @@ consistency/cycle_2d, _3d, turn_90  the cycle losses (module ``losses``) from fi
 distance/sliced_wasserstein         distance between reprojections and *other* held-out real poses, mean over 64 fixed
                                     directions (Rabin et al. 2011), in units of the root-to-head distance. Sees
                                     implausible views; cannot see a mirrored depth.
+distance/mmd, /nearest_neighbour,   two-sample statistics on bone vectors: see module ``distances``.
+distance/coverage
 rigidity/bone_ratio_variance        a person's bones do not change length: standard deviation of bone ratios over one
                                     subject's poses relative to their mean, averaged. Blind to a constant wrong shape.
 rigidity/symmetry                   mean relative difference between left and right bones.
@@ -38,6 +40,7 @@ from torch import Tensor
 from tips_dist import geometry, losses
 from tips_dist.models import Discriminator, Lifter
 from tips_dist.skeleton import JOINTS, Representation
+from tips_dist.stability.distances import Reference, two_sample
 
 DIRECTIONS = 64
 
@@ -52,6 +55,7 @@ class ValidationSet:
     views: Tensor  # (V, 3, 3) one fixed random view per pose
     turns: Tensor  # (V, 3, 3) one fixed quarter or half turn per pose
     directions: Tensor  # (34, 64) unit vectors
+    reference: Reference  # the other held-out poses, prepared for two-sample statistics
 
     @classmethod
     def build(
@@ -71,11 +75,12 @@ class ValidationSet:
             views=geometry.rotation(angles[0] * azimuth, angles[1] * elevation),
             turns=geometry.rotation(quarters, torch.zeros(count)),
             directions=directions / directions.norm(dim=0),
+            reference=Reference.build(torch.from_numpy(others)),
         )
 
     def to(self, device: torch.device) -> ValidationSet:
         """Move all tensors to ``device``."""
-        return ValidationSet(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        return ValidationSet(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,8 @@ def measure(
     scores = discriminator(torch.cat((validation.others.expand(seeds, -1, -1, -1), view), dim=1))
     real, fake = scores[:, :count], scores[:, count:]
     middle = real_label / 2
-    signs, confidence = geometry.resolve_signs(validation.poses, offsets, lifter.representation)
+    some = slice(None, None, max(1, count // 256))  # enough to tell the signs
+    signs, confidence = geometry.resolve_signs(validation.poses[some], offsets[:, some], lifter.representation)
     spread = pose[:, :, 1:].std((1, 2))
     signals = {
         "discriminator/real": real.mean(-1),
@@ -131,6 +137,7 @@ def measure(
         "depth/sign": signs.mean(-1),
         "depth/sign_confidence": confidence.amin(-1),
     }
+    signals |= {f"distance/{name}": value for name, value in two_sample(view, validation.reference).items()}
     return Measured(signals, offsets, signs, confidence)
 
 

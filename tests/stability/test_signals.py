@@ -1,0 +1,124 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.test_geometry import people
+from tips_dist import geometry
+from tips_dist.skeleton import REPRESENTATIONS
+from tips_dist.stability import signals
+from tips_dist.stability.distances import Reference, two_sample
+
+VIEWS = geometry.project(people(0, 200))
+OTHERS = geometry.project(people(1, 200))
+SUBJECTS = np.zeros(200, np.int32)
+
+
+class Known(torch.nn.Module):
+    """A lifter that knows the true depth of every view of the person of ``people``, times a factor."""
+
+    def __init__(self, factor: float = 1.0, noise: float = 0.0) -> None:
+        super().__init__()
+        self.seeds = 1
+        self.representation = REPRESENTATIONS["solo"]
+        self.factor, self.noise = factor, noise
+        azimuths = torch.linspace(0, 2 * math.pi, 721)[:-1]
+        # The validation set turns and tilts poses, so the table covers azimuth finely and elevation coarsely.
+        self.poses = torch.cat([
+            geometry.rotate(people(0, 1).expand(720, -1, -1),
+                            geometry.rotation(azimuths, torch.full((720,), tilt)))
+            for tilt in torch.linspace(-0.3, 0.3, 13).tolist()
+        ])  # fmt: skip
+        self.table = geometry.project(self.poses).flatten(1)
+
+    def forward(self, poses: torch.Tensor) -> torch.Tensor:
+        nearest = torch.cdist(poses[0].flatten(1), self.table).argmin(-1)
+        depths = self.poses[nearest][..., 2] * self.factor
+        depths = depths + self.noise * torch.randn(depths.shape, generator=torch.Generator().manual_seed(0))
+        depths[..., 0] = 0
+        return depths[None]
+
+
+def fooled(poses: torch.Tensor) -> torch.Tensor:
+    return torch.full(poses.shape[:2], 0.5)
+
+
+def measured(lifter: Any) -> dict[str, float]:
+    validation = signals.ValidationSet.build(VIEWS.numpy(), OTHERS.numpy(), SUBJECTS, 160.0, 0.0)
+    joints = torch.full((17,), 1 / 17)
+    found = signals.measure(lifter, fooled, validation, 1.0, joints)  # type: ignore[arg-type]
+    return {name: float(value[0]) for name, value in found.signals.items()}
+
+
+@pytest.fixture(scope="module")
+def truth() -> dict[str, float]:
+    return measured(Known())
+
+
+def test_true_depths_look_right_to_every_signal(truth: dict[str, float]) -> None:
+    assert truth["rigidity/bone_ratio_variance"] < 0.03
+    assert truth["rigidity/symmetry"] < 0.06
+    assert truth["depth/spread_ratio"] == pytest.approx(1.0, abs=0.25)
+    assert truth["depth/sign"] == 1
+    assert truth["depth/sign_confidence"] > 0.9
+    assert truth["consistency/cycle_2d"] < 0.02
+
+
+@pytest.mark.parametrize("name", ["rigidity/bone_ratio_variance", "rigidity/symmetry", "distance/sliced_wasserstein"])
+def test_noisy_depths_look_worse(truth: dict[str, float], name: str) -> None:
+    assert measured(Known(noise=0.3))[name] > 2 * truth[name]
+
+
+def test_mirrored_depths_show_in_the_sign_alone(truth: dict[str, float]) -> None:
+    mirrored = measured(Known(factor=-1.0))
+    assert mirrored["depth/sign"] == -1
+    assert mirrored["rigidity/bone_ratio_variance"] < 0.3
+
+
+def test_flat_depths_show_in_the_spread(truth: dict[str, float]) -> None:
+    flat = measured(Known(factor=0.01))
+    assert flat["depth/spread_ratio"] < 0.05
+    assert flat["distance/mmd"] > truth["distance/mmd"]
+
+
+def test_rigidity_is_measured_within_a_subject() -> None:
+    short, tall = people(0, 50), people(0, 50).clone()
+    tall[:, [2, 3, 5, 6]] *= 1.4  # another person, with longer legs
+    poses = torch.cat((short, tall))[None]
+    one = signals.bone_ratio_variance(poses, torch.zeros(100, dtype=torch.long))
+    two = signals.bone_ratio_variance(poses, torch.tensor([0] * 50 + [1] * 50))
+    assert two.item() < 1e-4 < 0.02 < one.item()
+
+
+def test_a_subject_with_one_pose_adds_nothing() -> None:
+    poses = people(0, 50)[None]
+    alone = signals.bone_ratio_variance(poses, torch.tensor([0] * 49 + [1]))
+    assert alone.item() == pytest.approx(signals.bone_ratio_variance(poses[:, :49], torch.zeros(49).long()).item())
+
+
+def test_sliced_wasserstein_of_shifted_poses_is_the_shift() -> None:
+    """In one direction the distance of two equal clouds, one shifted, is the shift along it."""
+    directions = torch.zeros(34, 1)
+    directions[0] = 1
+    shifted = VIEWS.clone()
+    shifted[:, 0, 0] += 0.02
+    distance = signals.sliced_wasserstein(shifted[None], VIEWS, directions)
+    assert distance.item() == pytest.approx(0.02 * geometry.CAMERA_DISTANCE, rel=1e-4)
+
+
+def test_two_sample_statistics_of_the_same_distribution_and_of_another() -> None:
+    reference = Reference.build(OTHERS)
+    same = two_sample(VIEWS[None], reference)
+    other = two_sample(VIEWS[None] * torch.tensor([0.3, 1.0]), reference)
+    assert 0.3 < same["nearest_neighbour"].item() < 0.7 < other["nearest_neighbour"].item()
+    assert same["coverage"].item() > 0.8 > other["coverage"].item()
+    assert same["mmd"].item() < 0.1 < other["mmd"].item()
+
+
+def test_seeds_do_not_mix() -> None:
+    poses = torch.stack((VIEWS, torch.full_like(VIEWS, math.nan)))
+    statistics = two_sample(poses, Reference.build(OTHERS))
+    alone = two_sample(VIEWS[None], Reference.build(OTHERS))
+    assert all(statistics[name][0] == alone[name][0] for name in alone)

@@ -103,11 +103,33 @@ class Losses(Section):
     label_swap: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # probability that a pose's real/fake label is swapped
 
 
+class Policy(Section):
+    """Every threshold of the detectors; counts are evaluation steps unless named otherwise.
+
+    The defaults were calibrated on procedural motion (``benchmarks/stability``).
+    """
+
+    warm_up: Share = 0.1  # share of the budget before any verdict but non_finite
+    patience: Count = 6  # evaluation steps in a row that a fixed threshold must be crossed
+    dominance: NonNegative = 0.1  # discriminator loss, 0 = perfect and 1 = balanced, below which it dominates
+    dominance_accuracy: NonNegative = 0.98  # and held-out accuracy above which it does
+    failure: NonNegative = 1.6  # discriminator loss on the same scale, above which it has failed
+    flat: NonNegative = 0.1  # depth spread over x spread below which poses are flat
+    deep: NonNegative = 4.0  # and above which they are stretched beyond any human
+    drift_slack: NonNegative = 0.08  # log risk above the best that is forgiven
+    drift_alarm: NonNegative = 1.0  # accumulated excess of log risk that raises the alarm
+    plateau_share: NonNegative = 0.3  # share of the budget without progress that makes a plateau,
+    plateau_patience: Count = 12  # and evaluation steps without progress
+    plateau_progress: NonNegative = 0.01  # relative improvement of the best risk that counts as progress
+    smoothing: NonNegative = 0.4  # weight of the newest value in the smoothed risk
+
+
 class Stopping(Section):
-    """Which verdicts end a seed's run. ``non_finite`` always does."""
+    """Which verdicts end a seed's run (``non_finite`` always does), and the thresholds behind them."""
 
     divergence: Literal["default", "off"] = "default"  # diverged and collapsed
     plateau: Literal["default", "off"] = "default"
+    policy: Policy = Policy()
 
 
 class Search(Section):
@@ -298,14 +320,14 @@ def load_study(path: Path, overrides: list[str] | None = None) -> Study:
 
 def parse_study(text: str, where: str, overrides: list[str] | None = None) -> Study:
     """Parse the text of a study file (see :func:`load_study`)."""
-    values = _load_yaml(text, where)
+    values = load_yaml(text, where)
     if not isinstance(values, dict):
         raise UserError(f"{where}: a study file is a mapping of keys to values, this is {type(values).__name__}")
     for override in overrides or []:
         key, separator, value = override.partition("=")
         if not separator:
             raise UserError(f"--set {override}: expected key=value, for example training.steps=100")
-        set_dotted(values, key.strip(), _load_yaml(value, f"--set {key}"))
+        set_dotted(values, key.strip(), load_yaml(value, f"--set {key}"))
     return validate(Study, values, where=where)
 
 
@@ -402,7 +424,8 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _load_yaml(text: str, where: str) -> Any:
+def load_yaml(text: str, where: str) -> Any:
+    """Plain data from YAML text: numbers like 1e-4 are numbers, ``off`` is text, a key may stand once."""
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader: builds plain data only
     except yaml.YAMLError as error:

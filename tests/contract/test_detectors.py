@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tips_dist.stability.detectors import DETECTORS, SEVERITY, Judge, Policy, Recipe, Signals, Verdict, _Detector
+from tips_dist.config import Policy
+from tips_dist.stability.detectors import DETECTORS, SEVERITY, Judge, Recipe, Signals, Verdict, _Detector
 
 Make = Callable[[], "_Detector | Judge"]
 MAKERS: dict[str, Make] = {

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from tips_dist.config import Policy
 from tips_dist.stability.detectors import (
     COLLAPSED,
     DIVERGED,
@@ -18,7 +19,6 @@ from tips_dist.stability.detectors import (
     Judge,
     NonFinite,
     Plateau,
-    Policy,
     Recipe,
     Signals,
     Verdict,

@@ -1,7 +1,8 @@
 """Detectors: plain numbers in, verdicts out; online, O(1) memory, state that dumps and loads.
 
 A detector sees one seed's signals at each evaluation step and may raise a :class:`Verdict`. The :class:`Judge` of a
-seed runs them all and keeps the most serious verdict. Thresholds live in :class:`Policy`; what counts as balanced or
+seed runs them all and keeps the most serious verdict. Thresholds live in
+:class:`tips_dist.config.Policy`; what counts as balanced or
 won depends on the recipe (loss kind, label swaps), which :class:`Recipe` knows.
 """
 
@@ -12,6 +13,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
+
+from tips_dist.config import Policy
 
 HEALTHY, PLATEAUED, DIVERGED, COLLAPSED, NON_FINITE = "healthy", "plateaued", "diverged", "collapsed", "non_finite"
 SEVERITY = {HEALTHY: 0, PLATEAUED: 1, DIVERGED: 2, COLLAPSED: 3, NON_FINITE: 4}
@@ -27,25 +30,6 @@ class Verdict:
     reason: str = ""
     onset: int | None = None
     values: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Policy:
-    """Every threshold, in one place; counts are evaluation steps unless named otherwise."""
-
-    warm_up: float = 0.1  # share of the budget before any verdict but non_finite
-    patience: int = 6  # evaluation steps in a row that a fixed threshold must be crossed
-    dominance: float = 0.1  # discriminator loss, 0 = perfect and 1 = balanced, below which it dominates
-    dominance_accuracy: float = 0.98  # and held-out accuracy above which it does
-    failure: float = 1.6  # discriminator loss on the same scale, above which it has failed
-    flat: float = 0.1  # depth spread over x spread below which poses are flat
-    deep: float = 4.0  # and above which they are stretched beyond any human
-    drift_slack: float = 0.08  # log risk above the best that is forgiven
-    drift_alarm: float = 1.0  # accumulated excess of log risk that raises the alarm
-    plateau_share: float = 0.3  # share of the budget without progress that makes a plateau,
-    plateau_patience: int = 12  # and evaluation steps without progress
-    plateau_progress: float = 0.01  # relative improvement of the best risk that counts as progress
-    smoothing: float = 0.4  # weight of the newest value in the smoothed risk
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class State:
         training, losses = self.configuration.training, self.configuration.losses
         recipe = Recipe(losses.adversarial_kind, losses.label_swap, losses.real_label)
         self.active = list(self.seeds)
-        self.judges = {seed: Judge(training.steps, recipe) for seed in self.seeds}
+        self.judges = {seed: Judge(training.steps, recipe, self.configuration.stopping.policy) for seed in self.seeds}
         self.candidates = {seed: [] for seed in self.seeds}
         self._build()
         initialise(self.lifter, [stream(seed, "lifter") for seed in self.seeds])

@@ -40,11 +40,14 @@ def test_depths_that_move_together() -> None:
     assert found[0].max() == 0
 
 
-def test_matrix_is_white_at_zero_and_dark_at_one() -> None:
-    picture = matrix_picture(np.array([[0.0, 1.0]], np.float32), cell=2)
-    assert picture.shape == (2, 4, 3)
-    assert picture[0, 0].tolist() == [255, 255, 255]
-    assert picture[0, 3].tolist() == [8, 48, 107]
+def test_matrix_is_white_at_zero_and_dark_at_one_beside_the_names() -> None:
+    shares = np.zeros((17, 17), np.float32)
+    shares[0, 16] = 1
+    picture = matrix_picture(shares, cell=12)
+    assert picture.shape == (17 * 12, 90 + 17 * 12, 3)
+    assert picture[0, -1].tolist() == [8, 48, 107]
+    assert picture[-1, -1].tolist() == [255, 255, 255]
+    assert picture[:, :90].min() < 50
 
 
 def test_mesh_bars_lie_along_the_bones() -> None:

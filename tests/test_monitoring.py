@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tips_dist.monitoring import CHOSEN_BY, EQUILIBRIUM, PICTURE_EVERY, Monitor
+from tips_dist.monitoring import BALANCE, CHOSEN_BY, LAYOUT, PICTURE_EVERY, Monitor
 
 
 def rows(step: int, risks: list[float | None]) -> list[dict[str, Any]]:
@@ -44,9 +44,9 @@ def test_seeds_mean_and_band(tmp_path: Path) -> None:
     monitor.close()
     mean, seed = read(tmp_path), read(tmp_path / "seed1")
     assert [(e.step, e.value) for e in mean.Scalars("risk/total")] == [(50, 2.0), (100, 0.5)]
-    assert [e.value for e in mean.Scalars("band/risk/total/low")] == [1.0, 0.5]
-    assert [e.value for e in mean.Scalars("band/risk/total/high")] == [3.0, 0.5]
-    assert [e.value for e in mean.Scalars(EQUILIBRIUM)] == [0.5, 0.5]
+    assert [e.value for e in mean.Scalars("seeds/risk/total/low")] == [1.0, 0.5]
+    assert [e.value for e in mean.Scalars("seeds/risk/total/high")] == [3.0, 0.5]
+    assert [e.value for e in mean.Scalars(BALANCE)] == [0.5, 0.5]
     assert [(e.step, e.value) for e in seed.Scalars("risk/total")] == [(50, 3.0)]
     assert [e.value for e in mean.Scalars("throughput/steps_per_second")] == [99.0]
     assert "throughput/steps_per_second" not in seed.Tags()["scalars"]
@@ -65,6 +65,16 @@ def test_a_resumed_trial_shows_each_step_once(tmp_path: Path) -> None:
             (100, 2.0),
             (150, 1.0),
         ]
+
+
+def test_the_charts_of_the_layout_show_tags_that_are_written_for_trials_only(tmp_path: Path) -> None:
+    monitor = Monitor(tmp_path)
+    signals = {"discriminator/fake": 0.4, "consistency/cycle_2d": 0.1, "rigidity/bone_ratio_variance": 0.2}
+    monitor.evaluation(50, [row | signals for row in rows(50, [1.0, 3.0])])
+    monitor.close()
+    wanted = {tag for chart in LAYOUT["Stability"].values() for tag in chart[1]}
+    assert wanted <= set(read(tmp_path).Tags()["scalars"])
+    assert not wanted & set(read(tmp_path / "seed0").Tags()["scalars"])
 
 
 def test_verdict_text_and_layout(tmp_path: Path) -> None:
@@ -116,7 +126,7 @@ def test_pictures_of_poses_dependence_and_mesh(tmp_path: Path) -> None:
 
 def test_the_hparams_table_gets_parameters_and_metrics(tmp_path: Path) -> None:
     monitor = Monitor(tmp_path, {"representation": "solo", "training.generator_lr": 2e-4})
-    monitor.evaluation(50, [*rows(50, [1.0, 3.0]), {"risk/best": 1.5}])
+    monitor.evaluation(50, [*rows(50, [1.0, 3.0]), {"risk/best": 1.5, "risk/unbroken_seeds": 2}])
     monitor.close()
     events = read(tmp_path)
     written = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
@@ -124,7 +134,7 @@ def test_the_hparams_table_gets_parameters_and_metrics(tmp_path: Path) -> None:
     for metric in CHOSEN_BY:
         assert metric.encode() in events.SummaryMetadata("_hparams_/experiment").plugin_data.content
     assert [e.value for e in events.Scalars("risk/best")] == [1.5]
-    assert [e.value for e in events.Scalars("risk/healthy_seeds")] == [2.0]
+    assert [e.value for e in events.Scalars("risk/unbroken_seeds")] == [2.0]
 
 
 def test_bytes_per_thousand_evaluations_are_bounded(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ Picture = NDArray[np.uint8]  # (height, width, 3)
 
 RIGHT, LEFT, TRUNK = (0, 114, 178), (213, 94, 0), (85, 85, 85)
 VIEWS = ("2D input", "lifted: front", "lifted: side")
+_NAMES = 90  # pixels
 _CELL, _HEAD, _FINE = 110, 14, 2  # pixels of a cell, of a heading; drawn larger by this factor, for smooth lines
 
 
@@ -50,11 +51,15 @@ def pose_picture(poses: Floats, lifted: Floats) -> Picture:
 
 
 def matrix_picture(values: Floats, cell: int = 14) -> Picture:
-    """Draw a matrix (K, K) of shares 0..1 as squares, white to dark blue."""
+    """Draw a matrix (17, 17) of shares 0..1 as squares, white to dark blue, with a joint's name before each row."""
     share = np.nan_to_num(values).clip(0, 1)[..., None]
     colours = (255 * (1 - share) + np.array([8, 48, 107]) * share).astype(np.uint8)
-    larger: Picture = colours.repeat(cell, axis=0).repeat(cell, axis=1)
-    return larger
+    squares = colours.repeat(cell, axis=0).repeat(cell, axis=1)
+    names = Image.new("RGB", (_NAMES, squares.shape[0]), "white")
+    draw = ImageDraw.Draw(names)
+    for row, name in enumerate(JOINTS):
+        draw.text((2, row * cell + cell // 2), name.replace("_", " "), fill="black", anchor="lm")
+    return np.concatenate([np.asarray(names), squares], axis=1)
 
 
 def depth_correlation(depths: NDArray[np.floating]) -> Floats:

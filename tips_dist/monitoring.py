@@ -16,7 +16,8 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-EQUILIBRIUM = "discriminator/equilibrium"  # constant 0.5: where real and fake meet in the balanced game
+EQUILIBRIUM = {"discriminator/real": "equilibrium/real", "discriminator/fake": "equilibrium/fake"}
+BALANCE = "equilibrium/balance"  # constant 0.5: where real and fake meet in the balanced game
 BANDED = (
     "risk/total",
     "consistency/cycle_2d",
@@ -24,29 +25,23 @@ BANDED = (
     "distance/sliced_wasserstein",
     "discriminator/accuracy",
 )  # signals whose lowest and highest seed are written beside the mean
-
-CHOSEN_BY = ("risk/best", "risk/healthy_seeds", "rigidity/bone_ratio_variance", "discriminator/accuracy")
+CHOSEN_BY = ("risk/best", "risk/unbroken_seeds", "rigidity/bone_ratio_variance", "discriminator/accuracy")
 PICTURED, PICTURE_EVERY = 4, 20  # poses in a picture; evaluation steps between pictures
 
 
-def _band(tag: str) -> list[str]:
-    return [tag, f"band/{tag}/low", f"band/{tag}/high"]
+def band(tag: str) -> list[str]:
+    """The tags of a signal's mean, lowest and highest seed; only trials have them, so that charts match no seed."""
+    return [f"seeds/{tag}/{name}" for name in ("mean", "low", "high")]
 
 
 LAYOUT: dict[str, dict[str, list[Any]]] = {
     "Stability": {
-        "Equilibrium: real and fake meet at 0.5 in a balanced game": [
-            "Multiline",
-            ["discriminator/real", "discriminator/fake", EQUILIBRIUM],
-        ],
-        "Risk: mean over seeds, lowest and highest": ["Margin", _band("risk/total")],
-        "Consistency (2D cycle): mean over seeds, lowest and highest": [
+        "Equilibrium: real and fake meet at 0.5 in a balanced game": ["Multiline", [*EQUILIBRIUM.values(), BALANCE]],
+        "Risk: mean, lowest and highest seed": ["Margin", band("risk/total")],
+        "Consistency (2D cycle): mean, lowest and highest seed": ["Margin", band("consistency/cycle_2d")],
+        "Rigidity (bones that change): mean, lowest and highest seed": [
             "Margin",
-            _band("consistency/cycle_2d"),
-        ],
-        "Rigidity (bone ratio variance): mean over seeds, lowest and highest": [
-            "Margin",
-            _band("rigidity/bone_ratio_variance"),
+            band("rigidity/bone_ratio_variance"),
         ],
     }
 }
@@ -72,9 +67,6 @@ class Monitor:
         A row without ``seed`` holds signals of the trial as a whole, such as its throughput.
         """
         series: dict[str, list[float]] = {}
-        healthy = [row["verdict"] == "healthy" for row in rows if "verdict" in row]
-        if healthy:
-            series["risk/healthy_seeds"] = [sum(healthy)]
         for row in rows:
             values = {
                 name: float(value)
@@ -91,10 +83,10 @@ class Monitor:
         mean = {name: sum(values) / len(values) for name, values in series.items()}
         for name in BANDED:
             if name in series:
-                _, low, high = _band(name)
-                mean |= {low: min(series[name]), high: max(series[name])}
-        if "discriminator/real" in mean:
-            mean[EQUILIBRIUM] = 0.5
+                mean |= dict(zip(band(name), (mean[name], min(series[name]), max(series[name])), strict=True))
+        for name, tag in EQUILIBRIUM.items():
+            if name in mean:
+                mean |= {tag: mean[name], BALANCE: 0.5}
         self._write("", mean, step)
 
     def verdict(self, step: int, seed: int, verdict: str, reason: str, onset: int | None) -> None:

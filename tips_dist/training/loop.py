@@ -161,7 +161,9 @@ def train(
         state.seconds += elapsed
         speed = (state.step - first) * len(state.active) / elapsed
         if monitor is not None:
+            unbroken = sum(judge.verdict.kind in (HEALTHY, PLATEAUED) for judge in state.judges.values())
             whole = {"throughput/steps_per_second": speed, "risk/best": _lowest_risk(state)}
+            whole["risk/unbroken_seeds"] = unbroken
             monitor.evaluation(state.step, [*rows, whole])
             monitor.poses(state.step, state.active, validation.poses, measured.depths)
         state.compact(ended)

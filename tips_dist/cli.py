@@ -24,6 +24,13 @@ class Size(enum.StrEnum):
     each = "each"
 
 
+class GroupBy(enum.StrEnum):
+    """What a row of a summary stands for."""
+
+    representation = "representation"
+    trial = "trial"
+
+
 app = typer.Typer(
     name="tips-dist",
     help="Stability studies of adversarial 2D-to-3D human pose lifters, judged without 3D ground truth.",
@@ -100,23 +107,38 @@ def train(
 
 
 @app.command()
-def status(folder: RunFolder, as_json: Json = False) -> None:
+def status(
+    folder: RunFolder,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing it until the run is done.")] = False,
+    as_json: Json = False,
+) -> None:
     """Say where a run stands, from its folder alone."""
     from tips_dist.commands import reading as command
 
-    command.status(folder, as_json=as_json)
+    command.follow(folder) if follow else command.status(folder, as_json=as_json)
 
 
 @app.command()
 def summary(
     folder: RunFolder,
+    by: Annotated[GroupBy, typer.Option(help="A row per representation or per trial.")] = GroupBy.representation,
+    sort: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Sort trials by risk, error, stopped_step, a parameter, ...")
+    ] = None,
+    descending: Annotated[bool, typer.Option("--descending", help="Largest first.")] = False,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CONDITION", help="Only trials like representation=solo or training.generator_lr<3e-4."),
+    ] = None,
     as_json: Json = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+    as_latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX tables (booktabs).")] = False,
 ) -> None:
     """Print the tables of a study and write summary.json."""
     from tips_dist.commands import reading as command
 
-    command.summary(folder, as_json=as_json, as_markdown=as_markdown)
+    style = "json" if as_json else "markdown" if as_markdown else "latex" if as_latex else "table"
+    command.summary(folder, command.Show(by.value, sort, descending, where or [], style))
 
 
 @app.command()
@@ -125,6 +147,18 @@ def report(folder: RunFolder, poses: PosesFile = None) -> None:
     from tips_dist.commands import reading as command
 
     command.report(folder, poses)
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run folders.")],
+    as_json: Json = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+) -> None:
+    """Put two or more studies side by side."""
+    from tips_dist.commands import reading as command
+
+    command.compare(folders, as_json=as_json, as_markdown=as_markdown)
 
 
 @app.command()
@@ -145,6 +179,20 @@ def select(folder: RunFolder, as_json: Json = False) -> None:
     from tips_dist.commands import deciding as command
 
     command.select(folder, as_json=as_json)
+
+
+@app.command()
+def audit(
+    folder: RunFolder,
+    policy: Annotated[
+        Path | None, typer.Option(help="YAML with thresholds to try instead of the defaults.", dir_okay=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Would stopping have killed the best? Replays a stopping policy over the recorded histories."""
+    from tips_dist.commands import deciding as command
+
+    command.audit(folder, policy, as_json=as_json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Commands that redo one step of a finished study: select, distill, evaluate."""
+"""Commands that redo one step of a finished study: select, audit, distill, evaluate."""
 
 from __future__ import annotations
 
@@ -22,6 +22,28 @@ def select(folder: Path, *, as_json: bool) -> None:
             f"risk {teacher['risk']:.4g}, {teacher['file']}"
         )
     print(f"Wrote {folder / 'selection.json'}")
+
+
+def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
+    """Replay a stopping policy over the recorded histories and print what it would have done."""
+    from rich.table import Table
+
+    from tips_dist.stability import audit as audits
+
+    found = audits.audit(folder, audits.read_policy(policy) if policy else None)
+    if as_json:
+        print_json(found)
+        return
+    table = Table(
+        "trial", "seed", "verdict", "stopped at", "lowest risk", "kept", "why", box=None, title_justify="left"
+    )
+    for row in found["seeds"]:
+        stopped = "never" if row["stop_step"] is None else str(row["stop_step"])
+        risks = ["-" if risk is None else f"{risk:.4g}" for risk in (row["best_risk"], row["kept_risk"])]
+        why = "history was cut when it was made" if row["cut"] else row["reason"]
+        table.add_row(row["trial"], str(row["seed"]), row["verdict"], stopped, *risks, why)
+    console().print(table)
+    print(audits.answer(found))
 
 
 def distill(folder: Path, poses: Path | None) -> None:

@@ -33,6 +33,27 @@ def audit(run: Path, policy: Policy | None = None) -> dict[str, Any]:
     return {"schema": 1, "policy": policy.model_dump(), "seeds": seeds, "totals": _totals(seeds)}
 
 
+def answer(found: dict[str, Any]) -> str:
+    """The totals of :func:`audit` in words."""
+    totals = found["totals"]
+    lines = []
+    if totals["cut"]:
+        lines.append(
+            f"{totals['cut']} of {totals['seeds']} histories were cut by stopping when they were made and are left out "
+            "of the totals; train with stopping.divergence=off and stopping.plateau=off for a full answer."
+        )
+    if totals["best"] is not None:
+        best = totals["best"]
+        lines.append(f"Stopped {totals['stopped']} seeds, {100 * totals['steps_saved']:.0f} % of the steps saved.")
+        who = f"the eventual best ({best['trial']} seed {best['seed']}, risk {best['risk']:.4g})"
+        if totals["best_killed"]:
+            lines.append(f"It would have stopped {who} before its best step, at a loss of risk of "
+                         f"{100 * (totals['best_risk_lost'] or 0):.1f} %.")  # fmt: skip
+        else:
+            lines.append(f"It would have kept {who}.")
+    return "\n".join(lines)
+
+
 def read_policy(path: Path) -> Policy:
     """Read a policy file: YAML with any of the thresholds of :class:`Policy`, the others at their defaults.
 

@@ -1,0 +1,80 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tips_dist.config import Configuration
+from tips_dist.files import UserError
+from tips_dist.stability.audit import answer, audit, read_policy
+
+STEPS = 1000
+
+
+def run_folder(path: Path, histories: dict[int, list[float | None]]) -> Path:
+    """One trial, evaluated every 50 steps, with these risks per seed."""
+    configuration = Configuration().model_dump(mode="json")
+    configuration["training"]["steps"] = STEPS
+    trial = {"id": "solo-000", "representation": "solo", "seeds": list(histories), "configuration": configuration}
+    folder = path / "trials" / "solo-000"
+    folder.mkdir(parents=True)
+    (folder / "trial.json").write_text(json.dumps(trial))
+    rows: list[dict[str, Any]] = []
+    for seed, risks in histories.items():
+        for index, risk in enumerate(risks):
+            row = {"step": 50 * (index + 1), "seed": seed, "risk": risk, "risk/total": risk}
+            calm = {"discriminator/loss": 0.24, "discriminator/accuracy": 0.6, "depth/spread_ratio": 1.0}
+            rows.append(row | calm)
+    (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+IMPROVING: list[float | None] = [100.0 - 2 * index for index in range(20)]
+DIVERGING: list[float | None] = [100.0 - 5 * index for index in range(8)] + [160.0] * 12
+LATE_BLOOMER: list[float | None] = [100.0, 90.0] + [95.0] * 15 + [50.0, 50.0, 50.0]
+
+
+def test_the_eventual_best_is_kept_and_the_diverged_seed_stopped(tmp_path: Path) -> None:
+    found = audit(run_folder(tmp_path, {0: IMPROVING, 1: DIVERGING}))
+    by_seed = {row["seed"]: row for row in found["seeds"]}
+    assert by_seed[0]["stop_step"] is None
+    assert by_seed[1]["verdict"] == "diverged"
+    assert by_seed[1]["kept_risk"] == by_seed[1]["best_risk"] == 65.0
+    assert found["totals"]["best_killed"] is False
+    assert 0.1 < found["totals"]["steps_saved"] < 0.4
+    assert "would have kept the eventual best" in answer(found)
+
+
+def test_stopping_that_kills_the_best_says_so(tmp_path: Path) -> None:
+    found = audit(run_folder(tmp_path, {0: LATE_BLOOMER, 1: IMPROVING}))
+    assert found["totals"]["best_killed"] is True
+    assert found["totals"]["best_risk_lost"] == pytest.approx(90 / 50 - 1)
+    assert "would have stopped the eventual best" in answer(found)
+
+
+def test_another_policy_may_keep_it(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text("plateau_share: 2.0\ndrift_alarm: 50\n")
+    policy = read_policy(tmp_path / "policy.yaml")
+    assert audit(run_folder(tmp_path, {0: LATE_BLOOMER, 1: IMPROVING}), policy)["totals"]["best_killed"] is False
+
+
+def test_cut_histories_are_said_and_left_out(tmp_path: Path) -> None:
+    found = audit(run_folder(tmp_path, {0: IMPROVING, 1: DIVERGING[:12]}))
+    assert found["totals"]["cut"] == 1
+    assert "1 of 2 histories were cut" in answer(found)
+
+
+def test_a_seed_that_ended_non_finite_is_not_cut(tmp_path: Path) -> None:
+    found = audit(run_folder(tmp_path, {0: IMPROVING, 1: [100.0, None]}))
+    assert found["totals"]["cut"] == 0
+    assert found["seeds"][1]["verdict"] == "non_finite"
+
+
+def test_bad_policies_and_folders_are_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing to audit"):
+        audit(tmp_path)
+    with pytest.raises(UserError, match="no such policy file"):
+        read_policy(tmp_path / "none.yaml")
+    (tmp_path / "policy.yaml").write_text("drift_alrm: 1\n")
+    with pytest.raises(UserError, match=r"drift_alrm: unknown key \(did you mean 'drift_alarm'\?\)"):
+        read_policy(tmp_path / "policy.yaml")

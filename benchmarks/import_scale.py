@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from tips_dist.data import procedural
+from tips_dist.data import cameras, procedural
 from tips_dist.data.importers import h36m_fetch, import_data, mpi_inf_3dhp
 
 POSES = 1_500_000
@@ -52,6 +52,26 @@ def h36m(folder: Path, poses: int) -> None:
                 file["frame"] = np.arange(rows) * 50
 
 
+def videopose3d(folder: Path, poses: int) -> None:
+    rows = poses // (7 * ACTIONS * 4)
+    positions_3d: dict[str, Any] = {}
+    positions_2d: dict[str, Any] = {}
+    turn = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # z up into the camera's axes
+    for s, subject in enumerate(h36m_fetch.SUBJECTS):
+        positions_3d[subject], positions_2d[subject] = {}, {}
+        for action in range(ACTIONS):
+            joints = motion(rows, s * ACTIONS + action)[1].astype(np.float64)
+            walk = np.random.default_rng(action).uniform(-800, 800, size=(rows, 1, 3))
+            camera = joints + walk
+            world = camera @ turn.T
+            flat = cameras.project(np.add(camera, [0, 0, 1500.0]))
+            name = f"Action {action}"
+            positions_3d[subject][name] = (embedded(world, 32, h36m_fetch.JOINTS_OF_32) / 1000).astype("f4")
+            positions_2d[subject][name] = [flat.astype("f4") for _ in range(4)]
+    np.savez_compressed(folder / "data_3d_h36m.npz", positions_3d=np.array(positions_3d))
+    np.savez_compressed(folder / "data_2d_h36m_gt.npz", positions_2d=np.array(positions_2d))
+
+
 def mpi(folder: Path, poses: int) -> None:
     rows = poses // (16 * 14)
     for recording in range(16):
@@ -76,8 +96,21 @@ def arrays(folder: Path, poses: int) -> None:
     np.savez(folder / "all.npz", poses=flat, joints=joints, sequence=sequence, frame=np.arange(poses) * 50)
 
 
+def coco(folder: Path, poses: int) -> None:
+    with (folder / "results.json").open("w") as stream:
+        stream.write("[")
+        for start in range(0, poses, 50_000):
+            flat = motion(min(50_000, poses - start), start)[0].round(2)
+            keypoints = np.concatenate([flat, np.full((*flat.shape[:-1], 1), 0.9)], axis=-1).reshape(-1, 51)
+            for row, values in enumerate(keypoints.tolist(), start=start):
+                entry = {"image_id": f"video_{row // 5000}/{row:09d}.jpg", "keypoints": values, "score": 0.9}
+                stream.write(("," if row else "") + json.dumps(entry))
+        stream.write("]")
+
+
 LAYOUTS: dict[str, Any] = {
-    "h36m_fetch": (h36m, ".", {}), "mpi_inf_3dhp": (mpi, ".", {}), "arrays": (arrays, "all.npz", {}),
+    "h36m_fetch": (h36m, ".", {}), "h36m_videopose3d": (videopose3d, ".", {"allow_pickle": True}),
+    "mpi_inf_3dhp": (mpi, ".", {}), "arrays": (arrays, "all.npz", {}), "coco": (coco, "results.json", {}),
 }  # fmt: skip
 
 
@@ -95,10 +128,11 @@ def measure(format: str, source: str, prefix: str, options: str) -> None:
 def main(formats: list[str]) -> None:
     for format in formats:
         build, source, options = LAYOUTS[format]
+        key = "minimum_change_2d" if format == "coco" else "minimum_change_mm"
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             build(folder, POSES)
-            for extra in ({"minimum_change_mm": 0.0}, {}):
+            for extra in ({key: 0.0}, {}):
                 arguments = [format, str(folder / source), str(folder / "out"), json.dumps(options | extra)]
                 subprocess.run([sys.executable, __file__, "--measure", *arguments], check=True)
 

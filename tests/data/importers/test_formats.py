@@ -266,7 +266,7 @@ def test_coco_results_without_images_become_stretches(source: Path, tmp_path: Pa
         ({"keypoints": ["a"] * 51}, "entry 1: keypoints: not all are numbers"),
         ({"bbox": []}, "entry 1: keypoints: none"),
         (3, "entry 1: keypoints: none"),
-        ({"keypoints": [10**400] * 51}, "entry 1: keypoints: a number is too large"),
+        ([], "entry 1: keypoints: none"),
     ],
 )
 def test_coco_entries_that_are_wrong_are_numbered(source: Path, tmp_path: Path, entry: Any, match: str) -> None:

@@ -8,9 +8,10 @@ as missing, and a person with a missing joint is dropped; a derived joint has th
 
 from __future__ import annotations
 
-import json
 import re
+from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, splits_by_name
+from tips_dist.data.json_stream import items
 from tips_dist.files import UserError
 from tips_dist.skeleton import JOINTS, J
 
@@ -32,7 +34,23 @@ NECK_SHARE = 0.55  # of the way from thorax to nose
 HEAD_SHARE = 1.1  # of the way from thorax to the middle of the ears
 STRETCHES = 10  # a single recording is cut into so many stretches, which become its sequences
 
-Array = npt.NDArray[np.float64]
+LARGEST = 1e9  # px
+
+Array = npt.NDArray[Any]
+Codes = npt.NDArray[np.int64]
+
+
+@dataclass
+class People:
+    """Everybody in a file, in its order: keypoints (N, 17, 3: x, y, score), and the numbers of image and track."""
+
+    keypoints: Array
+    image: Codes
+    track: Codes
+    entry: Codes
+    images: list[str]
+    tracks: list[str]
+    size: tuple[int, int] | None
 
 
 def open_source(source: Path, options: Options, record: Record) -> Source:
@@ -41,21 +59,27 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     Raises:
         UserError: not COCO keypoint JSON; the message names the entry.
     """
-    people, size = _people(source)
+    people = _people(source)
     record.note("hip, spine, thorax, neck and head are approximated from COCO's joints")
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for person in people:
-        groups.setdefault((person["sequence"], person["track"]), []).append(person)
-    for key in groups:
-        groups[key].sort(key=lambda person: (person["order"], person["entry"]))
-    sequences = {sequence for sequence, _ in groups}
-    if len(sequences) == 1 and (options.validation_share or options.test_share):
-        record.note(f"one recording, cut into {STRETCHES} stretches to hold some of them out")
-        groups = _stretches(groups)
-    ordered = sorted(groups, key=lambda key: (_natural(key[0]), _natural(key[1])))
-    splits = splits_by_name([sequence for sequence, _ in ordered], options, record)
-    clips = (clip for key in ordered for clip in _clips(key, groups[key], splits[key[0]], options, record))
-    return Source(f"COCO keypoints ({source.name})", 0.0, False, clips, len(groups), size, scores=True)
+    order = _ranks(people.images)[people.image]
+    folders = [str(Path(name).parent) if "/" in name else source.stem for name in people.images]
+    names = sorted(set(folders), key=_padded)
+    code = {name: k for k, name in enumerate(names)}
+    sequence = np.array([code[folder] for folder in folders])[people.image]
+    if len(names) == 1 and (options.validation_share or options.test_share):
+        record.note(f"one recording, cut into {STRETCHES} stretches of time to hold some of them out")
+        sequence = order * STRETCHES // (order.max() + 1)
+        names = [f"{names[0]}/{k}" for k in range(STRETCHES)]
+    splits = splits_by_name([names[k] for k in np.unique(sequence)], options, record)
+    rows = np.lexsort((people.entry, order, people.track, sequence))
+    starts = np.flatnonzero(np.diff(sequence[rows]) | np.diff(people.track[rows])) + 1
+    groups = np.split(rows, starts)
+    clips = (
+        clip
+        for group in groups
+        for clip in _clips(people, group, names[sequence[group[0]]], splits, order[group], options, record)
+    )
+    return Source(f"COCO keypoints ({source.name})", 0.0, False, clips, len(groups), people.size, scores=True)
 
 
 def to_poses(keypoints: Array) -> tuple[Array, Array]:
@@ -94,100 +118,100 @@ def read(path: Path, minimum_score: float = 0.3) -> tuple[Array, Array, list[str
     Raises:
         UserError: not COCO keypoint JSON, or nobody is whole.
     """
-    people, _ = _people(path)
-    poses, scores = to_poses(np.array([person["keypoints"] for person in people]))
-    whole = np.asarray((scores >= minimum_score).all(axis=1) & np.isfinite(poses).all(axis=(1, 2)))
-    if not whole.any():
+    people = _people(path)
+    poses, scores = to_poses(people.keypoints)
+    whole = np.flatnonzero((scores >= minimum_score).all(axis=1) & np.isfinite(poses).all(axis=(1, 2)))
+    if not whole.size:
         raise UserError(f"{path}: no person with all joints at a score of {minimum_score} or more")
-    labels = [f"{person['image']}#{person['entry']}" for person in people]
-    return poses[whole], scores[whole], [label for label, good in zip(labels, whole, strict=True) if good]
+    labels = [f"{people.images[people.image[row]]}#{people.entry[row]}" for row in whole]
+    return poses[whole], scores[whole], labels
 
 
 def _clips(
-    key: tuple[str, str], people: list[dict[str, Any]], split: str, options: Options, record: Record
+    people: People,
+    group: Codes,
+    sequence: str,
+    splits: dict[str, str],
+    order: Codes,
+    options: Options,
+    record: Record,
 ) -> Iterator[Clip]:
-    sequence, track = key
-    poses, scores = to_poses(np.array([person["keypoints"] for person in people]))
-    whole = (scores >= options.minimum_score).all(axis=1)
+    poses, scores = to_poses(people.keypoints[group])
+    whole = np.asarray((scores >= options.minimum_score).all(axis=1))
     dropped = int((~whole).sum())
     record.seen += dropped
     record.drop(f"people with a joint below a score of {options.minimum_score:g}", dropped)
-    rows = np.flatnonzero(whole)
+    track = people.tracks[people.track[group[0]]]
     subject = f"{sequence}/{track}" if track else sequence
-    frames = np.array([person["order"] for person in people])[rows]
-    yield Clip(subject, sequence, "camera_0", split, frames, poses[rows], None, scores[rows])
+    yield Clip(subject, sequence, "camera_0", splits[sequence], order[whole], poses[whole], None, scores[whole])
 
 
-def _stretches(groups: dict[tuple[str, str], list[dict[str, Any]]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """One recording cut by time, the same cuts for everybody in it."""
-    orders = sorted({person["order"] for people in groups.values() for person in people})
-    stretch = {order: k * STRETCHES // len(orders) for k, order in enumerate(orders)}
-    cut: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for (sequence, track), people in groups.items():
-        for person in people:
-            cut.setdefault((f"{sequence}/{stretch[person['order']]}", track), []).append(person)
-    return cut
+def _people(path: Path) -> People:
+    """Read the file element by element."""
+    keypoints, image, track, entry = array("f"), array("q"), array("q"), array("q")
+    seen: dict[Any, int] = {}
+    tracks: dict[str, int] = {}
+    named: dict[Any, str] = {}
+    width = height = number = 0
+    for key, element in items(path):
+        if key == "images" and isinstance(element, dict):
+            named[_key(element.get("id"))] = str(element.get("file_name", element.get("id")))
+            width, height = max(width, _side(element, "width")), max(height, _side(element, "height"))
+        elif key in ("", "annotations"):
+            if not (isinstance(element, dict) and element.get("num_keypoints") == 0):
+                keypoints.extend(_keypoints(path, number, element))
+                identity = _key(element.get("image_id", number))
+                image.append(seen.setdefault(identity, len(seen)))
+                name = str(element.get("track_id", element.get("idx", "")))
+                track.append(tracks.setdefault(name, len(tracks)))
+                entry.append(number)
+            number += 1
+    if not entry:
+        raise UserError(f"{path}: nobody in it; expected a list of results, or 'images' and 'annotations'")
+    return People(
+        keypoints=np.frombuffer(keypoints, np.float32).reshape(-1, len(NAMES), 3),
+        image=np.frombuffer(image, np.int64),
+        track=np.frombuffer(track, np.int64),
+        entry=np.frombuffer(entry, np.int64),
+        images=[named.get(identity, str(identity)) for identity in seen],
+        tracks=list(tracks),
+        size=(width, height) if width and height else None,
+    )
 
 
-def _people(path: Path) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
-    """Everybody in the file, with image, sequence, track and order in time; and the images' size."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON ({error!s:.100})") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    images: dict[Any, dict[str, Any]] = {}
-    entries, what = content, "entry"
-    if isinstance(content, dict):
-        entries, what = content.get("annotations"), "annotation"
-        listed = content.get("images", [])
-        if isinstance(listed, list):
-            images = {_key(item.get("id")): item for item in listed if isinstance(item, dict)}
-    if not isinstance(entries, list):
-        raise UserError(f"{path}: expected a list of results, or 'images' and 'annotations'")
-    people = [
-        _person(path, f"{what} {k}", k, entry, images)
-        for k, entry in enumerate(entries)
-        if not (isinstance(entry, dict) and entry.get("num_keypoints") == 0)
-    ]
-    if not people:
-        raise UserError(f"{path}: nobody in it")
-    names = sorted({person["image"] for person in people}, key=_natural)
-    order = {name: k for k, name in enumerate(names)}
-    for person in people:
-        person["order"] = order[person["image"]]
-    return people, _size(list(images.values()))
-
-
-def _person(path: Path, where: str, number: int, entry: Any, images: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    keypoints = entry.get("keypoints") if isinstance(entry, dict) else None
-    if not isinstance(keypoints, list) or len(keypoints) != 3 * len(NAMES):
-        have = f"{len(keypoints)} numbers" if isinstance(keypoints, list) else "none"
-        raise UserError(f"{path}: {where}: keypoints: {have}, expected 51 (17 joints of x, y, score)")
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in keypoints):
-        raise UserError(f"{path}: {where}: keypoints: not all are numbers")
-    try:
-        values = np.array(keypoints, dtype=np.float64).reshape(-1, 3)
-    except OverflowError:
-        raise UserError(f"{path}: {where}: keypoints: a number is too large") from None
-    values[np.isnan(values[:, 2]), 2] = 0
-    image = images.get(_key(entry.get("image_id")), {})
-    name = str(image.get("file_name", entry.get("image_id", number)))
-    sequence = str(Path(name).parent) if "/" in name else path.stem
-    track = str(entry.get("track_id", entry.get("idx", "")))
-    return {"keypoints": values, "image": name, "sequence": sequence, "track": track, "entry": number}
+def _keypoints(path: Path, number: int, element: Any) -> list[float]:
+    """The 51 numbers of a person; a score that is not finite counts as 0."""
+    values = element.get("keypoints") if isinstance(element, dict) else None
+    where = f"{path}: entry {number}: keypoints"
+    if not isinstance(values, list) or len(values) != 3 * len(NAMES):
+        have = f"{len(values)} numbers" if isinstance(values, list) else "none"
+        raise UserError(f"{where}: {have}, expected 51 (17 joints of x, y, score)")
+    if not {float, int}.issuperset(map(type, values)):
+        raise UserError(f"{where}: not all are numbers")
+    if not all(-LARGEST < value < LARGEST for value in values):  # NaN, infinite, or beyond any image
+        for k, value in enumerate(values):
+            if not -LARGEST < value < LARGEST:
+                values[k] = 0.0 if k % 3 == 2 else float("nan")
+    return values
 
 
 def _key(identity: Any) -> Any:
     return identity if isinstance(identity, int | str) else str(identity)
 
 
-def _size(images: list[dict[str, Any]]) -> tuple[int, int] | None:
-    sizes = [(image.get("width"), image.get("height")) for image in images]
-    known = [(w, h) for w, h in sizes if isinstance(w, int) and isinstance(h, int)]
-    return (max(w for w, _ in known), max(h for _, h in known)) if known else None
+def _side(element: dict[str, Any], name: str) -> int:
+    side = element.get(name)
+    return side if isinstance(side, int) and 0 < side < 10**6 else 0
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part[:18]), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+def _ranks(names: list[str]) -> Codes:
+    """The place of every name in their natural order."""
+    padded = [_padded(name) for name in names]
+    ranks = np.empty(len(names), np.int64)
+    ranks[sorted(range(len(names)), key=padded.__getitem__)] = np.arange(len(names))
+    return ranks
+
+
+def _padded(name: str) -> str:
+    """The name with its numbers filled up, so that 9 comes before 10."""
+    return re.sub(r"\d+", lambda digits: digits[0].zfill(12), name)

@@ -15,6 +15,7 @@ from tips_dist.models import (
     parameters_per_seed,
     save_weights,
 )
+from tips_dist.models.blocks import PackedDropout
 from tips_dist.models.student import Student
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.training.sampling import stream
@@ -92,7 +93,7 @@ def test_dropout_masks_come_from_each_seeds_own_stream() -> None:
     def run(seeds: list[int]) -> torch.Tensor:
         lifter = built("torso_legs", seeds, dropout=0.5)
         for layer in lifter.modules():
-            if hasattr(layer, "generators"):
+            if isinstance(layer, PackedDropout):
                 layer.generators = [stream(seed, "dropout") for seed in seeds]
         output: torch.Tensor = lifter(poses[: len(seeds)])
         return output

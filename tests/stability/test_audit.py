@@ -1,4 +1,5 @@
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tips_dist.stability.audit import answer, audit, read_policy
 STEPS = 1000
 
 
-def run_folder(path: Path, histories: dict[int, list[float | None]]) -> Path:
+def run_folder(path: Path, histories: Mapping[int, Sequence[float | None]]) -> Path:
     """One trial, evaluated every 50 steps, with these risks per seed."""
     configuration = Configuration().model_dump(mode="json")
     configuration["training"]["steps"] = STEPS
@@ -22,16 +23,16 @@ def run_folder(path: Path, histories: dict[int, list[float | None]]) -> Path:
     rows: list[dict[str, Any]] = []
     for seed, risks in histories.items():
         for index, risk in enumerate(risks):
-            row = {"step": 50 * (index + 1), "seed": seed, "risk": risk, "risk/total": risk}
+            row: dict[str, Any] = {"step": 50 * (index + 1), "seed": seed, "risk": risk, "risk/total": risk}
             calm = {"discriminator/loss": 0.24, "discriminator/accuracy": 0.6, "depth/spread_ratio": 1.0}
             rows.append(row | calm)
     (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
-IMPROVING: list[float | None] = [100.0 - 2 * index for index in range(20)]
-DIVERGING: list[float | None] = [100.0 - 5 * index for index in range(8)] + [160.0] * 12
-LATE_BLOOMER: list[float | None] = [100.0, 90.0] + [95.0] * 15 + [50.0, 50.0, 50.0]
+IMPROVING = [100.0 - 2 * index for index in range(20)]
+DIVERGING = [100.0 - 5 * index for index in range(8)] + [160.0] * 12
+LATE_BLOOMER = [100.0, 90.0] + [95.0] * 15 + [50.0, 50.0, 50.0]
 
 
 def test_the_eventual_best_is_kept_and_the_diverged_seed_stopped(tmp_path: Path) -> None:

@@ -130,11 +130,13 @@ def resume(
 def select_and_distil(run: Path, poses: Poses) -> None:
     """Choose teachers from all trials, then teach the student; a student of the same teachers is kept."""
     from tips_dist.distillation import distill
+    from tips_dist.stability.dependence import record_dependence
     from tips_dist.stability.selection import select
 
     path = run / "selection.json"
     before = path.read_bytes() if path.exists() else None
     select(run)
+    record_dependence(run, poses)
     if path.read_bytes() != before or not (run / "student" / "student.json").exists():
         distill(run, poses)
 

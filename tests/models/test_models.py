@@ -133,8 +133,8 @@ def test_student_lifts_pixels_in_and_out(tmp_path: Path) -> None:
     assert lifted.shape == (10, 17, 3)
     assert (lifted[:, 0] == 0).all()
     np.testing.assert_allclose(lifted, student.lift(poses), rtol=1e-5, atol=1e-6)
+    poses[4, 2, 1] = np.nan
     with pytest.raises(UserError, match="row 4 holds non-finite"):
-        poses[4, 2, 1] = np.nan
         student.lift(poses)
     with pytest.raises(UserError, match=r"expected an array of shape \(N, 17, 2\)"):
         student.lift(poses[:, :3])

@@ -1,0 +1,56 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from tips_dist import files
+from tips_dist.files import StorageError, UserError
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    files.write_json(path, {"a": 1})
+
+    def full(temporary: Path) -> None:
+        temporary.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StorageError, match=r"a\.json: cannot write: the disk is full"):
+        files.write_with(path, full)
+    assert files.read_json(path) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_appending_to_a_full_disk_is_a_storage_error() -> None:
+    with pytest.raises(StorageError, match="the disk is full"):
+        files.append_json_lines(Path("/dev/full"), [{"a": 1}])
+
+
+def test_non_finite_numbers_never_reach_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_last_line_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    files.append_json_lines(path, [{"a": 1}, {"a": 2}])
+    with path.open("ab") as stream:
+        stream.write(b'{"a": 3')
+    assert [row["a"] for row in files.read_json_lines(path)] == [1, 2]
+
+
+def test_reading_what_is_missing_or_no_json(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        files.read_json(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(UserError, match=r"bad\.json: not valid JSON"):
+        files.read_json(tmp_path / "bad.json")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_a_storage_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StorageError, match="permission denied"):
+        files.write_text(tmp_path / "a", "x")

@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from tips_dist import views
 from tips_dist.data import procedural
 from tips_dist.data.store import Poses, normalisation_scale, write_poses
 from tips_dist.files import UserError
-from tips_dist.lifting import lift_file, read_input
+from tips_dist.lifting import Input, lift_file, read_input
 from tips_dist.models import Lifter, initialise, save_weights
 from tips_dist.models.student import Student
 from tips_dist.skeleton import HEAD, JOINTS, REPRESENTATIONS, ROOT, J
@@ -231,3 +233,37 @@ def test_bad_arrays_and_names(student: Path, poses: Poses, tmp_path: Path) -> No
         lift_file(student, path, None, picture=tmp_path / "out.jpg")
     with pytest.raises(UserError, match="not a safetensors file"):
         lift_file(path, path, None)
+
+
+def outcome(path: Path) -> Input | str:
+    """What reading gives: the poses, or the words of the refusal; anything else is an error of ours."""
+    try:
+        return read_input(path)
+    except UserError as error:
+        return str(error)
+
+
+def same(poses: Floats, cells: list[float | str]) -> bool:
+    return np.array_equal(poses.ravel(), np.array(cells, dtype=np.float32))
+
+
+@given(text=st.one_of(st.text(max_size=400), st.builds(lambda cells: "\n".join(cells), st.lists(st.text(max_size=30)))))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_one_pose_or_an_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "fuzz.csv"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    found = outcome(path)
+    assert "\n" not in found if isinstance(found, str) else found.poses.shape == (1, 17, 2)
+
+
+@given(
+    cells=st.lists(
+        st.one_of(st.floats(width=32), st.sampled_from(["", "nan", "1e999", '"', "hip"])), min_size=34, max_size=34
+    )
+)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_nearly_right_csv_is_right_or_an_error(tmp_path: Path, cells: list[float | str]) -> None:
+    path = tmp_path / "fuzz.csv"
+    path.write_text("\n".join(f"{x},{y}" for x, y in zip(cells[::2], cells[1::2], strict=True)))
+    found = outcome(path)
+    assert "\n" not in found if isinstance(found, str) else same(found.poses, cells)

@@ -115,3 +115,21 @@ def test_truncated_anywhere(path: Path, poses: Poses) -> None:
         path.write_bytes(content[: int(share * len(content))])
         with pytest.raises(UserError):
             read_truth(path, poses)
+
+
+def test_flipped_bits_are_refused_or_harmless(path: Path, poses: Poses, joints: npt.NDArray[np.float32]) -> None:
+    """Whatever bit flips: a clear refusal, or exactly the true joints; never a crash or silent garbage."""
+    content = path.read_bytes()
+    generator = np.random.default_rng(0)
+    refused: list[str] = []
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in generator.integers(len(content), size=generator.integers(1, 4)):
+            damaged[place] ^= 1 << int(generator.integers(8))
+        path.write_bytes(damaged)
+        try:
+            np.testing.assert_array_equal(read_truth(path, poses).joints, joints)
+        except UserError as error:
+            refused.append(str(error))
+    assert not any("\n" in words for words in refused)
+    assert len(refused) > 200  # most of the file is joints, which the digest guards

@@ -13,6 +13,7 @@ COLUMNS = {
     "pa_mpjpe_resolved": "PA-MPJPE sign-resolved",
     "pa_mpjpe_reflected": "PA-MPJPE reflected",
 }
+HEADS = ("N-MPJPE", "resolved", "PA-MPJPE", "resolved", "reflected")  # of COLUMNS, for narrow terminals
 GROUPS = ("action", "part", "camera", "joint")
 
 
@@ -32,7 +33,7 @@ def error_tables(metrics: dict[str, Any], title: str, groups: tuple[str, ...] = 
         body = [(name, *(number(values[column], 1) for column in COLUMNS)) for name, values in found.items()]
         if body:
             overall = ("all", *(number(metrics[column], 1) for column in COLUMNS))
-            tables.append(Table(f"By {kind}, mm", (kind, *COLUMNS.values()), [*body, overall]))
+            tables.append(Table(f"By {kind}, mm: as predicted, resolved, reflected", (kind, *HEADS), [*body, overall]))
     return tables
 
 

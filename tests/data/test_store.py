@@ -2,6 +2,8 @@
 
 import dataclasses
 import errno
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +193,28 @@ def test_a_full_disk_is_said_in_words() -> None:
         opened.create_dataset("x", data=np.zeros(100_000))
     assert caught.value.errno is not None
     assert caught.value.errno in (errno.ENOSPC, errno.EIO, errno.EINVAL)
+
+
+def test_a_file_that_cannot_grow_leaves_the_old_ones(tmp_path: Path) -> None:
+    """A real failing disk, as far as one can have it without mounting one: the kernel refuses to write on."""
+    program = """
+import resource, signal, sys
+from pathlib import Path
+from tips_dist.data import procedural
+from tips_dist.files import StorageError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+try:
+    procedural.write(Path(sys.argv[1]) / "made", 20_000, 0)
+except StorageError as error:
+    print(error)
+"""
+    procedural.write(tmp_path / "made", 100, 0)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert "cannot write" in done.stdout, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_open_poses_reads_beside_the_study_or_generates(file: Path, tmp_path: Path) -> None:

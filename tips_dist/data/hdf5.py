@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,10 +85,10 @@ def writing(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path, "w", libver="v110") as file:
             yield file
     except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
         found = re.search(r"errno = (\d+)", str(error))
-        raise OSError(int(found[1]) if found else errno.EIO, str(error)) from error
+        number = int(found[1]) if found else getattr(error, "errno", None)
+        text = os.strerror(number) if number else " ".join(str(error).split())
+        raise OSError(number or errno.EIO, text) from error
 
 
 def decoded(name: Any) -> str:

@@ -104,7 +104,7 @@ def _draw(poses: Any, titles: list[str], flags: list[str], heading: str, path: P
             name = JOINTS[child].split("_")[0]
             colour = COLOURS.get(name, COLOURS["middle"])
             axes.plot(*pose[[parent, child]].T, color=colour, linewidth=2, solid_capstyle="round")
-        axes.set_title(f"{flag}: {title}" if flag else title, fontsize=7, color="#c00000" if flag else "black")
+        axes.set_title(f"{flag}\n{title}" if flag else title, fontsize=7, color="#c00000" if flag else "black")
         axes.set_aspect("equal", adjustable="datalim")
         axes.invert_yaxis()
         axes.tick_params(labelsize=6)

@@ -106,6 +106,25 @@ def test_jumps_faster_than_a_body_and_broken_frames_are_dropped(tmp_path: Path) 
     assert "faster than a body" in reasons
 
 
+def test_rows_in_another_unit_are_dropped_and_counted(tmp_path: Path) -> None:
+    write_cmu(tmp_path / "cmu.h5")
+    with h5py.File(tmp_path / "cmu.h5", "r+") as file:
+        file["test/walking/walking_3/joints_3d"][5:8] /= 1000  # three frames in metres among millimetres
+    importers.import_data("cmu", tmp_path / "cmu.h5", tmp_path / "out", {"minimum_change_mm": 0.0, "cameras": 1})
+    poses = store.read_poses(tmp_path / "out.pose2d.h5")
+    assert not {5, 6, 7} & set(poses.frame[poses.rows("test")].tolist())
+
+
+def test_progress_is_drawn_on_a_terminal_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    write_cmu(tmp_path / "cmu.h5")
+    importers.import_data("cmu", tmp_path / "cmu.h5", tmp_path / "out")
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    importers.import_data("cmu", tmp_path / "cmu.h5", tmp_path / "out")
+    assert "importing cmu" in capsys.readouterr().err
+
+
 def test_hold_out_is_spread_and_never_the_whole_group() -> None:
     assert pipeline.hold_out(["only"], 0.5) == set()
     assert pipeline.hold_out(["a", "b"], 0.15) == {"b"}

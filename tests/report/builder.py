@@ -43,6 +43,7 @@ def build(
     evaluated: bool = True,
     selected: bool = True,
     depths: int = 0,
+    histories: bool = True,
     seed: int = 0,
 ) -> Path:
     """Write a run folder with ``trials`` trials per representation, ``depths`` validation poses each, and return it."""
@@ -68,7 +69,7 @@ def build(
     evaluation: dict[str, Any] = {}
     for name in representations:
         for number in range(trials):
-            record, truth = _trial(folder, study, name, number, random)
+            record, truth = _trial(folder, study, name, number, random, histories)
             evaluation[record["id"]] = truth
             if depths:
                 table = random.normal(size=(steps // every, seeds, depths, 17)).astype(np.float16)
@@ -108,7 +109,7 @@ def _study_record(study: Study) -> dict[str, Any]:
 
 
 def _trial(
-    folder: Path, study: Study, representation: str, number: int, random: np.random.Generator
+    folder: Path, study: Study, representation: str, number: int, random: np.random.Generator, histories: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     identity = f"{representation}-{number:03d}"
     steps, every = study.training.steps, study.training.evaluate_every
@@ -146,6 +147,8 @@ def _trial(
     trial = folder / "trials" / identity
     (trial / "tensorboard").mkdir(parents=True)
     _json(trial / "trial.json", record)
+    if not histories:
+        return record, {"seeds": truth}
     rows.sort(key=lambda row: (row["step"], row["seed"]))
     (trial / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return record, {"seeds": truth}

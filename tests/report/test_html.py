@@ -23,7 +23,7 @@ HOSTILE = '</script><img src="https://example.invalid/x.png"> &'
 
 def write(run: Path) -> Path:
     """The report of a synthetic run, with everything in it that a report can have."""
-    folder = read_run(run)
+    folder = read_run(run, curves=True)
     summary = write_summary(run)
     study = Study.model_validate_json(json.dumps(folder.study["resolved"]))
     poses = np.random.default_rng(0).normal(0, 0.1, (64, 17, 2))

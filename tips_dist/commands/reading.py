@@ -1,10 +1,15 @@
-"""Commands that read a run folder: status, summary, monitor."""
+"""Commands that read a run folder: status, summary, report, compare, monitor."""
 
 from __future__ import annotations
 
+import dataclasses
+import statistics
 import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tips_dist.commands.output import console, print_json, print_record
 from tips_dist.files import UserError
@@ -14,6 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tips_dist.report.reading import RunFolder
+    from tips_dist.study.records import StudyEvent
+
+FOLLOW_SECONDS = 1.0
 
 
 def status(folder: Path, *, as_json: bool) -> None:
@@ -24,20 +32,112 @@ def status(folder: Path, *, as_json: bool) -> None:
     print_json(found) if as_json else print_record(found)
 
 
-def summary(folder: Path, *, as_json: bool, as_markdown: bool) -> None:
-    """Write summary.json and print it as tables, Markdown or JSON."""
-    from tips_dist.report import summary as summaries
-    from tips_dist.report import tables
+def follow(folder: Path) -> None:
+    """Show a run until nobody works on it any more."""
+    from tips_dist.report.live import LiveView
+    from tips_dist.study.run import status as read_status
 
-    found = summaries.write_summary(folder)
+    found = read_status(folder)
+    with LiveView(console(), sum(found["trials"].values())) as view:
+        shown: dict[str, StudyEvent] = {}
+        while True:
+            for event in _events(folder, found):
+                if shown.get(event.trial) != event:
+                    shown[event.trial] = event
+                    view(event)
+            if found["done"] or found["working"] is None:
+                break
+            time.sleep(FOLLOW_SECONDS)
+            found = read_status(folder)
+    if not found["done"]:
+        print(f"Nobody works on this run; go on with: tips-dist resume {folder}")
+
+
+def _events(folder: Path, found: dict[str, Any]) -> list[StudyEvent]:
+    """What a study would have told of each trial by now."""
+    from tips_dist.study.records import StudyEvent, read_trials
+
+    running = {entry["trial"]: entry for entry in found["running"]}
+    events = []
+    for trial in read_trials(folder):
+        steps = int(trial.configuration["training"]["steps"])
+        seeds = (trial.outcome or {}).get("seeds", [])
+        risks = [seed["best_risk"] for seed in seeds if seed["best_risk"] is not None]
+        now = running.get(trial.id, {})
+        events.append(
+            StudyEvent(
+                trial.id,
+                trial.representation,
+                trial.state,
+                now.get("step", max((seed["stopped_step"] for seed in seeds), default=0)),
+                steps,
+                now.get("risk", statistics.median(risks) if risks else None),
+                now.get("verdicts", dict(Counter(seed["verdict"] for seed in seeds))),
+                now.get("steps_per_second"),
+                trial.error,
+            )
+        )
+    return events
+
+
+def compare(folders: Sequence[Path], *, as_json: bool, as_markdown: bool) -> None:
+    """Print studies side by side."""
+    from tips_dist.report import comparing, tables
+    from tips_dist.report.reading import read_run
+    from tips_dist.report.summary import summarise
+
+    if len(folders) < 2:
+        raise UserError("compare: give two or more run folders")
+    runs = [read_run(folder) for folder in folders]
+    summaries = [summarise(run) for run in runs]
+    shown, lines = comparing.comparison_tables(runs, summaries), comparing.comparison_notes(runs)
     if as_json:
-        print_json(found)
-        return
-    shown, lines = tables.representation_tables(found), tables.notes(found)
-    if as_markdown:
+        print_json(summaries)
+    elif as_markdown:
         sys.stdout.write(tables.markdown(shown, lines))
     else:
         tables.print_tables(console(), shown, lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Show:
+    """What ``summary`` shows and how."""
+
+    by: str = "representation"
+    sort: str | None = None
+    descending: bool = False
+    where: Sequence[str] = ()
+    style: str = "table"
+
+
+def summary(folder: Path, show: Show) -> None:
+    """Print a run folder's summary as tables, Markdown, LaTeX or JSON; the whole one is written to summary.json."""
+    from tips_dist.report import choosing, tables
+    from tips_dist.report.reading import read_run
+    from tips_dist.report.summary import summarise, write_summary
+    from tips_dist.study.folder import recorded_study
+    from tips_dist.study.importance import importances
+
+    found = write_summary(folder)
+    if show.where:
+        found = summarise(choosing.where(read_run(folder), show.where))
+    if show.sort:
+        found["trials"] = choosing.by(found["trials"], show.sort, descending=show.descending)
+    if show.style == "json":
+        print_json(found)
+        return
+    if show.by == "trial":
+        shown = [tables.trial_table(found)]
+    else:
+        ranks = importances(recorded_study(read_run(folder).study), found["trials"])
+        shown = [
+            *tables.representation_tables(found), *tables.difference_tables(found), *tables.importance_table(ranks),
+        ]  # fmt: skip
+    lines = tables.notes(found)
+    if show.style == "table":
+        tables.print_tables(console(), shown, lines)
+    else:
+        sys.stdout.write((tables.markdown if show.style == "markdown" else tables.latex)(shown, lines))
 
 
 def report(folder: Path, poses: Path | None) -> None:
@@ -48,7 +148,7 @@ def report(folder: Path, poses: Path | None) -> None:
     from tips_dist.study.folder import recorded_study
     from tips_dist.study.importance import importances
 
-    run = read_run(folder)
+    run = read_run(folder, curves=True)
     found = write_summary(folder)
     ranks = importances(recorded_study(run.study), found["trials"])
     path = write_report(run, found, importances=ranks, poses=_validation_poses(run, poses))

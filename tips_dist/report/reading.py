@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -77,11 +79,12 @@ class RunFolder:
         ]
 
 
+_NUMBERS = re.compile(rb"\[[-+.,\seE\dnul]*\]")
 _OUTCOME = ("seed", "verdict", "reason", "onset", "stopped_step", "best_step", "best_risk")
 
 
-def read_run(folder: Path) -> RunFolder:
-    """Read a run folder.
+def read_run(folder: Path, *, curves: bool = False) -> RunFolder:
+    """Read a run folder; with ``curves`` also the error of every evaluation step, which is most of evaluation.json.
 
     Raises:
         UserError: there is no such folder, it is no run folder, or one of its records is damaged or from
@@ -101,7 +104,7 @@ def read_run(folder: Path) -> RunFolder:
         study=study,
         trials=trials,
         selection=_optional(folder / "selection.json"),
-        evaluation=_optional(folder / "evaluation.json"),
+        evaluation=_optional(folder / "evaluation.json") if curves else _without_curves(folder / "evaluation.json"),
     )
 
 
@@ -109,8 +112,21 @@ def _optional(path: Path) -> dict[str, Any] | None:
     return _record(path) if path.exists() else None
 
 
+def _without_curves(path: Path) -> dict[str, Any] | None:
+    """The record with its lists of numbers emptied unread: on a large study they are hundreds of megabytes."""
+    if not path.exists():
+        return None
+    try:
+        return _checked(path, json.loads(_NUMBERS.sub(b"[]", path.read_bytes())))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+
+
 def _record(path: Path, *keys: str) -> dict[str, Any]:
-    record = read_json(path)
+    return _checked(path, read_json(path), *keys)
+
+
+def _checked(path: Path, record: Any, *keys: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(record).__name__}")
     if record.get("schema") != 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypedDict
 
@@ -34,12 +34,48 @@ def statistic(values: NDArray[np.float64], *, median: bool = False) -> Statistic
     count = int(np.isfinite(values).sum())
     if count == 0:
         return None
+    if len(values) == 1:
+        return _rows(values, median)[0]
     reduce = np.nanmedian if median else np.nanmean
     value = float(reduce(values))
     low = high = value
     if count > 1:
         low, high = _quantiles(_resampled(values, reduce))
     return {"value": value, "low": low, "high": high, "runs": count}
+
+
+def describe(groups: Sequence[NDArray[np.float64]], *, median: bool = False) -> list[Statistic | None]:
+    """:func:`statistic` of many groups (trials, seeds); groups of one trial are resampled together, which is quick."""
+    single = [index for index, group in enumerate(groups) if len(group) == 1]
+    seeds = max((groups[index].shape[1] for index in single), default=0)
+    table = np.full((len(single), seeds), np.nan)
+    for row, index in enumerate(single):
+        table[row, : groups[index].shape[1]] = groups[index][0]
+    known = dict(zip(single, _rows(table, median), strict=True))
+    return [known[index] if index in known else statistic(group, median=median) for index, group in enumerate(groups)]
+
+
+def _rows(table: NDArray[np.float64], median: bool) -> list[Statistic | None]:
+    """The statistic of each row (one trial's seeds, packed to the left, NaN where missing)."""
+    found: list[Statistic | None] = [None] * len(table)
+    counts = np.isfinite(table).sum(axis=1)
+    for count in np.unique(counts[counts > 0]).tolist():
+        rows = np.flatnonzero(counts == count)
+        values = table[rows]
+        values = values[np.isfinite(values)].reshape(len(rows), count)
+        value = np.median(values, axis=1) if median else values.mean(axis=1)
+        low = high = value
+        if count > 1:
+            drawn = _indices(1, count)[1][:, 0]  # (RESAMPLES, count)
+            if median:
+                samples = np.concatenate([np.median(part[:, drawn], axis=2) for part in np.array_split(values, 8)])
+            else:
+                weights = (drawn[..., None] == np.arange(count)).sum(axis=1) / count
+                samples = values @ weights.T
+            low, high = np.quantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=1)
+        for row, *numbers in zip(rows.tolist(), value.tolist(), low.tolist(), high.tolist(), strict=True):
+            found[row] = {"value": numbers[0], "low": numbers[1], "high": numbers[2], "runs": count}
+    return found
 
 
 def difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Statistic | None:

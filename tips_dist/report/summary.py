@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tips_dist.files import write_json
 from tips_dist.report.reading import CHECKPOINTS, METRICS, RunFolder, SeedRun, read_run
-from tips_dist.report.statistics import cliffs_delta, difference, statistic
+from tips_dist.report.statistics import cliffs_delta, describe, difference
 
 Array = NDArray[np.float64]
 
@@ -45,11 +45,10 @@ def summarise(run: RunFolder) -> dict[str, Any]:
     the selected one, run by run). Statistics are {value, low, high, runs}: 95 % bootstrap over trials and seeds.
     """
     study = run.study["resolved"]
+    groups = _groups([[item for item in run.runs if item.representation == name] for name in run.representations])
     representations = [
-        {"representation": name}
-        | _group([item for item in run.runs if item.representation == name])
-        | {"trials": sum(trial["representation"] == name for trial in run.trials)}
-        for name in run.representations
+        {"representation": name, "trials": sum(trial["representation"] == name for trial in run.trials)} | group
+        for name, group in zip(run.representations, groups, strict=True)
     ]
     selection = run.selection or {}
     return {
@@ -75,6 +74,7 @@ def summarise(run: RunFolder) -> dict[str, Any]:
 
 def _trials(run: RunFolder) -> list[dict[str, Any]]:
     runs = {key: list(items) for key, items in itertools.groupby(run.runs, key=lambda item: item.trial)}
+    groups = _groups([runs.get(trial["id"], []) for trial in run.trials])
     teachers = Counter(teacher["trial"] for teacher in (run.selection or {}).get("teachers", []))
     return [
         {
@@ -86,35 +86,48 @@ def _trials(run: RunFolder) -> list[dict[str, Any]]:
             "wall_seconds": trial.get("wall_seconds"),
             "teachers": teachers[trial["id"]],
         }
-        | _group(runs.get(trial["id"], []))
-        for trial in run.trials
+        | group
+        for trial, group in zip(run.trials, groups, strict=True)
     ]
 
 
-def _group(runs: Sequence[SeedRun]) -> dict[str, Any]:
+def _groups(groups: Sequence[Sequence[SeedRun]]) -> list[dict[str, Any]]:
+    """What each group of runs did; statistics of all groups are computed together."""
+    risk = describe([_table(runs, risks(runs)) for runs in groups], median=True)
+    found = [_counts(runs) | {"risk": value} for runs, value in zip(groups, risk, strict=True)]
+    for group, errors_found in zip(found, _errors(groups), strict=True):
+        group["errors"] = errors_found
+    return found
+
+
+def _counts(runs: Sequence[SeedRun]) -> dict[str, Any]:
     planned = sum(run.steps for run in runs)
-    trained = sum(run.stopped_step for run in runs)
     return {
         "runs": len(runs),
         "verdicts": dict(Counter(run.verdict for run in runs).most_common()),
         "stopped_step": float(np.median([run.stopped_step for run in runs])) if runs else None,
-        "steps_saved": 1 - trained / planned if planned else None,
-        "risk": statistic(_table(runs, risks(runs)), median=True),
-        "errors": _errors(runs),
+        "steps_saved": 1 - sum(run.stopped_step for run in runs) / planned if planned else None,
     }
 
 
-def _errors(runs: Sequence[SeedRun]) -> dict[str, Any] | None:
-    if not any(run.errors for run in runs):
-        return None
-    checkpoints = {name: _table(runs, errors(runs, name)) for name in CHECKPOINTS}
-    return {
-        "metrics": {name: statistic(_table(runs, errors(runs, "selected", name))) for name in METRICS},
-        "checkpoints": {name: statistic(values) for name, values in checkpoints.items()},
-        "against": {
-            name: statistic(checkpoints[name] - checkpoints["selected"]) for name in CHECKPOINTS if name != "selected"
-        },
+def _errors(groups: Sequence[Sequence[SeedRun]]) -> list[dict[str, Any] | None]:
+    if not any(run.errors for runs in groups for run in runs):
+        return [None] * len(groups)
+    tables = {name: [_table(runs, errors(runs, name)) for runs in groups] for name in CHECKPOINTS}
+    metrics = {name: describe([_table(runs, errors(runs, "selected", name)) for runs in groups]) for name in METRICS}
+    checkpoints = {name: describe(tables[name]) for name in CHECKPOINTS}
+    against = {
+        name: describe([other - own for other, own in zip(tables[name], tables["selected"], strict=True)])
+        for name in CHECKPOINTS
+        if name != "selected"
     }
+    parts = {"metrics": metrics, "checkpoints": checkpoints, "against": against}
+    return [
+        {part: {name: values[index] for name, values in named.items()} for part, named in parts.items()}
+        if any(run.errors for run in runs)
+        else None
+        for index, runs in enumerate(groups)
+    ]
 
 
 def _differences(run: RunFolder) -> list[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,15 @@ from tips_dist.report.style import VERDICTS
 if TYPE_CHECKING:
     from rich.console import Console
 
-WORDS = ("verdicts", "verdict", "reason", "state", "why", "value")  # columns of text; the first column is text always
+WORDS = (
+    "verdicts",
+    "verdict",
+    "reason",
+    "state",
+    "why",
+    "value",
+    "dimension",
+)  # columns of text; the first column is text always
 _RESOLVED = "_resolved"
 ESTIMATED = "Estimated without truth"
 NOT_EVALUATED = "Errors in mm need truth: tips-dist evaluate RUN --truth FILE (nothing that decides reads it)."
@@ -98,6 +107,18 @@ def difference_tables(summary: dict[str, Any]) -> list[Table]:
     return found
 
 
+def importance_table(found: Mapping[str, Mapping[str, float] | None]) -> list[Table]:
+    """Searched dimensions by importance and representation; nothing where too few trials say anything."""
+    rows = [
+        (name, key, f"{value:.0%}")
+        for name, values in found.items()
+        for key, value in sorted((values or {}).items(), key=lambda item: -item[1])
+    ]
+    return (
+        [Table("Importance for the risk (PED-ANOVA)", ("representation", "dimension", "share"), rows)] if rows else []
+    )
+
+
 def trial_table(summary: dict[str, Any], *, limit: int | None = None) -> Table:
     """A row per trial, in the order of the summary; a trial that failed says why."""
     keys = sorted({key for trial in summary["trials"] for key in trial["parameters"]})
@@ -150,11 +171,11 @@ def notes(summary: dict[str, Any]) -> list[str]:
 
 
 def print_tables(console: Console, tables: Sequence[Table], lines: Sequence[str]) -> None:
-    """Print tables and notes for a person; cells wrap rather than vanish on a narrow terminal."""
+    """Print tables and notes for a person; a table too wide for the terminal goes on below itself."""
     from rich import box
     from rich.table import Table as RichTable
 
-    for table in tables:
+    for table in (part for whole in tables for part in fitted(whole, console.width)):
         rich = RichTable(
             title=table.title,
             title_justify="left",
@@ -180,6 +201,28 @@ def print_tables(console: Console, tables: Sequence[Table], lines: Sequence[str]
         console.print(line, highlight=False, markup=False)
 
 
+def fitted(table: Table, width: int) -> list[Table]:
+    """Cut a table into parts of at most ``width`` characters, each with the first column; words wrap."""
+    needed = []
+    for name, *cells in zip(table.head, *table.rows, strict=True):
+        words = max((len(word) for cell in (name, *cells) for word in cell.split()), default=1)
+        least = min(16, max(map(len, cells), default=1)) if name in WORDS else 0
+        needed.append(1 + max(words, least))
+    blocks: list[list[int]] = [[]]
+    for column in range(1, len(needed)):
+        if blocks[-1] and needed[0] + sum(needed[index] for index in blocks[-1]) + needed[column] > width:
+            blocks.append([])
+        blocks[-1].append(column)
+    return [
+        Table(
+            table.title + (", continued" if number else ""),
+            tuple(table.head[index] for index in (0, *block)),
+            [tuple(row[index] for index in (0, *block)) for row in table.rows],
+        )
+        for number, block in enumerate(blocks)
+    ]
+
+
 def markdown(tables: Sequence[Table], lines: Sequence[str]) -> str:
     """Tables and notes as GitHub-flavoured Markdown."""
     parts = []
@@ -189,6 +232,28 @@ def markdown(tables: Sequence[Table], lines: Sequence[str]) -> str:
         parts.append("\n".join([f"**{table.title}**", "", body[0], f"|{rule}|", *body[1:]]))
     parts.append("\n".join(f"- {line}" for line in lines))
     return "\n\n".join(parts) + "\n"
+
+
+def latex(tables: Sequence[Table], lines: Sequence[str]) -> str:
+    """Tables for a paper (package booktabs); the notes follow as comments."""
+    parts = []
+    for table in tables:
+        kinds = "".join("l" if index == 0 or name in WORDS else "r" for index, name in enumerate(table.head))
+        rows = [" & ".join(map(_latex, cells)) + r" \\" for cells in (table.head, *table.rows)]
+        body = "\n".join([r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule"])
+        parts.append(
+            "\\begin{table}\n\\centering\n"
+            f"\\caption{{{_latex(table.title)}}}\n\\begin{{tabular}}{{{kinds}}}\n{body}\n"
+            "\\end{tabular}\n\\end{table}"
+        )
+    parts.append("\n".join(f"% {line}" for line in lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex(text: str) -> str:
+    escaped = re.sub(r"([#$%&_{}])", r"\\\1", text.replace("\\", r"\textbackslash{}"))
+    ranges = re.sub(r"\((-?[\d.]+?)\.\.(-?[\d.]+)\)", r"(\1 to \2)", escaped)
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", ranges)
 
 
 def verdict_words(verdicts: dict[str, int]) -> str:

@@ -39,7 +39,7 @@ class Student:
 
         One unit of the result is the mean root-to-head distance of people in the training data; x right, y down, z
         away. Monocular lifting has no absolute scale. Depth signs are resolved as recorded with the weights.
-        ``batch`` poses are lifted at a time: by default 1024 per thread, whose features still fit the cache.
+        ``batch`` poses are lifted at a time: by default 512 per thread, whose features still fit the cache.
 
         Raises:
             UserError: the array has another shape or holds non-finite values.
@@ -54,7 +54,7 @@ class Student:
         signs = torch.tensor(self.record.get("part_signs") or [1.0] * len(self.lifter.representation.lifters))
         joint_signs = geometry.joint_signs(signs, self.lifter.representation)
         lifted = np.empty((len(array), 17, 3), dtype=np.float32)
-        batch = batch or 1024 * torch.get_num_threads()
+        batch = batch or 512 * torch.get_num_threads()
         for start in range(0, len(array), batch):
             chunk = torch.from_numpy(centred[start : start + batch])
             offsets = self.lifter(chunk[None])[0] * joint_signs

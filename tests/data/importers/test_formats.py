@@ -267,6 +267,8 @@ def test_coco_results_without_images_become_stretches(source: Path, tmp_path: Pa
         ({"bbox": []}, "entry 1: keypoints: none"),
         (3, "entry 1: keypoints: none"),
         ([], "entry 1: keypoints: none"),
+        ({"keypoints": [10**400] * 51}, "entry 1: keypoints: a number is too large"),
+        ({"keypoints": [None] * 51}, "entry 1: keypoints: not all are numbers"),
     ],
 )
 def test_coco_entries_that_are_wrong_are_numbered(source: Path, tmp_path: Path, entry: Any, match: str) -> None:

@@ -34,7 +34,6 @@ NECK_SHARE = 0.55  # of the way from thorax to nose
 HEAD_SHARE = 1.1  # of the way from thorax to the middle of the ears
 STRETCHES = 10  # a single recording is cut into so many stretches, which become its sequences
 
-LARGEST = 1e9  # px
 
 Array = npt.NDArray[Any]
 Codes = npt.NDArray[np.int64]
@@ -159,7 +158,11 @@ def _people(path: Path) -> People:
             width, height = max(width, _side(element, "width")), max(height, _side(element, "height"))
         elif key in ("", "annotations"):
             if not (isinstance(element, dict) and element.get("num_keypoints") == 0):
-                keypoints.extend(_keypoints(path, number, element))
+                try:
+                    keypoints.extend(_keypoints(path, number, element))
+                except (TypeError, OverflowError) as error:
+                    what = "not all are numbers" if isinstance(error, TypeError) else "a number is too large"
+                    raise UserError(f"{path}: entry {number}: keypoints: {what}") from None
                 identity = _key(element.get("image_id", number))
                 image.append(seen.setdefault(identity, len(seen)))
                 name = str(element.get("track_id", element.get("idx", "")))
@@ -168,8 +171,10 @@ def _people(path: Path) -> People:
             number += 1
     if not entry:
         raise UserError(f"{path}: nobody in it; expected a list of results, or 'images' and 'annotations'")
+    points = np.frombuffer(keypoints, np.float32).reshape(-1, len(NAMES), 3)
+    points[..., 2][~np.isfinite(points[..., 2])] = 0
     return People(
-        keypoints=np.frombuffer(keypoints, np.float32).reshape(-1, len(NAMES), 3),
+        keypoints=points,
         image=np.frombuffer(image, np.int64),
         track=np.frombuffer(track, np.int64),
         entry=np.frombuffer(entry, np.int64),
@@ -180,18 +185,12 @@ def _people(path: Path) -> People:
 
 
 def _keypoints(path: Path, number: int, element: Any) -> list[float]:
-    """The 51 numbers of a person; a score that is not finite counts as 0."""
+    """The list of a person's 51 numbers."""
     values = element.get("keypoints") if isinstance(element, dict) else None
     where = f"{path}: entry {number}: keypoints"
     if not isinstance(values, list) or len(values) != 3 * len(NAMES):
         have = f"{len(values)} numbers" if isinstance(values, list) else "none"
         raise UserError(f"{where}: {have}, expected 51 (17 joints of x, y, score)")
-    if not {float, int}.issuperset(map(type, values)):
-        raise UserError(f"{where}: not all are numbers")
-    if not all(-LARGEST < value < LARGEST for value in values):  # NaN, infinite, or beyond any image
-        for k, value in enumerate(values):
-            if not -LARGEST < value < LARGEST:
-                values[k] = 0.0 if k % 3 == 2 else float("nan")
     return values
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class PackedLinear(nn.Module):
@@ -72,11 +74,48 @@ class PackedDropout(nn.Module):
         return features * torch.cat(masks) / keep
 
 
+class _Residual(torch.autograd.Function):
+    """x + relu(linear(relu(linear(x)))) with a backward pass that makes no needless copy.
+
+    The matrix products run in ``dtype``; features between blocks, and the parameters, stay in float32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, dtype: torch.dtype) -> Tensor:
+        inner, w1, w2 = x.to(dtype), w1.to(dtype), w2.to(dtype)
+        first = torch.baddbmm(b1.to(dtype), inner, w1).relu_()
+        second = torch.baddbmm(b2.to(dtype), first, w2).relu_()
+        ctx.save_for_backward(inner, w1, first, w2, second)
+        return x + second
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        inner, w1, first, w2, second = ctx.saved_tensors
+        wide, relu = gradient.dtype, torch.ops.aten.threshold_backward
+        outer = relu(gradient.to(second.dtype), second, 0)
+        weight2, bias2 = torch.bmm(first.mT, outer), outer.sum(1, keepdim=True)
+        outer = torch.bmm(outer, w2.mT)
+        relu.grad_input(outer, first, 0, grad_input=outer)
+        weight1, bias1 = torch.bmm(inner.mT, outer), outer.sum(1, keepdim=True)
+        down = None
+        if ctx.needs_input_grad[0]:  # in float32 the skip connection's gradient rides along with the product
+            same = outer.dtype == wide
+            down = torch.baddbmm(gradient, outer, w1.mT) if same else gradient + torch.bmm(outer, w1.mT)
+        return down, weight1.to(wide), bias1.to(wide), weight2.to(wide), bias2.to(wide), None
+
+
 class ResidualBlock(nn.Module):
-    """(Linear, [batch norm,] ReLU, [dropout]) twice, plus a skip connection (the authors' block)."""
+    """(Linear, [batch norm,] ReLU, [dropout]) twice, plus a skip connection (the authors' block).
+
+    ``dtype`` is the type of its matrix products: float32, or bfloat16 (what is added to the skip connection, the
+    skip connection itself and all parameters stay in float32).
+    """
 
     def __init__(self, pack: int, width: int, *, batch_norm: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dtype = torch.float32
+        self.plain = not (batch_norm or dropout)
         layers: list[nn.Module] = []
         for _ in range(2):
             layers.append(PackedLinear(pack, width, width))
@@ -89,7 +128,17 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(K, B, width) -> (K, B, width)."""
-        out: Tensor = features + self.layers(features)
+        out: Tensor
+        if self.plain and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            first, second = self.layers[0], self.layers[2]
+            out = _Residual.apply(  # type: ignore[no-untyped-call]
+                features, first.weight, first.bias, second.weight, second.bias, self.dtype
+            )
+        elif self.dtype == torch.float32:
+            out = features + self.layers(features)
+        else:
+            with torch.autocast(features.device.type, dtype=self.dtype):
+                out = features + self.layers(features)
         return out
 
 

@@ -14,6 +14,8 @@ from tips_dist import config, geometry, losses
 from tips_dist.models import Discriminator, Lifter
 from tips_dist.training.sampling import Batch
 
+TINY = 1e-12
+
 
 def adversarial_step(
     lifter: Lifter, discriminator: Discriminator, batch: Batch, weights: config.Losses, joints: Tensor, shares: Tensor
@@ -64,14 +66,22 @@ def adversarial_step(
     # --- The discriminator sees real poses and the views, once, for both players ---------------------------------
     shown = view.detach().requires_grad_()
     scores = discriminator(torch.cat((batch.real, shown), dim=1))
-    discriminator_loss = losses.discriminator_loss(scores, batch.labels, kind)
-    adversarial = losses.adversarial_loss(scores[:, size:], weights.real_label, kind)
+    judged = scores.detach().requires_grad_()
+    discriminator_loss = losses.discriminator_loss(judged, batch.labels, kind)
+    adversarial = losses.adversarial_loss(judged[:, size:], weights.real_label, kind)
 
-    # --- Gradients: the adversarial one reaches each part by its share of the keypoints --------------------------
-    (pull,) = torch.autograd.grad(adversarial.sum(), shown, retain_graph=True)
-    pull = pull * (weights.adversarial * shares.unsqueeze(-1))
+    # --- Gradients: one pass back through the discriminator serves both players ----------------------------------
+    # Both losses reach the network through one number per pose. So the gradient that the generator wants is the one
+    # that the discriminator's loss leaves on the view, times the ratio of the two losses' slopes at that score (the
+    # discriminator has no batch norm: no score depends on another pose).
+    (slope,) = torch.autograd.grad(discriminator_loss.sum(), judged)
+    (wanted,) = torch.autograd.grad(adversarial.sum(), judged)
+    slope = torch.where(slope.abs() < TINY, TINY, slope)  # never exactly 0; 1e-12 is lost in any sum of gradients
+    torch.autograd.backward(scores, slope, inputs=[shown, *discriminator.parameters()])
+    ratio = (wanted / slope)[:, size:, None, None]
+    # The adversarial gradient reaches each part by its share of the keypoints.
+    pull = shown.grad * ratio * (weights.adversarial * shares.unsqueeze(-1))
     torch.autograd.backward([own.sum(), view], [None, pull], inputs=list(lifter.parameters()))
-    torch.autograd.backward(discriminator_loss.sum(), inputs=list(discriminator.parameters()))
 
     terms |= {
         "generator/adversarial": adversarial,

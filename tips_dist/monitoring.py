@@ -26,7 +26,7 @@ BANDED = (
     "discriminator/accuracy",
 )  # signals whose lowest and highest seed are written beside the mean
 CHOSEN_BY = ("risk/best", "risk/unbroken_seeds", "rigidity/bone_ratio_variance", "discriminator/accuracy")
-PICTURED, PICTURE_EVERY = 4, 20  # poses in a picture; evaluation steps between pictures
+PICTURED, PICTURED_SEEDS, PICTURE_EVERY = 4, 4, 20  # poses a picture; seeds drawn; evaluations between pictures
 
 
 def band(tag: str) -> list[str]:
@@ -98,6 +98,8 @@ class Monitor:
     def poses(self, step: int, seeds: Sequence[int], poses: Any, depths: Any) -> None:
         """Draw a few lifted validation poses and how depths move together, at the first and every 20th call.
 
+        The first four seeds are drawn, and the first of them as a mesh.
+
         Args:
             step: the evaluation step.
             seeds: the S seeds, in the order of ``depths``.
@@ -115,7 +117,7 @@ class Monitor:
         chosen = [index * len(poses) // PICTURED for index in range(PICTURED)]
         flat = torch.as_tensor(poses).float().cpu()[chosen]
         lifted = geometry.lift(flat.expand(len(seeds), *flat.shape), depths[:, chosen]).numpy()
-        for seed, figures in zip(seeds, lifted, strict=True):
+        for seed, figures in list(zip(seeds, lifted, strict=True))[:PICTURED_SEEDS]:
             self._picture(f"seed{seed}", "poses", drawing.pose_picture(flat.numpy(), figures), step)
         together = drawing.depth_correlation(depths.numpy())
         self._picture("", "dependence/depths", drawing.matrix_picture(together), step)

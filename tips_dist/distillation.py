@@ -1,9 +1,10 @@
 """Teachers into one student: a whole-pose network that learns the teachers' depths from 2D poses alone.
 
 Each teacher's depths are sign-resolved (the signs stand in ``selection.json``, told without truth), averaged with
-those it gives for the mirrored pose, and averaged over teachers by the confidence in their signs. The student learns
-that mean (arXiv 2205.05980, section 3.4: mean squared error on the depths only) on the train poses, and stops on a
-part of them that it does not see, whole sequences at a time.
+those it gives for the mirrored pose, and averaged over teachers by the confidence in their signs and by their agreement
+with the others, so that one teacher that is wrong (mirrored, or flat) has little to say. The student learns that mean
+(arXiv 2205.05980, section 3.4: mean squared error on the depths only) on the train poses, and stops on a part of them
+that it does not see, whole sequences at a time.
 
 Shapes: N train poses; inputs (N, 17, 2) normalised, depth offsets (N, 17).
 """
@@ -28,13 +29,14 @@ from tips_dist.data.store import Poses, normalised
 from tips_dist.files import UserError, read_json, write_json
 from tips_dist.model_card import write_card
 from tips_dist.models import Lifter, initialise, load_weights, save_weights
-from tips_dist.skeleton import JOINTS, MIRROR, PARENT, REPRESENTATIONS, ROOT
+from tips_dist.skeleton import JOINTS, LEGS, MIRROR, PARENT, REPRESENTATIONS, ROOT, TORSO
 from tips_dist.training.sampling import stream
 
 HELD_OUT = 0.1  # share of the train sequences that the student stops on
 EVALUATIONS = 40  # looks at the held-out part
 PATIENCE = 10  # looks without an improvement of a thousandth before it stops
-LEAST_CONFIDENCE = 0.05  # even a teacher unsure of its sign keeps some weight
+LEAST = 0.05  # of confidence and of agreement: even a teacher unsure of its sign keeps some weight
+PARTS = {"legs": LEGS, "torso": TORSO}
 _CHUNK = 16_384
 
 
@@ -136,7 +138,7 @@ def load_teachers(run: Path, entries: Sequence[dict[str, Any]]) -> list[Teacher]
 
 
 def teach(teachers: Sequence[Teacher], inputs: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    """The depths the student is to learn (N, 17), and how far the teachers disagree about them.
+    """The depths the student is to learn (N, 17), how far the teachers disagree about them, and each one's weight.
 
     Disagreement is the standard deviation over teachers, averaged over poses, in units of the root-to-head distance.
     """
@@ -144,15 +146,34 @@ def teach(teachers: Sequence[Teacher], inputs: Tensor) -> tuple[Tensor, dict[str
     for teacher, finite in zip(teachers, outputs.isfinite().flatten(1).all(1), strict=True):
         if not finite:
             raise UserError(f"teacher {teacher.entry['file']}: predicts non-finite depths; it cannot teach")
-    weights = torch.stack([teacher.confidence.clamp_min(LEAST_CONFIDENCE) for teacher in teachers])[:, None]
-    targets = (weights * outputs).sum(0) / weights.sum(0)
+    weights = torch.stack([teacher.confidence.clamp_min(LEAST) for teacher in teachers]) * agreement(outputs)
+    weights = weights / weights.sum(0)
+    targets = (weights[:, None] * outputs).sum(0)
     per_joint = (outputs - outputs.mean(0)).square().mean(0).sqrt().mean(0)
     spread = float(targets[:, 1:].std())
     return targets, {
         "mean": float(per_joint[1:].mean()),
         "relative_to_depth_spread": float(per_joint[1:].mean()) / max(spread, 1e-9),
         "per_joint": dict(zip(JOINTS, per_joint.tolist(), strict=True)),
+        "weights": {name: weights[:, list(joints)].mean(1).tolist() for name, joints in PARTS.items()},
     }
+
+
+def agreement(outputs: Tensor) -> Tensor:
+    """How each teacher's depths (T, N, 17) correlate with the teachers' median, legs and torso apart: (T, 17).
+
+    At least :data:`LEAST`: a mirrored part correlates negatively, a flat one not at all, and neither can be right.
+    """
+    ordered, count = outputs.sort(dim=0).values, len(outputs)
+    median = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
+    shares = torch.full((count, len(JOINTS)), 1.0)
+    for joints in PARTS.values():
+        part = list(joints)
+        theirs, common = outputs[..., part].flatten(1), median[:, part].flatten()
+        theirs, common = theirs - theirs.mean(1, keepdim=True), common - common.mean()
+        correlation = (theirs * common).sum(1) / (theirs.norm(dim=1) * common.norm()).clamp_min(1e-9)
+        shares[:, part] = correlation.clamp_min(LEAST)[:, None]
+    return shares
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tips_dist.config import Configuration, digest
+from tips_dist.config import Configuration
 from tips_dist.data.store import Poses
 from tips_dist.files import append_json_lines, read_json, read_json_lines, write_json, write_text
 
@@ -140,9 +141,11 @@ class FakeTraining:
 
 
 def fake_risk(configuration: Configuration, seed: int, step: int) -> float:
-    """Falls with the steps towards a floor that the learning rate decides; noise from configuration and seed alone."""
-    noise = np.random.default_rng([int(digest(configuration)[:8], 16), seed, step]).normal()
-    floor = abs(np.log10(configuration.training.generator_lr) + 3.5)
+    """Falls with the steps towards a floor that the learning rate decides; noise from configuration, seed and step."""
+    rate = configuration.training.generator_lr
+    entropy = [int(1e12 * rate), zlib.crc32(configuration.representation.encode()), seed, step]
+    noise = np.random.default_rng(entropy).normal()
+    floor = abs(np.log10(rate) + 3.5)
     return float(floor + np.exp(-step / configuration.training.steps) + 0.02 * noise)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -20,10 +21,9 @@ from tips_dist.study.cluster import prepare_environment
 
 @contextlib.contextmanager
 def cluster(nodes: int) -> Iterator[dict[str, Any]]:
-    """Run one; gives ``address``, ``gcs`` (pid), ``raylets`` (pids) and ``environment`` for drivers that join."""
-    import os
-
+    """Run one; gives ``address``, ``gcs`` (pid), ``raylets`` (node id -> pid) and ``environment`` for drivers that join."""
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # drivers, like the nodes, are at home on loopback
     own = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     command = [sys.executable, "-m", "tests.chaos.nodes", str(nodes)]
     with subprocess.Popen(
@@ -47,7 +47,7 @@ def main() -> None:
     others = [made.add_node(num_cpus=1, object_store_memory=100 * 2**20) for _ in range(int(sys.argv[1]))]
     made.wait_for_nodes()
     gcs = made.head_node.all_processes["gcs_server"][0].process.pid
-    raylets = [node.all_processes["raylet"][0].process.pid for node in others]
+    raylets = {node.node_id: node.all_processes["raylet"][0].process.pid for node in others}
     print(json.dumps({"address": made.address, "gcs": gcs, "raylets": raylets}), flush=True)
     sys.stdin.read()
 

@@ -56,6 +56,9 @@ def prepare(folder: Path, study: str = STUDY) -> Path:
     return folder
 
 
+STARTED: list[Driver] = []
+
+
 def run_folder(folder: Path) -> Path | None:
     runs = [path for path in (folder / "runs").glob("chaos-*") if path.is_dir()]
     return runs[0] if runs else None
@@ -81,6 +84,7 @@ class Driver:
         self.process = subprocess.Popen(
             command, cwd=ROOT, env={**own, **(environment or {})}, stderr=subprocess.PIPE, text=True
         )
+        STARTED.append(self)
 
     def wait(self, seconds: float = 120.0) -> tuple[int, str]:
         """Wait for the end: exit code and what stood on stderr."""
@@ -89,7 +93,7 @@ class Driver:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
 
     def until(self, condition: Callable[[Path], bool], seconds: float = 90.0) -> Path:
         """Wait until the run folder exists and fulfils a condition; returns it."""
@@ -168,15 +172,15 @@ def journal_states(run: Path) -> Counter[str]:
     return Counter(trial.state.name for trial in trials)
 
 
-def undisturbed(folder: Path) -> dict[str, Any]:
+def undisturbed(folder: Path, study: str = STUDY) -> dict[str, Any]:
     """The decisions of the same study when nobody disturbs it (in this process, without Ray)."""
-    from pytest import MonkeyPatch
+    import pytest
 
     from tests.study.conftest import use_inline
     from tips_dist.study.run import start
 
-    path = prepare(folder) / "study.yaml"
-    with MonkeyPatch.context() as patch:
+    path = prepare(folder, study) / "study.yaml"
+    with pytest.MonkeyPatch.context() as patch:
         use_inline(patch)
         run = start(
             load_study(path),

@@ -63,6 +63,22 @@ def test_the_table_fits_and_no_cell_is_cut(width: int) -> None:
     assert ("2 diverged" in text.splitlines()[2]) == (width == 200)
 
 
+def test_a_terminal_is_redrawn_only_when_something_happened() -> None:
+    clock, screen = Clock(), Console(file=io.StringIO(), width=80, height=24, force_terminal=True)
+    assert isinstance(screen.file, io.StringIO)
+    sizes = []
+    with LiveView(screen, trials=1, clock=clock) as view:
+        for step, seconds in ((50, 0.0), (100, 0.1), (150, 0.4)):
+            clock.now = seconds
+            view(Told("solo-000", "running", step, 0.5, {"healthy": 4}))
+            sizes.append(len(screen.file.getvalue()))
+        view(Told("solo-000", "finished", 12000, 0.4, {"healthy": 4}))
+    assert sizes[0] > 0
+    assert sizes[1] == sizes[0]
+    assert sizes[2] > sizes[1]
+    assert "12000/12000" in screen.file.getvalue()  # the last state is shown however soon it came
+
+
 def test_a_tall_study_shows_running_trials_and_counts_the_rest() -> None:
     screen = Console(file=io.StringIO(), width=80, height=12)
     view = LiveView(screen, trials=40)

@@ -15,8 +15,10 @@ from tips_dist.report.tables import number, verdict_words
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.live import Live
 
 DONE = ("finished", "stopped", "failed")
+REDRAW_SECONDS = 0.25
 PLAIN_SECONDS = 30.0  # the most often a plain line tells of mere progress
 _BARS = "▁▂▃▄▅▆▇█"
 _SHORT = {"healthy": "ok", "plateaued": "pl", "diverged": "div", "collapsed": "col", "non_finite": "nan"}
@@ -54,8 +56,8 @@ class LiveView:
     """Shows events as they come: ``with LiveView(console, trials) as view: view(event)``.
 
     ``trials`` is how many the study will have; ``clock`` returns seconds. In a terminal one table is redrawn in
-    place four times a second at most; elsewhere a line is printed when a trial's state or verdicts change, and
-    every half minute while it only moves on.
+    place when something happened, four times a second at most; elsewhere a line is printed when a trial's state or
+    verdicts change, and every half minute while it only moves on.
     """
 
     def __init__(self, console: Console, trials: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -67,13 +69,14 @@ class LiveView:
         self._start = clock()
         self._share_at_start: float | None = None
         self._last_line = clock()
-        self._live: object | None = None
+        self._drawn = -REDRAW_SECONDS
+        self._live: Live | None = None
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             from rich.live import Live
 
-            live = Live(console=self._console, get_renderable=self.render, refresh_per_second=4)
+            live = Live(console=self._console, get_renderable=self.render, auto_refresh=False)
             live.start()
             self._live = live
         return self
@@ -82,7 +85,7 @@ class LiveView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()  # type: ignore[attr-defined]
+            self._live.stop()
             self._live = None
 
     def __call__(self, event: Event) -> None:
@@ -97,6 +100,9 @@ class LiveView:
             self._share_at_start = self.share_done()
         if self._live is None:
             self._plain(event, before)
+        elif self._clock() - self._drawn >= REDRAW_SECONDS:
+            self._drawn = self._clock()
+            self._live.refresh()
 
     def share_done(self) -> float:
         """The share of all planned steps that is done; a finished trial counts as whole however early."""

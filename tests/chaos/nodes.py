@@ -21,7 +21,7 @@ from tips_dist.study.cluster import prepare_environment
 
 @contextlib.contextmanager
 def cluster(nodes: int) -> Iterator[dict[str, Any]]:
-    """Run one; gives ``address``, ``gcs`` (pid), ``raylets`` (node id -> pid) and ``environment`` for drivers that join."""
+    """Run one; gives ``address``, ``gcs`` (pid), ``raylets`` (node id: pid), ``environment`` (of its drivers)."""
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # drivers, like the nodes, are at home on loopback
     own = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}

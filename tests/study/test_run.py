@@ -169,6 +169,8 @@ def test_conditional_dimensions_and_schedulers_reach_the_trials(launch: Launch) 
     assert {t.state for t in trials} == {"finished", "stopped"}
     assert all(("losses.cycle_3d" in t.parameters) == (t.representation == "torso_legs") for t in trials)
     stopped = next(t for t in trials if t.state == "stopped")
+    assert stopped.ended
+    assert stopped.wall_seconds > 0
     assert re.fullmatch(r"stopped by the asha scheduler at step \d+", stopped.error or "")
     assert "PRUNED" in journal_states(run, "solo") + journal_states(run, "torso_legs")
     assert "RUNNING" not in journal_states(run, "solo") + journal_states(run, "torso_legs")

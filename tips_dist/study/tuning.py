@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tips_dist.config import Study
 from tips_dist.data.store import Poses
 from tips_dist.files import StorageError, UserError, read_json
-from tips_dist.study.records import FINAL, STOP_FILE, StudyEvent, Trial, patiently, read_trial
+from tips_dist.study.records import FINAL, STOP_FILE, StudyEvent, Trial, patiently, read_trial, timestamp
 from tips_dist.study.search import Search
 from tips_dist.study.trainable import ALIVE_FILE, VERDICT, Train, run_trial
 
@@ -139,7 +139,8 @@ class Driver(Searcher):  # type: ignore[misc]
         """Tell the search how a trial ended, as its record says."""
         trial = self.live.pop(trial_id)
         try:
-            trial = patiently(lambda: self._settle(trial, error))
+            seconds = float((result or {}).get("time_total_s", 0.0))
+            trial = patiently(lambda: self._settle(trial, error, seconds))
             if trial.state in FINAL:
                 patiently(lambda: self.search.tell(trial))
         except UserError as problem:
@@ -157,17 +158,19 @@ class Driver(Searcher):  # type: ignore[misc]
             self.pruned[identity] = result["step"]
         return stop
 
-    def _settle(self, trial: Trial, error: bool) -> Trial:
+    def _settle(self, trial: Trial, error: bool, seconds: float) -> Trial:
+        """The trial as its record says, after writing into it what its worker could not."""
         trial = read_trial(self.run, trial.id)
         if trial.state in FINAL:
             return trial
+        wall = round(trial.wall_seconds + seconds, 3)
         if trial.id in self.pruned:
             step = self.pruned[trial.id]
             reason = f"stopped by the {self.study.search.scheduler} scheduler at step {step}"
-            return trial.now(state="stopped", error=reason).write(self.run)
+            return trial.now(state="stopped", error=reason, wall_seconds=wall, ended=timestamp()).write(self.run)
         if error and not self.halted:
             reason = f"its worker died {self.study.resources.max_failures + 1} times (killed, or out of memory)"
-            return trial.now(state="failed", error=reason).write(self.run)
+            return trial.now(state="failed", error=reason, wall_seconds=wall, ended=timestamp()).write(self.run)
         return trial  # interrupted: a later resume goes on with it
 
     def _event(self, trial: Trial, result: dict[str, Any]) -> StudyEvent:

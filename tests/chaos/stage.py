@@ -86,7 +86,7 @@ class Driver:
         )
         STARTED.append(self)
 
-    def wait(self, seconds: float = 120.0) -> tuple[int, str]:
+    def wait(self, seconds: float = 600.0) -> tuple[int, str]:
         """Wait for the end: exit code and what stood on stderr."""
         _, error = self.process.communicate(timeout=seconds)
         return self.process.returncode, error
@@ -95,7 +95,7 @@ class Driver:
         self.process.kill()
         self.process.wait()
 
-    def until(self, condition: Callable[[Path], bool], seconds: float = 90.0) -> Path:
+    def until(self, condition: Callable[[Path], bool], seconds: float = 300.0) -> Path:
         """Wait until the run folder exists and fulfils a condition; returns it."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

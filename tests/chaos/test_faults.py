@@ -108,7 +108,7 @@ def test_a_node_dies(tmp_path: Path, calm: dict[str, Any]) -> None:
         driver = Driver(tmp_path, nodes["address"], step_seconds=0.1, environment=nodes["environment"])
         run = driver.until(lambda run: bool(alive(run)) and evaluations(run) > 8)
         assert kill_quietly(nodes["raylets"][alive(run)[0]["node"]])
-        code, error = driver.wait(180)
+        code, error = driver.wait()
         assert code == 0, error
     check(run, calm)
 
@@ -120,7 +120,7 @@ def test_a_worker_hangs_on_another_node(tmp_path: Path, calm: dict[str, Any]) ->
         driver = Driver(tmp_path, nodes["address"], step_seconds=0.1, environment=nodes["environment"])
         run = driver.until(lambda run: bool(alive(run)) and evaluations(run) > 8)
         kill_quietly(alive(run)[0]["pid"], signal.SIGSTOP)
-        code, error = driver.wait(180)
+        code, error = driver.wait()
         assert code == 0, error
     check(run, calm)
 
@@ -133,7 +133,7 @@ def test_the_head_dies(tmp_path: Path, calm: dict[str, Any]) -> None:
         driver = Driver(tmp_path, nodes["address"], environment={**nodes["environment"], **quick})
         run = driver.until(lambda run: bool(alive(run)) and finished(run) >= 2)
         assert kill_quietly(nodes["gcs"])
-        assert driver.wait(120)[0] != 0  # Ray ends a driver that has lost its head
+        assert driver.wait()[0] != 0  # Ray ends a driver that has lost its head
     done = records(run)
     code, error = Driver(tmp_path).wait()
     assert code == 0, error
@@ -208,15 +208,15 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path, calm: dict[str, Any]) -> None:
 
 @chaos
 def test_the_real_loop_killed_and_resumed_selects_the_same(tmp_path: Path) -> None:
-    code, error = Driver(prepare(tmp_path / "calm", stage.REAL), real=True).wait(300)
+    code, error = Driver(prepare(tmp_path / "calm", stage.REAL), real=True).wait()
     assert code == 0, error
     driver = Driver(prepare(tmp_path / "killed", stage.REAL), real=True)
-    driver.until(lambda run: evaluations(run) >= 20, 180)
+    driver.until(lambda run: evaluations(run) >= 20)
     driver.kill()
     second = Driver(tmp_path / "killed", real=True)
-    run = second.until(lambda run: bool(alive(run)) and evaluations(run) >= 60, 180)
+    run = second.until(lambda run: bool(alive(run)) and evaluations(run) >= 60)
     kill_quietly(alive(run)[0]["pid"])
-    code, error = second.wait(300)
+    code, error = second.wait()
     assert code == 0, error
     calm_run = stage.run_folder(tmp_path / "calm")
     assert calm_run is not None

@@ -61,7 +61,7 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     people = _people(source)
     record.note("hip, spine, thorax, neck and head are approximated from COCO's joints")
     order = _ranks(people.images)[people.image]
-    folders = [str(Path(name).parent) if "/" in name else source.stem for name in people.images]
+    folders = [name.rpartition("/")[0] or source.stem for name in people.images]
     names = sorted(set(folders), key=_padded)
     code = {name: k for k, name in enumerate(names)}
     sequence = np.array([code[folder] for folder in folders])[people.image]

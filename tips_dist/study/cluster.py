@@ -80,17 +80,27 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0) ->
         }
     else:
         asked = {"address": address}
-    try:
-        ray.init(**asked, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        what = f"--address {address}: cannot join this Ray cluster" if address else "cannot start Ray on this machine"
-        raise UserError(f"{what} ({' '.join(str(error).split())[:300]})") from None
+    _initialise({**asked, **quiet}, address)
     try:
         _silence()
         check_fits(resources, ray.nodes())
         yield
     finally:
         ray.shutdown()
+
+
+def _initialise(options: dict[str, Any], address: str | None) -> None:
+    import ray
+
+    for attempts_left in (0,) if address else (2, 1, 0):  # on a busy machine Ray's own 30 s may be too short
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:  # Ray raises many kinds, bare Exception among them
+            ray.shutdown()
+            if not attempts_left:
+                what = f"--address {address}: cannot join this Ray cluster" if address else "Ray cannot be started here"
+                raise UserError(f"{what} ({' '.join(str(error).split())[:300]})") from None
 
 
 def _silence() -> None:

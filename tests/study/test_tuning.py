@@ -1,0 +1,118 @@
+"""The driver's judgement of workers and reports, without a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.study.conftest import make_study
+from tests.study.test_records import make_trial
+from tips_dist.study.records import read_trial
+from tips_dist.study.search import Search
+from tips_dist.study.trainable import NO_RISK
+from tips_dist.study.tuning import Driver, Watch
+
+START = 1_700_000_000_000_000_000  # a wall clock, in ns
+SECOND = 1_000_000_000
+
+
+def make_watch(tmp_path: Path, limit: float = 10.0) -> Watch:
+    study = make_study(resources={"heartbeat_seconds": limit})
+    return Watch(SimpleNamespace(study=study, run=tmp_path, live={}))  # type: ignore[arg-type]
+
+
+# (what the file's time is, our clock) in order -> at which looks the worker is called hung
+HEARTBEATS: dict[str, tuple[list[tuple[int, float]], list[bool]]] = {
+    "alive": ([(START + i * SECOND, i * 5.0) for i in range(5)], [False] * 5),
+    "hung": ([(START, 0.0), (START, 9.0), (START, 11.0)], [False, False, True]),
+    "hung, then back": (
+        [(START, 0.0), (START, 11.0), (START + 1, 12.0), (START + 1, 13.0)],
+        [False, True, False, False],
+    ),
+    "clock jumps ahead": ([(START, 0.0), (START + 10**6 * SECOND, 5.0)], [False, False]),
+    "clock jumps back": ([(START, 0.0), (START - 10**6 * SECOND, 5.0), (START - 10**6 * SECOND, 14.0)], [False] * 3),
+    "another host's clock": ([(START - 10**9 * SECOND + i, 5.0 * i) for i in range(5)], [False] * 5),
+    "not started": ([(0, 0.0), (0, 100.0)], [False, False]),
+    "storage away": ([(START, 0.0), (0, 30.0), (START, 31.0), (START, 40.0)], [False] * 4),
+}
+
+
+@pytest.mark.parametrize("name", HEARTBEATS)
+def test_heartbeats(name: str, tmp_path: Path) -> None:
+    looks, expected = HEARTBEATS[name]
+    watch = make_watch(tmp_path)
+    assert [watch.hangs("solo-000", changed, now) for changed, now in looks] == expected
+
+
+def test_what_a_dead_worker_left_behind_is_not_held_against_the_next_one(tmp_path: Path) -> None:
+    folder = tmp_path / "trials" / "solo-000"
+    folder.mkdir(parents=True)
+    (folder / "alive.json").write_text("{}")
+    changed = (folder / "alive.json").stat().st_mtime_ns
+    watch = make_watch(tmp_path)
+    watch.on_trial_start(0, [], SimpleNamespace(config={"trial": "solo-000"}))
+    assert not watch.hangs("solo-000", changed, 0.0)
+    assert not watch.hangs("solo-000", changed, 1000.0)
+    assert not watch.hangs("solo-000", changed + 1, 1001.0)
+    assert watch.hangs("solo-000", changed + 1, 1012.0)
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Driver:
+    study = make_study(representations=["solo"], search={"trials": 8, "sampler": "random", "scheduler": "median"})
+    search = Search(study, tmp_path)
+    search.recover()
+    return Driver(study, tmp_path, search, [], lambda event: None)
+
+
+def result(step: int, risk: float, **more: Any) -> dict[str, Any]:
+    return {"step": step, "steps": 40, "risk": risk, "judged": risk != NO_RISK, "steps_per_second": 1.0, **more}
+
+
+def finish(driver: Driver, identity: str) -> None:
+    outcome = {"seeds": [{"seed": 0, "best_risk": 1.0, "verdict": "healthy", "reason": ""}]}
+    name = driver.live[identity].id
+    read_trial(driver.run, name).now(state="finished", outcome=outcome).write(driver.run)
+    driver.on_trial_complete(identity, result(40, 1.0))
+
+
+def test_reports_without_a_risk_stop_nobody_and_teach_the_scheduler_nothing(driver: Driver) -> None:
+    for number in range(4):
+        driver.suggest(f"t{number}")
+        for step in range(5, 41, 5):
+            assert not driver.prune(f"t{number}", result(step, 1.0))
+        finish(driver, f"t{number}")
+    driver.suggest("silent")
+    assert not any(driver.prune("silent", result(step, NO_RISK)) for step in range(5, 41, 5))
+    driver.suggest("good")
+    assert not any(driver.prune("good", result(step, 0.9)) for step in range(5, 41, 5))
+    driver.suggest("bad")
+    assert any(driver.prune("bad", result(step, 2.0)) for step in range(5, 41, 5))
+
+
+def test_a_result_that_only_says_done_is_not_a_report(driver: Driver) -> None:
+    driver.suggest("t")
+    assert not driver.prune("t", result(5, 1.0, done=True))
+    assert not driver.prune("unknown", result(5, 1.0))
+
+
+def test_storage_trouble_of_one_trial_ends_the_study(driver: Driver) -> None:
+    driver.suggest("t")
+    driver.on_trial_result("t", {"trial": "solo-000", "halt": "the disk is full"})
+    assert driver.suggest("next") == "FINISHED"
+    assert driver.halted == "the disk is full"
+    driver.on_trial_complete("t", {}, error=True)
+    assert read_trial(driver.run, "solo-000").state == "pending"  # a resume goes on with it
+
+
+def test_unfinished_trials_come_before_new_ones(tmp_path: Path) -> None:
+    study = make_study(representations=["solo"])
+    search = Search(study, tmp_path)
+    make_trial(0).now(state="running", attempts=1).write(tmp_path)
+    driver = Driver(study, tmp_path, search, search.recover(), lambda event: None)
+    assert driver.suggest("a") == {"trial": "solo-000"}
+    assert driver.suggest("b") == {"trial": "solo-001"}
+    assert driver.suggest("c") == "FINISHED"

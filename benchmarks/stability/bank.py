@@ -66,7 +66,9 @@ def label(run: Run, poses: Poses, joints: np.ndarray, folder: Path, path: Path) 
     for row in rows:
         place = steps.index(row["step"]), run.seeds.index(row["seed"])
         signals[place] = [np.nan if row[name] is None else row[name] for name in names]
-    bench = Bench.of(poses, joints, validation_rows(poses, chosen.training.validation_poses), normalisation_scale(poses))
+    bench = Bench.of(
+        poses, joints, validation_rows(poses, chosen.training.validation_poses), normalisation_scale(poses)
+    )
     depths = np.load(folder / "depths.npy").astype(np.float32)
     errors = np.full((2, len(steps), len(run.seeds)), np.nan, np.float32)
     for seed in range(len(run.seeds)):

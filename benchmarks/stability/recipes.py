@@ -24,6 +24,9 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "weak_discriminator": ("training.discriminator_lr=2e-5",),
     "heavy_adversary": ("losses.adversarial=20.0",),
     "no_cycles": ("losses.cycle_2d=0.0", "losses.consistency_90=0.0"),
+    "very_fast": ("training.generator_lr=2e-2", "training.discriminator_lr=2e-2"),
+    "hot_discriminator": ("training.discriminator_lr=5e-2",),
+    "unleashed": ("training.generator_lr=5e-3", "losses.cycle_2d=0.0", "losses.consistency_90=0.0"),
     "authors": ("losses.label_swap=0.1", "training.rotation=batch", "model.batch_norm=true", "model.dropout=0.1"),
 }
 SWEPT = ("solo", "torso_legs")  # under every recipe; the others under the default one

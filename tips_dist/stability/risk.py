@@ -11,40 +11,43 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping
-from importlib import resources
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+CALIBRATION = Path(__file__).with_name("calibration.json")
 FLOOR = 1e-6  # signals are clamped here before the logarithm
+
+Signals = Mapping[str, float | None]
 
 
 @functools.cache
 def calibration() -> dict[str, float]:
     """The frozen coefficients: signal name -> coefficient, and ``intercept``."""
-    text = resources.files("tips_dist.stability").joinpath("calibration.json").read_text()
-    coefficients: dict[str, float] = json.loads(text)["coefficients"]
+    coefficients: dict[str, float] = json.loads(CALIBRATION.read_text())["coefficients"]
     return coefficients
 
 
-def features(signals: Mapping[str, float | None]) -> dict[str, float] | None:
-    """The logarithms that the risk is linear in; ``None`` when a signal is missing or not finite."""
+def logarithms(signals: Signals, names: Iterable[str]) -> dict[str, float] | None:
+    """What the risk is linear in; ``None`` when one of the signals is missing or not finite."""
     values: dict[str, float] = {}
-    for name in calibration():
-        if name == "intercept":
-            continue
+    for name in names:
         value = signals.get(name)
         if value is None or not math.isfinite(value):
             return None
+        logarithm = math.log(max(value, FLOOR))
         # A depth spread is wrong in both directions, so its distance from 1 counts.
-        value = abs(math.log(max(value, FLOOR))) if name == "depth/spread_ratio" else math.log(max(value, FLOOR))
-        values[name] = value
+        values[name] = abs(logarithm) if name == "depth/spread_ratio" else logarithm
     return values
 
 
-def risk(signals: Mapping[str, float | None]) -> float | None:
-    """The risk of one evaluation step's signals, or ``None`` when it cannot be told (non-finite signals)."""
-    logarithms = features(signals)
-    if logarithms is None:
+def risk(signals: Signals, coefficients: Mapping[str, float] | None = None) -> float | None:
+    """The risk of one evaluation step, or ``None`` when it cannot be told (a signal is missing or not finite).
+
+    ``coefficients`` replaces the frozen calibration (for calibrating anew).
+    """
+    coefficients = calibration() if coefficients is None else coefficients
+    values = logarithms(signals, [name for name in coefficients if name != "intercept"])
+    if values is None:
         return None
-    coefficients = calibration()
-    total = coefficients["intercept"] + sum(coefficients[name] * value for name, value in logarithms.items())
+    total = coefficients["intercept"] + sum(coefficients[name] * value for name, value in values.items())
     return math.exp(min(total, 50.0))

@@ -13,6 +13,9 @@ from typing import Annotated
 
 import typer
 
+from tips_dist.commands.address import run_folder
+from tips_dist.commands.jobs import Address as ClusterAddress
+from tips_dist.commands.jobs import jobs_app
 from tips_dist.files import StorageError, UserError
 
 
@@ -41,8 +44,12 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make, import or inspect a data set.", rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(jobs_app, name="jobs")
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `run` prints it.")]
+RunFolder = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="A run folder, as `run` prints it, or its address (s3://…).", parser=run_folder),
+]
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (YAML).")]
 Overrides = Annotated[
     list[str] | None,
@@ -52,6 +59,10 @@ Truth = Annotated[Path, typer.Option(help="NAME.truth3d.h5; only the evaluation 
 PosesFile = Annotated[Path | None, typer.Option(help="The pose2d file, if it has moved since the run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster; without it Ray starts here.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Mirror the run folder below this address (s3://, gs://, …) while it runs."),
+]
 
 
 @app.command()
@@ -64,11 +75,26 @@ def run(
     ] = None,
     as_json: Json = False,
     address: Address = None,
+    storage: Storage = None,
+    go_on: Annotated[
+        bool, typer.Option("--continue", help="Go on with the newest unfinished run of this very study, if any.")
+    ] = False,
+    job: Annotated[bool, typer.Option("--job", hidden=True)] = False,
 ) -> None:
     """Run a study: train, judge, stop, select, distil, and summarise."""
     from tips_dist.commands import study as command
 
-    command.run(study, runs, overrides or [], truth, as_json=as_json, address=address)
+    command.run(
+        study,
+        runs,
+        overrides or [],
+        truth,
+        as_json=as_json,
+        address=address,
+        storage=storage,
+        go_on=go_on,
+        job=job,
+    )
 
 
 @app.command()
@@ -151,7 +177,9 @@ def report(folder: RunFolder, poses: PosesFile = None) -> None:
 
 @app.command()
 def compare(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run folders.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run folders.", parser=run_folder)
+    ],
     as_json: Json = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
 ) -> None:
@@ -208,7 +236,10 @@ def distill(
 
 @app.command()
 def evaluate(
-    what: Annotated[Path, typer.Argument(metavar="RUN|WEIGHTS", help="A run folder, or one .safetensors file.")],
+    what: Annotated[
+        Path,
+        typer.Argument(metavar="RUN|WEIGHTS", help="A run folder, or one .safetensors file.", parser=run_folder),
+    ],
     truth: Truth,
     poses: Annotated[
         Path | None, typer.Option(help="The pose2d file; for a run only if it has moved, for weights always.")

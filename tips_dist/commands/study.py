@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,14 @@ import typer
 
 from tips_dist.commands.output import console, print_json
 from tips_dist.files import UserError
+from tips_dist.storage import mirror_once
 
 if TYPE_CHECKING:
     from tips_dist.config import Study
-    from tips_dist.report.live import LiveView
+    from tips_dist.study.records import StudyEvent
 
-Work = Callable[["LiveView"], Path]
+Progress = Callable[["StudyEvent"], None]
+Work = Callable[[Progress], Path]
 
 
 def run(
@@ -28,27 +31,39 @@ def run(
     *,
     as_json: bool,
     address: str | None,
+    storage: str | None = None,
+    go_on: bool = False,
+    job: bool = False,
 ) -> None:
-    """Run a study from its file."""
+    """Run a study from its file; ``go_on`` with an unfinished run of it, if there is one; as a ``job`` of a cluster."""
     from tips_dist.config import load_study
     from tips_dist.study import run as studies
 
+    if job:
+        from tips_dist.study.jobs import arrive
+
+        arrive()
     study = load_study(study_file, overrides)
     text = study_file.read_text()
     _check_truth(truth)
+    begun = studies.unfinished(study, runs.expanduser(), storage) if go_on or job else None
 
-    def work(view: LiveView) -> Path:
+    def work(view: Progress) -> Path:
+        if begun is not None:
+            poses = studies.open_recorded(begun, study, study_file.parent)
+            return studies.resume(begun, address=address, progress=view, poses=poses, storage=storage)
         return studies.start(
             study,
             study_path=study_file,
             text=text,
             overrides=overrides,
-            runs=runs,
+            runs=runs.expanduser(),
             address=address,
             progress=view,
+            storage=storage,
         )
 
-    _follow(work, _trials(study), None, truth, as_json)
+    _follow(work, _trials(study), begun, truth, as_json, job=job)
 
 
 def resume(
@@ -59,6 +74,7 @@ def resume(
     study_file: Path | None,
     as_json: bool,
     address: str | None,
+    storage: str | None = None,
 ) -> None:
     """Finish a run from its folder, perhaps with more trials than it was started with."""
     from tips_dist.study import run as studies
@@ -68,26 +84,41 @@ def resume(
     study = recorded_study(read_record(folder))
     more = (trials or 0) * len(study.representations)
 
-    def work(view: LiveView) -> Path:
-        return studies.resume(folder, trials=trials, study_path=study_file, address=address, progress=view)
+    def work(view: Progress) -> Path:
+        return studies.resume(
+            folder, trials=trials, study_path=study_file, address=address, progress=view, storage=storage
+        )
 
     _follow(work, _trials(study) + more, folder, truth, as_json)
 
 
-def _follow(work: Work, trials: int, folder: Path | None, truth: Path | None, as_json: bool) -> None:
-    from tips_dist.report.live import LiveView
-
-    screen = console(stderr=True)
+def _follow(
+    work: Work, trials: int, folder: Path | None, truth: Path | None, as_json: bool, *, job: bool = False
+) -> None:
     try:
-        with LiveView(screen, trials) as view:
+        with _view(trials, job=job) as view:
             folder = work(view)
     except KeyboardInterrupt as interrupt:
         folder = getattr(interrupt, "run", folder)
         if folder is not None:
-            line = f"tips-dist resume {shlex.quote(str(short(folder)))}"
+            line = shlex.join(["tips-dist", "resume", str(short(folder)), *(["--truth", str(truth)] if truth else [])])
             print(f"Interrupted; the state is saved. Go on with: {line}", file=sys.stderr)
         raise typer.Exit(130) from None
     finish(short(folder), truth, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _view(trials: int, *, job: bool) -> Iterator[Progress]:
+    """The live table; a job prints its events instead, for the table of whoever follows it."""
+    if job:
+        from tips_dist.study.jobs import Announcer
+
+        yield Announcer()
+        return
+    from tips_dist.report.live import LiveView
+
+    with LiveView(console(stderr=True), trials) as view:
+        yield view
 
 
 def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
@@ -99,6 +130,7 @@ def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
 
         evaluate_run(folder, truth)
     found = summary.write_summary(folder)
+    copy = mirror_once(folder)
     if as_json:
         print_json(found)
         return
@@ -107,6 +139,8 @@ def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
     for name, what in _WRITTEN.items():
         if (folder / name).exists():
             screen.print(f"  {folder / name}: {what}", highlight=False, markup=False, soft_wrap=True)
+    if copy is not None:
+        screen.print(f"  {copy}: a copy of the whole folder", highlight=False, markup=False, soft_wrap=True)
 
 
 _WRITTEN = {

@@ -10,7 +10,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from tips_dist.config import Study
+from tips_dist.config import Study, digest
+from tips_dist.files import UserError
+from tips_dist.storage import Store, below, fetch, mirrored
 from tips_dist.study.cluster import connected
 from tips_dist.study.folder import (
     check_unchanged,
@@ -28,7 +30,7 @@ from tips_dist.study.trainable import Train
 if TYPE_CHECKING:
     from tips_dist.data.store import Poses
 
-__all__ = ["Interrupted", "StudyEvent", "resume", "start", "status"]
+__all__ = ["Interrupted", "StudyEvent", "open_recorded", "resume", "start", "status", "unfinished"]
 
 GRACE_SECONDS = 7.0  # that running trials get to save their state after Ctrl-C
 
@@ -54,6 +56,7 @@ def start(
     progress: Callable[[StudyEvent], None] | None = None,
     train: Train | None = None,
     conclude: Conclude | None = None,
+    storage: str | None = None,
 ) -> Path:
     """Make a run folder for a study and do all of its work there, by :func:`resume`.
 
@@ -67,6 +70,7 @@ def start(
         progress: hears of every event.
         train: replaces the training loop (tests).
         conclude: replaces :func:`select_and_distil` (tests).
+        storage: an address below which the run folder is mirrored while it runs.
 
     Returns:
         The run folder.
@@ -77,9 +81,13 @@ def start(
         Interrupted: Ctrl-C; the state is saved.
     """
     poses = open_data(study.data, study_path.parent)
+    if storage is not None:
+        Store(storage).list(few=True)  # a wrong address should be said before anything is made
     with connected(study.resources, address, poses.poses.nbytes):
         run = create(study, poses, study_path, text, overrides, runs)
-        return resume(run, address=address, progress=progress, train=train, conclude=conclude, poses=poses)
+        return resume(
+            run, address=address, progress=progress, train=train, conclude=conclude, poses=poses, storage=storage
+        )
 
 
 def resume(
@@ -92,6 +100,7 @@ def resume(
     train: Train | None = None,
     conclude: Conclude | None = None,
     poses: Poses | None = None,
+    storage: str | None = None,
 ) -> Path:
     """Bring a study to its end from whatever its folder holds: nothing, some trials, or all of them.
 
@@ -101,6 +110,7 @@ def resume(
         study_path: a study file that must equal the recorded one.
         address, progress, train, conclude: as for :func:`start`.
         poses: the data set, where the caller has it open already.
+        storage: as for :func:`start`; None goes on mirroring to where an earlier driver did.
 
     Raises:
         UserError: not a run folder; another process works on it; the study file or the data differ from the record.
@@ -109,7 +119,7 @@ def resume(
     """
     run = run.resolve()
     record = read_record(run)
-    with locked(run):
+    with locked(run), mirrored(run, storage):
         check_unchanged(run, record, study_path)
         if trials is not None:
             record = extend(run, record, trials)
@@ -125,6 +135,39 @@ def resume(
                 run_trials(study, run, poses, search, unfinished, progress or _ignore, train)
         (conclude or select_and_distil)(run, poses)
     return run
+
+
+def unfinished(study: Study, runs: Path, storage: str | None = None) -> Path | None:
+    """The newest run of this very study that is not done, in ``runs`` or (fetched to there) at ``storage``.
+
+    This is how a job that was submitted, requeued or preempted goes on instead of starting anew.
+    """
+    wanted = digest(study)
+    if storage is not None:
+        names = {name.split("/")[0] for name in Store(storage).list() if name.endswith("/study.json")}
+        for name in names - {path.name for path in runs.glob("*")}:
+            if name.startswith(f"{study.name}-"):
+                fetch(below(storage, name), "everything", runs / name)
+    for run in sorted(runs.glob(f"{study.name}-*"), reverse=True):
+        with contextlib.suppress(UserError):
+            if read_record(run)["digest"] == wanted and not (run / "student" / "student.json").exists():
+                return run
+    return None
+
+
+def open_recorded(run: Path, study: Study, base: Path) -> Poses:
+    """Open the poses that a study file names, for a run that was begun with the same ones at another place.
+
+    Raises:
+        UserError: they are others than those of the run.
+    """
+    poses, wanted = open_data(study.data, base), read_record(run)["data"]["digest"]
+    if poses.digest != wanted:
+        raise UserError(
+            f"{study.data.poses or 'procedural data'}: the poses (digest {poses.digest[:12]}…) are not those that "
+            f"{run.name} was started with ({wanted[:12]}…); start a new run, or bring the same file"
+        )
+    return poses
 
 
 def select_and_distil(run: Path, poses: Poses) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tips_dist.config import Study
 from tips_dist.files import UserError, read_json
+from tips_dist.storage import mirrored_by
 from tips_dist.study import space
 from tips_dist.study.folder import read_record, recorded_study
 from tips_dist.study.records import FINAL, Trial, holder, read_trials
@@ -31,7 +32,7 @@ def status(run: Path) -> dict[str, Any]:
     run = run.resolve()
     record = read_record(run)
     study = recorded_study(record)
-    working = holder(run)
+    working = holder(run) or mirrored_by(run)
     trials = read_trials(run)
     states = Counter(trial.state for trial in trials)
     states["to_come"] = sum(space.budget(study, name) for name in study.representations) - len(trials)

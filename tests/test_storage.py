@@ -1,0 +1,286 @@
+"""Run folders at an address, against a real S3 server (moto's) on loopback."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tips_dist.files import StorageError, UserError, write_json
+from tips_dist.storage import (
+    MIRROR_FILE,
+    Mirror,
+    Store,
+    below,
+    cache_folder,
+    fetch,
+    fetch_file,
+    inside,
+    mirror_of,
+    mirror_once,
+    mirrored,
+    mirrored_by,
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def s3(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """An empty bucket's address; this machine's cache is a fresh folder."""
+    import boto3
+
+    names = {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"bucket-{os.urandom(4).hex()}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return f"s3://{bucket}/runs"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder with a bit of everything."""
+    folder = tmp_path / "runs" / "study-20260101-000000"
+    trial = folder / "trials" / "solo-000"
+    for name in ("checkpoint", "candidates", "tensorboard"):
+        (trial / name).mkdir(parents=True)
+    write_json(folder / "study.json", {"schema": 1})
+    (folder / "optuna.journal").write_text("{}\n")
+    (folder / "lock").write_text("held")
+    write_json(trial / "trial.json", {"schema": 1, "state": "running"})
+    (trial / "history.jsonl").write_text('{"step": 10}\n')
+    (trial / "checkpoint" / "state").write_bytes(b"state")
+    (trial / "candidates" / "seed0-step10.safetensors").write_bytes(b"weights")
+    (trial / "tensorboard" / "events").write_bytes(b"events")
+    (trial / ".trial.json.1.tmp").write_bytes(b"half")
+    for path in folder.rglob("*"):
+        os.utime(path, (1.7e9, 1.7e9))  # S3 tells times to the second
+    return folder
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_mirror_copies_what_changed_and_drops_what_went(s3: str, run: Path) -> None:
+    mirror = Mirror(run, s3)
+    assert mirror.round() == 8  # neither the lock nor half-written files
+    assert mirror.round() == 1  # its own note
+    trial = run / "trials" / "solo-000"
+    (trial / "candidates" / "seed0-step10.safetensors").rename(trial / "candidates" / "seed0-step20.safetensors")
+    (trial / "history.jsonl").write_text('{"step": 10}\n{"step": 20}\n')
+    assert mirror.round() == 3
+    there = Store(below(s3, run.name)).list()
+    assert set(there) == names(run) - {"lock", "trials/solo-000/.trial.json.1.tmp"}
+    assert there["trials/solo-000/history.jsonl"].size == 26
+
+
+def test_a_second_driver_copies_only_what_differs(s3: str, run: Path) -> None:
+    Mirror(run, s3).round()
+    (run / "trials" / "solo-000" / "history.jsonl").write_text('{"step": 10}\n{"step": 20}\n')
+    (run / "trials" / "solo-000" / "checkpoint" / "state").unlink()
+    assert Mirror(run, s3).round() == 2  # the history and its own note
+    assert "trials/solo-000/checkpoint/state" not in Store(below(s3, run.name)).list()
+
+
+def test_order_of_a_round_is_a_state_that_resume_takes(s3: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(Store, "put", lambda self, path, name: order.append(name))
+    Mirror(run, s3).round()
+    trial = "trials/solo-000"
+    assert order[0] == "optuna.journal"
+    assert order.index(f"{trial}/history.jsonl") < order.index(f"{trial}/checkpoint/state")
+    assert order.index(f"{trial}/checkpoint/state") < order.index(f"{trial}/trial.json")
+    assert order[-1] == MIRROR_FILE
+
+
+def test_fetch_brings_only_what_a_command_needs(s3: str, run: Path) -> None:
+    Mirror(run, s3).round()
+    url = below(s3, run.name)
+    assert fetch(url, "status") == cache_folder(url)
+    assert names(cache_folder(url)) == {"study.json", "trials/solo-000/trial.json", MIRROR_FILE}
+    fetch(url, "monitor")
+    assert "trials/solo-000/tensorboard/events" in names(cache_folder(url))
+    assert "trials/solo-000/checkpoint/state" not in names(cache_folder(url))
+
+
+def test_fetch_again_reads_what_changed_only(s3: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = Mirror(run, s3)
+    mirror.round()
+    url = below(s3, run.name)
+    fetch(url, "evaluate")
+    candidate = run / "trials" / "solo-000" / "candidates" / "seed0-step10.safetensors"
+    candidate.rename(candidate.with_name("seed0-step20.safetensors"))
+    mirror.round()
+    read: list[str] = []
+    get = Store.get
+    monkeypatch.setattr(Store, "get", lambda self, name, path: read.append(name) or get(self, name, path))  # type: ignore[func-returns-value]
+    folder = fetch(url, "evaluate")
+    assert sorted(read) == [MIRROR_FILE, "trials/solo-000/candidates/seed0-step20.safetensors"]
+    assert not (folder / candidate.relative_to(run)).exists()
+
+
+def test_fetch_of_everything_is_the_folder(s3: str, run: Path, tmp_path: Path) -> None:
+    Mirror(run, s3).round(ended=True)
+    copy = fetch(below(s3, run.name), "everything", tmp_path / "home")
+    assert names(copy) == names(run) - {"lock", "trials/solo-000/.trial.json.1.tmp"}
+    assert all((copy / name).read_bytes() == (run / name).read_bytes() for name in names(copy))
+
+
+def test_data_at_an_address_is_read_once(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "poses.h5").write_bytes(b"poses")
+    Store(s3).put(tmp_path / "poses.h5", "poses.h5")
+    path = fetch_file(f"{s3}/poses.h5")
+    assert path.read_bytes() == b"poses"
+    monkeypatch.setattr(Store, "get", lambda *arguments: pytest.fail("read again"))
+    assert fetch_file(f"{s3}/poses.h5") == path
+    with pytest.raises(UserError, match="no such file"):
+        fetch_file(f"{s3}/other.h5")
+
+
+def test_wrong_addresses_are_refused(s3: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a run folder"):
+        fetch(f"{s3}/nothing")
+    with pytest.raises(UserError, match="refuses"):
+        Store("s3://no-such-bucket-at-all/x", patience=0.0).put(Path(__file__), "x")
+    with pytest.raises(UserError, match="no credentials in an address"):
+        Store("s3://name:secret@bucket/x")
+    with pytest.raises(UserError, match="nothing://x: not an address"):
+        Store("nothing://x")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "a\\x"])
+def test_names_never_leave_the_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="leaves its folder"):
+        inside(tmp_path, name)
+
+
+class Flaky:
+    """Storage that is away for some calls."""
+
+    def __init__(self, failures: int) -> None:
+        self.left = failures
+
+    def __call__(self, call: Callable[..., None]) -> Callable[..., None]:
+        def flaky(*arguments: object) -> None:
+            if self.left:
+                self.left -= 1
+                raise OSError("AWS Error NETWORK_CONNECTION: connection refused")
+            call(*arguments)
+
+        return flaky
+
+
+def test_storage_that_is_away_for_a_while_is_waited_for(s3: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("tips_dist.storage.time.sleep", pauses.append)
+    mirror = Mirror(run, s3)
+    flaky = Flaky(3)
+    files = mirror.store._files
+    opened = files.open_output_stream
+
+    class Away:
+        def __getattr__(self, name: str) -> object:
+            return getattr(files, name)
+
+        def open_output_stream(self, path: str) -> object:
+            if flaky.left:
+                flaky.left -= 1
+                raise OSError("AWS Error NETWORK_CONNECTION: connection refused")
+            return opened(path)
+
+    mirror.store._files = Away()
+    assert mirror.round() == 8
+    assert pauses == [0.25, 0.5, 1.0]
+
+
+def test_the_study_goes_on_while_storage_is_away(s3: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds fail for a while; the work is not disturbed, and the last round makes up for it."""
+    away, failed = threading.Event(), threading.Event()
+    put = Store.put
+
+    def sometimes(self: Store, path: Path, name: str) -> None:
+        if away.is_set():
+            failed.set()
+            raise StorageError("s3://…: storage does not answer")
+        put(self, path, name)
+
+    monkeypatch.setattr(Store, "put", sometimes)
+    with mirrored(run, s3, interval=0.02):
+        away.set()
+        (run / "trials" / "solo-000" / "history.jsonl").write_text("more\n")
+        assert failed.wait(10)
+        away.clear()
+    copy = fetch(below(s3, run.name), "summary")
+    assert (copy / "trials" / "solo-000" / "history.jsonl").read_text() == "more\n"
+    assert mirror_of(run) == s3
+
+
+def test_the_server_itself_goes_away_and_comes_back(s3: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from moto.server import ThreadedMotoServer
+
+    first = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    first.start()
+    host, port = first.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    mirror = Mirror(run, s3, patience=30.0)  # the bucket is there: moto keeps one state in this process
+    assert mirror.round() == 8
+    first.stop()
+    (run / "trials" / "solo-000" / "history.jsonl").write_text("later\n")
+    second = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    timer = threading.Timer(1.0, second.start)
+    timer.start()
+    try:
+        assert mirror.round() == 2
+    finally:
+        timer.join()
+        second.stop()
+
+
+def test_what_was_written_after_the_end_is_copied_too(s3: str, run: Path) -> None:
+    with mirrored(run, s3):
+        pass
+    write_json(run / "summary.json", {})
+    assert mirror_once(run) == below(s3, run.name)
+    assert "summary.json" in Store(below(s3, run.name)).list()
+    with mirrored(run, None):  # a later driver goes on mirroring to where the first one did
+        write_json(run / "selection.json", {})
+    assert "selection.json" in Store(below(s3, run.name)).list()
+
+
+def test_a_copy_says_who_works_on_the_run(s3: str, run: Path) -> None:
+    assert mirrored_by(run) is None
+    Mirror(run, s3)._note(ended=False)
+    assert mirrored_by(run) is None  # on this host the lock tells
+    note = {"url": s3, "host": "far-away", "pid": 7, "time": 4e9, "interval_seconds": 30.0, "ended": False}
+    write_json(run / MIRROR_FILE, note)
+    assert mirrored_by(run) == {"host": "far-away", "pid": 7, "since": None}
+    write_json(run / MIRROR_FILE, {**note, "time": 1e9})
+    assert mirrored_by(run) is None
+    write_json(run / MIRROR_FILE, {**note, "ended": True})
+    assert mirrored_by(run) is None
+
+
+def test_any_address_that_fsspec_opens(run: Path) -> None:
+    Mirror(run, "memory://place/runs").round()
+    assert "trials/solo-000/trial.json" in Store(f"memory://place/runs/{run.name}").list()

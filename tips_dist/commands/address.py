@@ -1,0 +1,46 @@
+"""Run folders at an address: fetched before a command reads them, or for good."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+from tips_dist.commands.output import print_json
+from tips_dist.files import UserError
+from tips_dist.storage import NEEDS, fetch, fetch_file, is_address
+
+
+def run_folder(text: str) -> Path:
+    """The local folder of the run that was given to a command: itself, or a copy of what the command reads of it.
+
+    Raises:
+        UserError: there is no run folder at the address, or the command works in a run folder.
+        StorageError: storage does not answer.
+    """
+    if not is_address(text):
+        return Path(text)
+    context = typer.main.get_current_context()  # type: ignore[attr-defined]
+    command = str(context.info_name)
+    if command == "resume":
+        name = text.partition("?")[0].rstrip("/").rpartition("/")[2]
+        raise UserError(f"{text}: resume works in a local folder; first 'tips-dist fetch {text} -o runs/{name}'")
+    if text.partition("?")[0].endswith(".safetensors"):
+        return fetch_file(text)
+    folder = fetch(text, command if command in NEEDS else "everything")
+    print(f"Reading a copy of {text}: {folder}", file=sys.stderr)
+    return folder
+
+
+def fetch_run(url: str, output: Path, *, as_json: bool) -> None:
+    """Copy a whole run folder from an address; files that are there already, unchanged, are kept."""
+    if not is_address(url):
+        raise UserError(f"{url}: expected an address such as s3://BUCKET/runs/NAME")
+    folder = fetch(url, "everything", output)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    if as_json:
+        print_json({"folder": str(folder), "files": len(files), "bytes": size})
+    else:
+        print(f"{folder}: {len(files)} files, {size / 1e6:.1f} MB")

@@ -1,0 +1,422 @@
+"""Run folders and data at an address (``s3://…``, ``gs://…``, whatever pyarrow or fsspec opens): mirror and fetch.
+
+A run folder lives on a file system, where its driver works. ``Mirror`` copies it to an address while the study runs;
+``fetch`` brings what a command needs of it into a local cache. Nothing is ever worked on in place: an object store has
+neither append nor rename nor locks (docs/storage.md says what follows from that).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+from tips_dist.files import StorageError, UserError, read_json, write_json, write_with
+
+MIRROR_FILE = "mirror.json"
+INTERVAL_SECONDS = 30.0
+PATIENCE_SECONDS = 300.0  # that storage may be away before the study's end is reported as not mirrored
+_CHUNK = 2**20
+_REFUSALS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "HTTP status 403", "not found")
+_NEVER = ("lock", ".lock", ".stop", ".*.tmp", "*/.lock", "*/.*.tmp")
+_RECORDS = ("study.json", "study.yaml", "selection.json", "evaluation.json", "summary.json", MIRROR_FILE)
+_TRIALS = ("trials/*/trial.json", "trials/*/alive.json")
+_READING = (*_RECORDS, *_TRIALS, "trials/*/history.jsonl", "student/*", "optuna.journal")
+NEEDS: dict[str, tuple[str, ...]] = {  # what a command reads of a run folder
+    "status": (*_RECORDS, *_TRIALS, "student/student.json"),
+    "summary": _READING,
+    "report": (*_READING, "trials/*/depths.npy", "trials/*/candidates/*"),
+    "monitor": (*_RECORDS, *_TRIALS, "trials/*/tensorboard/*"),
+    "select": (*_RECORDS, *_TRIALS, "trials/*/history.jsonl", "trials/*/candidates/*"),
+    "evaluate": (*_READING, "trials/*/depths.npy", "trials/*/candidates/*"),
+    "everything": ("*",),
+}
+
+T = TypeVar("T")
+
+
+def is_address(text: str) -> bool:
+    """Whether this names something at an address, not a local path."""
+    return "://" in text
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file at an address: bytes and the time it was written (s since 1970)."""
+
+    size: int
+    changed: float
+
+
+class Store:
+    """Files below an address. Every call is repeated while storage is away, for ``patience`` seconds."""
+
+    def __init__(self, url: str, patience: float = 30.0) -> None:
+        """Prepare; nothing is asked of the storage yet.
+
+        Raises:
+            UserError: nobody knows this kind of address, or it holds credentials (they would end up in records).
+        """
+        parts = urlsplit(url)
+        if parts.password or any("secret" in key or "key" in key for key, _ in parse_qsl(parts.query)):
+            raise UserError(f"{parts.scheme}://…: no credentials in an address; set the environment variables instead")
+        self.url, self._patience = url, patience
+        try:
+            self._files, self._base = self._patiently(lambda: _file_system(url))
+        except (ImportError, ValueError, TypeError) as error:
+            raise UserError(f"{url}: not an address that pyarrow or fsspec can open ({_line(error)})") from None
+
+    def list(self, *, few: bool = False) -> dict[str, Entry]:
+        """Every file below the address (``few``: directly below), by its path relative to it; may be none."""
+        from pyarrow.fs import FileSelector, FileType
+
+        selector = FileSelector(self._base, recursive=not few, allow_not_found=True)
+        found = self._patiently(lambda: self._files.get_file_info(selector))
+        prefix = self._base.rstrip("/") + "/"
+        return {
+            info.path.removeprefix(prefix): Entry(info.size or 0, (info.mtime_ns or 0) / 1e9)
+            for info in found
+            if info.type == FileType.File
+        }
+
+    def put(self, path: Path, name: str) -> None:
+        """Copy a local file to the address. Object stores show a whole object or none."""
+
+        def copy() -> None:
+            with path.open("rb") as source, self._files.open_output_stream(self._at(name)) as target:
+                while chunk := source.read(_CHUNK):
+                    target.write(chunk)
+
+        self._patiently(copy)
+
+    def get(self, name: str, path: Path) -> None:
+        """Copy a file from the address, atomically.
+
+        Raises:
+            FileNotFoundError: it has gone.
+        """
+
+        def read(temporary: Path) -> None:
+            def copy() -> None:
+                with self._files.open_input_stream(self._at(name)) as source, temporary.open("wb") as target:
+                    while chunk := source.read(_CHUNK):
+                        target.write(chunk)
+
+            self._patiently(copy)
+
+        try:
+            write_with(path, read)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise error.__cause__ from None
+            raise
+
+    def delete(self, name: str) -> None:
+        """Remove one file; a file that has gone is fine."""
+
+        def remove() -> None:
+            with suppress(FileNotFoundError):
+                self._files.delete_file(self._at(name))
+
+        self._patiently(remove)
+
+    def _at(self, name: str) -> str:
+        return f"{self._base.rstrip('/')}/{name}" if name else self._base
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        pause, deadline = 0.25, time.monotonic() + self._patience
+        while True:
+            try:
+                return action()
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                reason = _line(error)
+                if any(sign in reason for sign in _REFUSALS):
+                    raise UserError(f"{self.url}: storage refuses ({reason})") from error
+                if time.monotonic() + pause > deadline:
+                    raise StorageError(f"{self.url}: storage does not answer ({reason})") from error
+            time.sleep(pause)
+            pause = min(2 * pause, 8.0)
+
+
+def below(url: str, name: str) -> str:
+    """The address of ``name`` below an address (which may carry a query, as endpoints do)."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
+
+
+def fetch(url: str, purpose: str = "everything", folder: Path | None = None, patience: float = 30.0) -> Path:
+    """Bring what a command needs of a run folder at an address to this machine.
+
+    Args:
+        url: of the run folder.
+        purpose: a key of ``NEEDS``.
+        folder: where to; a cache of ours by default. Files that are there already, unchanged, are not read again.
+        patience: seconds that storage may be away.
+
+    Returns:
+        The local folder: a copy; what a command writes there stays on this machine.
+
+    Raises:
+        UserError: there is no run folder at this address, or storage refuses.
+        StorageError: storage does not answer.
+    """
+    store = Store(url, patience)
+    local = folder or cache_folder(url)
+    there = {name: entry for name, entry in store.list().items() if _matches(name, NEEDS[purpose])}
+    if "study.json" not in there:
+        raise UserError(f"{url}: not a run folder (it has no study.json)")
+    for name, entry in there.items():
+        path = inside(local, name)
+        if _same(path, entry):
+            continue
+        try:
+            store.get(name, path)
+        except FileNotFoundError:  # replaced while we read: a candidate that was beaten, say
+            path.unlink(missing_ok=True)
+            continue
+        os.utime(path, (entry.changed, entry.changed))
+    for path in [path for path in local.rglob("*") if path.is_file()]:
+        name = path.relative_to(local).as_posix()
+        if name.startswith("trials/") and _matches(name, NEEDS[purpose]) and name not in there:
+            path.unlink()
+    return local
+
+
+def fetch_file(url: str, patience: float = 30.0) -> Path:
+    """Bring one file to the cache of this machine, if it is not there already; its local path.
+
+    Raises:
+        UserError: there is no such file, or storage refuses.
+        StorageError: storage does not answer.
+    """
+    from pyarrow.fs import FileType
+
+    store = Store(url, patience)
+    info = store._patiently(lambda: store._files.get_file_info(store._base))
+    if info.type != FileType.File:
+        raise UserError(f"{url}: no such file")
+    entry = Entry(info.size or 0, (info.mtime_ns or 0) / 1e9)
+    path = cache_folder(url)
+    if not _same(path, entry):
+        store.get("", path)
+        os.utime(path, (entry.changed, entry.changed))
+    return path
+
+
+def cache_folder(url: str) -> Path:
+    """Where copies of an address lie on this machine; its name is that of the run folder."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tips-dist"
+    parts = urlsplit(url)
+    return base / hashlib.sha256(url.encode()).hexdigest()[:16] / (Path(parts.path).name or parts.netloc)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """``folder / name``, refused if it would lie outside.
+
+    Raises:
+        UserError: the name climbs out of the folder or is absolute.
+    """
+    if name.startswith("/") or ".." in name.split("/") or "\\" in name or "\0" in name:
+        raise UserError(f"{name!r}: a file name that leaves its folder; not copied")
+    return folder / name
+
+
+class Mirror:
+    """Copies a run folder to an address: changed files at intervals, everything once more at the end.
+
+    Order matters: a copy must be a state that a killed study might have left behind, as ``resume`` takes those. So of
+    the files found, the search's journal goes first (trials without a journal entry do not exist, entries without
+    trials do), then histories, depths and candidates, then checkpoints (history beyond a checkpoint is cut, a
+    checkpoint beyond its history would be lost work), then the trials' records.
+    """
+
+    def __init__(self, run: Path, url: str, interval: float = INTERVAL_SECONDS, patience: float = PATIENCE_SECONDS):
+        """Prepare a mirror of ``run`` below ``url`` (the run folder's name is appended)."""
+        self.run, self.url, self.interval = run, url, interval
+        self.store = Store(below(url, run.name), patience)
+        self.failure: str | None = None  # why the last round failed
+        self._there: dict[str, tuple[int, int]] | None = None  # name -> (size, mtime in ns) as last copied
+        self._lock = threading.Lock()
+
+    def round(self, *, ended: bool = False) -> int:
+        """Copy what has changed, drop what has gone; returns the number of files copied.
+
+        Raises:
+            UserError, StorageError: storage refuses or stays away.
+        """
+        with self._lock:
+            self._note(ended)
+            if self._there is None:
+                self._there = self._already_there()
+            found = dict(_files(self.run))
+            copied = 0
+            for name in sorted(found, key=_order):
+                try:
+                    state = _state(self.run / name)
+                    if self._there.get(name) == state:
+                        continue
+                    self.store.put(self.run / name, name)
+                except FileNotFoundError:
+                    continue
+                self._there[name] = state
+                copied += 1
+            for name in [name for name in self._there if name not in found]:
+                self.store.delete(name)
+                del self._there[name]
+            return copied
+
+    def watch(self, done: threading.Event) -> None:
+        """Make rounds until told to end; a round that fails is not fatal, the next one makes up for it."""
+        while not done.wait(self.interval):
+            try:
+                self.round()
+                self.failure = None
+            except (UserError, OSError) as error:
+                self.failure = str(error)
+
+    def _note(self, ended: bool) -> None:
+        note = {
+            "url": self.url,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "time": time.time(),
+            "interval_seconds": self.interval,
+            "ended": ended,
+        }
+        write_json(self.run / MIRROR_FILE, note)
+
+    def _already_there(self) -> dict[str, tuple[int, int]]:
+        """Files that an earlier driver copied and that have not changed since."""
+        there: dict[str, tuple[int, int]] = {}
+        for name, entry in self.store.list().items():
+            path = inside(self.run, name)
+            here = _state(path) if path.is_file() else (0, 0)
+            unchanged = here[0] == entry.size and here[1] / 1e9 <= entry.changed
+            there[name] = here if unchanged else (-1, 0)
+        return there
+
+
+@contextmanager
+def mirrored(run: Path, url: str | None, interval: float = INTERVAL_SECONDS) -> Iterator[None]:
+    """Mirror a run folder while the body works in it.
+
+    Args:
+        run: the run folder.
+        url: below which the copy lies; None goes on with the address an earlier driver used, if there was one.
+        interval: seconds between two rounds.
+
+    Raises:
+        UserError: the address cannot be used; said before the body starts.
+        StorageError: the last round failed; the run folder itself is complete.
+    """
+    url = url or mirror_of(run)
+    if url is None:
+        yield
+        return
+    mirror = Mirror(run, url, interval)
+    mirror.round()
+    done = threading.Event()
+    thread = threading.Thread(target=mirror.watch, args=(done,), name="mirror", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        mirror.round(ended=True)
+
+
+def mirror_once(run: Path) -> str | None:
+    """Copy what was written after the study's end; the address of the copy, or None if the run has no mirror."""
+    url = mirror_of(run)
+    if url is None:
+        return None
+    Mirror(run, url).round(ended=True)
+    return below(url, run.name)
+
+
+def mirror_of(run: Path) -> str | None:
+    """The address that a run folder was mirrored to, if it was."""
+    path = run / MIRROR_FILE
+    return str(read_json(path)["url"]) if path.exists() else None
+
+
+def mirrored_by(run: Path) -> dict[str, Any] | None:
+    """In a fetched copy: who works on the run (``host``, ``pid``), if its driver was heard of lately."""
+    try:
+        note = read_json(run / MIRROR_FILE)
+        lately = time.time() - float(note["time"]) < 4 * float(note["interval_seconds"]) + 60
+    except (UserError, KeyError, TypeError, ValueError):
+        return None
+    if note.get("ended") or not lately or note.get("host") == socket.gethostname():
+        return None
+    return {"host": note["host"], "pid": note["pid"], "since": None}
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    from pyarrow import fs
+
+    parts = urlsplit(url)
+    if parts.scheme == "s3":
+        more = [] if "allow_delayed_open" in parts.query else ["allow_delayed_open=true"]  # a small file: one request
+        elsewhere = {"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"} & os.environ.keys() or "endpoint_override" in url
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        region = region or ("us-east-1" if elsewhere else None)
+        if region and "region=" not in parts.query:  # else pyarrow asks Amazon where the bucket lies
+            more.append(f"region={region}")
+        url = urlunsplit(parts._replace(query="&".join(filter(None, [parts.query, *more]))))
+    if parts.scheme in ("s3", "gs", "gcs", "hdfs", "file", "abfs", "abfss"):
+        return fs.FileSystem.from_uri(url)  # type: ignore[no-any-return]
+    import fsspec
+
+    files, path = fsspec.core.url_to_fs(url)
+    return fs.PyFileSystem(fs.FSSpecHandler(files)), path
+
+
+def _files(run: Path) -> Iterator[tuple[str, Path]]:
+    for path in run.rglob("*"):
+        name = path.relative_to(run).as_posix()
+        if path.is_file() and not path.is_symlink() and not _matches(name, _NEVER):
+            yield name, path
+
+
+def _order(name: str) -> tuple[int, str]:
+    if name == "optuna.journal":
+        return 0, name
+    if "/checkpoint/" in name:
+        return 2, name
+    if name.endswith("trial.json"):
+        return 3, name
+    return (4 if name == MIRROR_FILE else 1), name
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _same(path: Path, entry: Entry) -> bool:
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return found.st_size == entry.size and abs(found.st_mtime - entry.changed) < 0.001
+
+
+def _state(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

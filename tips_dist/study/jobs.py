@@ -1,0 +1,389 @@
+"""A study as a job on a Ray cluster: packed, submitted once, followed, stopped; through Ray's Job Submission API.
+
+What travels: the study file and, where its data path is relative, the pose file, in the same places relative to each
+other; and the values of the environment variables that the user named. Ray shows a job's own ``env_vars`` to whoever
+may list jobs and writes them to its logs, so the values travel as a file of the package, which the driver reads and
+deletes (:func:`arrive`); the package goes to the driver's node alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import tips_dist
+from tips_dist.config import Study, digest
+from tips_dist.files import UserError
+from tips_dist.study import space
+from tips_dist.study.cluster import prepare_environment
+from tips_dist.study.records import StudyEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+RUNS = "~/tips-dist-runs"  # on the cluster, where `submit` is not told another place
+MARK = "tips-dist"  # the metadata key by which our jobs are known among others
+FORWARDED = ".forwarded.json"
+EVENT = "tips-dist event "
+MOST_BYTES = 256 * 2**20  # of a packed pose file; Ray takes packages of up to 512 MiB
+STOP_SECONDS = 20  # that a stopped driver gets to save the state of its trials
+AGENT_SECONDS = 60.0  # that a cluster gets to become ready for jobs
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What ``submit`` asks for, beside the study."""
+
+    runs: str = RUNS  # folder of run folders on the cluster, shared between its nodes
+    storage: str | None = None  # URL that the run folder is mirrored to
+    overrides: Sequence[str] = ()
+    forward: Sequence[str] = ()  # names of environment variables
+    package: bool = False  # send this tips_dist along instead of using the one installed there
+    python: str | None = None  # of the cluster's environment
+    again: bool = False  # start anew although the same study has succeeded
+    cpus: float = 0.0  # that the driver occupies; 0 keeps it on the head node
+    resources: Mapping[str, float] = dataclasses.field(default_factory=dict)  # that decide where the driver runs
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job that works on a study, or has."""
+
+    id: str
+    status: str
+    fresh: bool  # started by this very call
+
+
+class Jobs:
+    """The jobs of one cluster. Every method raises ``UserError`` where the cluster is away or refuses us."""
+
+    def __init__(self, address: str) -> None:
+        """Connect to the dashboard at ``address``, ``http://HOST:8265``."""
+        if urlsplit(address).scheme not in ("http", "https"):
+            raise UserError(f"--address {address}: expected the URL of the cluster's dashboard, http://HOST:8265")
+        self.address = address
+        prepare_environment(address)
+        from ray.job_submission import JobSubmissionClient
+
+        for name in ("ray.dashboard", "ray._private.runtime_env.packaging"):  # tell of temporary paths
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self._client: JobSubmissionClient = self._asked(lambda: JobSubmissionClient(address))
+
+    def submit(self, study: Study, study_file: Path, order: Order) -> Submission:
+        """Submit a study, unless a job for it runs or has succeeded.
+
+        Raises:
+            UserError: a variable to forward is not set, the pose file is missing or too large to pack.
+        """
+        variables = _variables(order.forward)
+        base = submission_id(study, study_file, order)
+        attempt = 1
+        while True:
+            identity = base if attempt == 1 else f"{base}-{attempt}"
+            known = self._find(identity)
+            if known is None:
+                break
+            if known.status not in ENDED or (known.status == "SUCCEEDED" and not order.again):
+                return Submission(identity, str(known.status.value), fresh=False)
+            attempt += 1
+        with tempfile.TemporaryDirectory(prefix="tips-dist-job-") as name:
+            folder = Path(name)
+            inside = pack(study, study_file, folder)
+            if variables:
+                forwarded = folder / FORWARDED
+                forwarded.touch(mode=0o600)
+                forwarded.write_text(json.dumps({"variables": variables, "nonce": secrets.token_hex(16)}))
+            try:
+                self._sent(self._request(study, identity, folder, inside, order))
+            except UserError:
+                known = self._find(identity)  # somebody submitted the same study in this second
+                if known is None:
+                    raise
+                return Submission(identity, str(known.status.value), fresh=False)
+        return Submission(identity, "PENDING", fresh=True)
+
+    def _sent(self, request: dict[str, Any]) -> None:
+        """Submit; a head that has just started has no agent for a while, so that is waited for."""
+        deadline = time.monotonic() + AGENT_SECONDS
+        while True:
+            try:
+                self._client.submit_job(**request)
+                return
+            except (OSError, RuntimeError, ValueError) as error:
+                if "No available agent" not in str(error) or time.monotonic() > deadline:
+                    raise self._refused(error) from None
+            time.sleep(1.0)
+
+    def _request(self, study: Study, identity: str, folder: Path, inside: Path, order: Order) -> dict[str, Any]:
+        environment: dict[str, Any] = {
+            "working_dir": str(folder),
+            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
+        }
+        if order.package:
+            environment["py_modules"] = [str(Path(tips_dist.__file__).parent)]
+        trials = sum(space.budget(study, name) for name in study.representations)
+        return {
+            "entrypoint": entrypoint(inside, order, self.address),
+            "submission_id": identity,
+            "runtime_env": environment,
+            "entrypoint_num_cpus": order.cpus or None,
+            "entrypoint_resources": dict(order.resources) or None,
+            "metadata": {MARK: study.name, "digest": digest(study), "trials": str(trials), "runs": order.runs},
+        }
+
+    def list(self) -> list[dict[str, Any]]:
+        """Our jobs, the newest first: see :func:`described`."""
+        jobs = [job for job in self._asked(self._client.list_jobs) if MARK in (job.metadata or {})]
+        return [described(job) for job in sorted(jobs, key=lambda job: job.start_time or 0, reverse=True)]
+
+    def status(self, identity: str) -> dict[str, Any]:
+        """One job."""
+        return described(self._known(identity))
+
+    def logs(self, identity: str) -> str:
+        """Everything a job has printed so far."""
+        self._known(identity)
+        return str(self._asked(lambda: self._client.get_job_logs(identity)))
+
+    def follow(self, identity: str) -> Iterator[str]:
+        """Yield a job's lines from the first on, as they come, until it has ended.
+
+        A connection that breaks is made again; lines already yielded are not repeated.
+        """
+        seen = 0
+        while True:
+            ended = self._known(identity).status in ENDED
+            for number, line in enumerate(self._tail(identity), start=1):
+                if number > seen:
+                    seen = number
+                    yield line
+            if ended:
+                return
+            time.sleep(0.5)
+
+    def _tail(self, identity: str) -> Iterator[str]:
+        """Lines from the first on, until the job ends or the connection breaks."""
+        stream = self._client.tail_job_logs(identity)
+        loop, rest = asyncio.new_event_loop(), ""
+        try:
+            while True:
+                try:
+                    text = loop.run_until_complete(anext(stream))
+                except (StopAsyncIteration, OSError, RuntimeError):
+                    break
+                *lines, rest = (rest + text).split("\n")
+                yield from lines
+        finally:
+            with contextlib.suppress(Exception):
+                loop.run_until_complete(stream.aclose())
+            loop.close()
+        if rest:
+            yield rest
+
+    def wait(self, identity: str, pause: float = 1.0) -> int:
+        """Wait for a job's end: the exit code of its ``tips-dist run`` (130 if it was stopped)."""
+        while True:
+            job = self._known(identity)
+            if job.status in ENDED:
+                code = job.driver_exit_code
+                return {"SUCCEEDED": 0, "STOPPED": 130}.get(str(job.status.value), code if code and code > 0 else 1)
+            time.sleep(pause)
+
+    def stop(self, identity: str) -> bool:
+        """Stop a job; its trials save their state. False if it had ended already."""
+        self._known(identity)
+        return bool(self._asked(lambda: self._client.stop_job(identity)))
+
+    def _known(self, identity: str) -> JobDetails:
+        job = self._find(identity)
+        if job is None:
+            raise UserError(f"{identity}: no such job on {self.address}; 'tips-dist jobs list' shows them")
+        return job
+
+    def _find(self, identity: str) -> JobDetails | None:
+        try:
+            return self._client.get_job_info(identity)
+        except RuntimeError as error:
+            if "404" in str(error):
+                return None
+            raise self._refused(error) from None
+        except (ConnectionError, OSError) as error:
+            raise self._refused(error) from None
+
+    def _asked(self, question: Callable[[], T]) -> T:
+        try:
+            return question()
+        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            raise self._refused(error) from None
+
+    def _refused(self, error: Exception) -> UserError:
+        text = " ".join(str(error).split())
+        if any(sign in text for sign in ("401", "403", "nauthenticated", "nauthorized", "orbidden", "oken")):
+            return UserError(
+                f"--address {self.address}: the cluster asks for a token that this is not; set RAY_AUTH_MODE=token and "
+                "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+            )
+        return UserError(f"--address {self.address}: no answer as a Ray cluster's dashboard would give ({text[:200]})")
+
+
+def submission_id(study: Study, study_file: Path, order: Order) -> str:
+    """The job's id: the study's name and a digest of everything that decides what it computes and where it goes."""
+    data = packed_data(study, study_file)
+    content = hashlib.sha256(data.read_bytes()).hexdigest() if data else study.data.poses
+    return f"{study.name}-{digest([digest(study), content, order.runs, order.storage])[:12]}"
+
+
+def packed_data(study: Study, study_file: Path) -> Path | None:
+    """The pose file that travels with the study: one that is named relative to it. None if there is none.
+
+    Raises:
+        UserError: the file is missing or too large to pack.
+    """
+    named = study.data.poses
+    if named is None or "://" in named or Path(named).is_absolute():
+        return None
+    path = study_file.parent / named
+    if not path.is_file():
+        raise UserError(f"{study_file}: data.poses: {named}: no such file")
+    if path.stat().st_size > MOST_BYTES:
+        raise UserError(
+            f"{study_file}: data.poses: {named} has {path.stat().st_size / 2**20:.0f} MiB, more than the "
+            f"{MOST_BYTES // 2**20} MiB that travel with a job; put it on storage that the cluster reads and name that "
+            "place: --set data.poses=/shared/NAME.pose2d.h5 or s3://BUCKET/NAME.pose2d.h5"
+        )
+    return path
+
+
+def pack(study: Study, study_file: Path, folder: Path) -> Path:
+    """Copy a study file and its data into ``folder``, in the same places relative to each other.
+
+    Returns:
+        Where the study file lies, relative to ``folder``.
+    """
+    source = study_file.resolve()
+    data = packed_data(study, study_file)
+    files = [source] if data is None else [source, Path(os.path.normpath(source.parent / str(study.data.poses)))]
+    root = Path(os.path.commonpath([path.parent for path in files]))
+    for path in files:
+        copy = folder / path.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    return source.relative_to(root)
+
+
+def entrypoint(inside: Path, order: Order, address: str) -> str:
+    """The shell line that a job runs; nothing secret stands in it."""
+    words = ["-m", "tips_dist.cli", "run", str(inside), "--job", "--address", "auto"]
+    for override in order.overrides:
+        words += ["--set", override]
+    if order.storage:
+        words += ["--storage", order.storage]
+    runs = order.runs
+    quoted = '"$HOME"' + shlex.quote(runs[1:]) if runs.startswith("~/") else shlex.quote(runs)
+    line = f"{shlex.join(words)} --runs {quoted}"
+    if order.python is None and urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1"):
+        # A head on this very machine may run in this environment without it being on PATH. Behind a tunnel it is not
+        # this machine at all, so look first.
+        here = shlex.quote(sys.executable)
+        return f"if [ -x {here} ]; then exec {here} {line}; else exec python {line}; fi"
+    return f"exec {shlex.quote(order.python or 'python')} {line}"
+
+
+def described(job: JobDetails) -> dict[str, Any]:
+    """What we show of a job: nothing of its environment."""
+    metadata = job.metadata or {}
+    return {
+        "id": job.submission_id,
+        "study": metadata.get(MARK),
+        "digest": metadata.get("digest"),
+        "runs": metadata.get("runs"),
+        "trials": int(metadata.get("trials", 0)),
+        "status": str(job.status.value),
+        "message": job.message,
+        "started": _time(job.start_time),
+        "ended": _time(job.end_time),
+        "exit_code": job.driver_exit_code,
+    }
+
+
+def arrive() -> None:
+    """What the driver does first inside a job: take over the forwarded variables and keep the package to itself.
+
+    The file with the values is deleted, and Ray is not told to copy the package to the nodes of the trials.
+    """
+    path = Path(FORWARDED)
+    if path.exists():
+        variables = json.loads(path.read_text())["variables"]
+        path.unlink()
+        os.environ.update(variables)
+    name = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+    if name in os.environ:
+        config = json.loads(os.environ[name])
+        config.get("runtime_env", {}).pop("working_dir", None)
+        os.environ[name] = json.dumps(config)
+
+
+class Announcer:
+    """Prints the events of a study so that :func:`heard` reads them at the other end.
+
+    Changes of state at once; mere progress of a trial every few seconds, as a log is kept and sent whole.
+    """
+
+    def __init__(self, seconds: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._last: dict[str, tuple[str, float]] = {}  # trial -> (state, when it was told)
+
+    def __call__(self, event: StudyEvent) -> None:
+        """Print one event, perhaps."""
+        state, told = self._last.get(event.trial, ("", 0.0))
+        now = self._clock()
+        if event.state == state and now - told < self._seconds:
+            return
+        self._last[event.trial] = (event.state, now)
+        print(EVENT + json.dumps({**dataclasses.asdict(event), "verdicts": dict(event.verdicts)}), flush=True)
+
+
+def heard(line: str) -> StudyEvent | None:
+    """The event of a line of a job's log, or None for any other line."""
+    if not line.startswith(EVENT):
+        return None
+    try:
+        return StudyEvent(**json.loads(line.removeprefix(EVENT)))
+    except (ValueError, TypeError):
+        return None
+
+
+def _variables(names: Sequence[str]) -> dict[str, str]:
+    for name in names:
+        if "=" in name:
+            raise UserError(f"--env {name.partition('=')[0]}=…: name the variable only; its value is taken from here")
+        if name not in os.environ:
+            raise UserError(f"--env {name}: no such environment variable is set here")
+    return {name: os.environ[name] for name in names}
+
+
+def _time(milliseconds: int | None) -> str | None:
+    if not milliseconds:
+        return None
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(milliseconds / 1000))

@@ -111,17 +111,72 @@ def resume(
     ] = None,
     as_json: Json = False,
     address: Address = None,
+    storage: Storage = None,
 ) -> None:
     """Finish a run that was interrupted or killed, from its folder alone."""
     from tips_dist.commands import study as command
 
-    command.resume(folder, truth, trials=trials, study_file=study, as_json=as_json, address=address)
+    command.resume(folder, truth, trials=trials, study_file=study, as_json=as_json, address=address, storage=storage)
+
+
+@app.command()
+def submit(
+    study: StudyFile,
+    address: ClusterAddress,
+    runs: Annotated[
+        str, typer.Option(help="Where run folders lie on the cluster: a place that all its nodes share.")
+    ] = "~/tips-dist-runs",
+    storage: Storage = None,
+    overrides: Overrides = None,
+    forward: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="NAME", help="Give the driver this environment variable; repeatable."),
+    ] = None,
+    package: Annotated[
+        bool, typer.Option("--package", help="Send this tips_dist along; else the installed one is used.")
+    ] = False,
+    python: Annotated[str | None, typer.Option(help="The Python to use on the cluster.")] = None,
+    driver_cpus: Annotated[float, typer.Option(help="CPUs that the driver occupies.", min=0)] = 0,
+    again: Annotated[bool, typer.Option("--again", help="Run anew what has succeeded already.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Show the live table and the log until it ends.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit with the job's code.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Submit a study to a Ray cluster; a study that a job works on already is not submitted twice."""
+    from tips_dist.commands import jobs as command
+    from tips_dist.study.jobs import Order
+
+    order = Order(
+        runs=runs,
+        storage=storage,
+        overrides=overrides or [],
+        forward=forward or [],
+        package=package,
+        python=python,
+        again=again,
+        cpus=driver_cpus,
+    )
+    command.submit(study, address, order, follow=follow, wait=wait, as_json=as_json)
+
+
+@app.command()
+def fetch(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The address of a run folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The local run folder to fill.")],
+    as_json: Json = False,
+) -> None:
+    """Copy a run folder from storage to this machine, to read it or to resume it here."""
+    from tips_dist.commands import address
+
+    address.fetch_run(url, output, as_json=as_json)
 
 
 @app.command()
 def train(
     study: StudyFile,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for this one trial.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for this one trial; made below runs/ if not given.")
+    ] = None,
     representation: Annotated[str | None, typer.Option(help="Default: the study's first.")] = None,
     overrides: Overrides = None,
     as_json: Json = False,

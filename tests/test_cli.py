@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shlex
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,13 +70,12 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         "heavy = {'torch', 'ray', 'pandas', 'optuna', 'numpy', 'pydantic', 'plotly'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = used.ru_utime + used.ru_stime
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "Stability studies" in done.stdout
-    assert min(seconds) < 0.5
+    assert used.ru_utime + used.ru_stime - before < 0.5  # seconds of processor time: a busy machine is no fault
 
 
 @pytest.mark.parametrize(
@@ -208,9 +207,12 @@ def test_ctrl_c_prints_the_line_that_resumes(
         raise studies.Interrupted(run)
 
     monkeypatch.setattr(studies, "start" if command == "run" else "resume", interrupted)
-    code, out, err = invoke(command, study if command == "run" else run)
-    assert (code, out) == (130, "")
-    assert err.splitlines()[-1] == "Interrupted; the state is saved. Go on with: tips-dist resume 'runs/my run'"
+    (run / "a.truth3d.h5").write_bytes(b"")
+    for more in ([], ["--truth", "runs/my run/a.truth3d.h5"]):
+        code, out, err = invoke(command, study if command == "run" else run, *more)
+        assert (code, out) == (130, "")
+        line = shlex.join(["tips-dist", "resume", "runs/my run", *more])
+        assert err.splitlines()[-1] == f"Interrupted; the state is saved. Go on with: {line}"
 
 
 def test_resume_passes_on_its_options(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:

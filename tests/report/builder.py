@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tips_dist.config import Study
-from tips_dist.skeleton import REPRESENTATIONS
+from tips_dist.skeleton import JOINTS, REPRESENTATIONS
 
 SIGNALS = {
     "discriminator/real": 0.62,
@@ -76,6 +76,7 @@ def build(
                 np.save(folder / "trials" / record["id"] / "depths.npy", table)
     if selected:
         _json(folder / "selection.json", _selection(folder))
+        _json(folder / "dependence.json", _dependence(representations, random))
         (folder / "student").mkdir()
         (folder / "student" / "student.safetensors").write_bytes(b"weights")
         _json(folder / "student" / "student.json", {"schema": 1, "teachers": 3})
@@ -270,6 +271,26 @@ def _selection(folder: Path) -> dict[str, Any]:
         "teachers": teachers,
         "seeds": runs,
         "rule": "the three healthy runs of lowest risk",
+    }
+
+
+def _dependence(representations: tuple[str, ...], random: np.random.Generator) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "joints": list(JOINTS),
+        "near_bones": 3,
+        "representations": {
+            name: {
+                "trial": f"{name}-000",
+                "seed": 0,
+                "step": 50,
+                "file": f"trials/{name}-000/candidates/seed0-step50.safetensors",
+                "input_gradient": random.random((17, 17)).tolist(),
+                "output_correlation": random.uniform(-1, 1, (17, 17)).tolist(),
+                "long_range": 0.4,
+            }
+            for name in representations
+        },
     }
 
 

@@ -50,7 +50,7 @@ def test_the_page_has_every_section_and_the_answer_first(report: Path) -> None:
     titles = re.findall(r"<h2>(.*?)</h2>", text)
     assert titles == [
         "The numbers", "Over the steps", "When and why runs ended", "Risk and error", "Search",
-        "Which depths move together", "Lifted poses", "Selection", "Every trial", "Environment",
+        "What depths depend on", "Lifted poses", "Selection", "Every trial", "Environment",
     ]  # fmt: skip
     assert text.index('class="answer"') < text.index("<h2>")
     assert "torso_legs" in text[text.index('class="answer"') : text.index("<h2>")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,7 @@ def train(study_file: Path, folder: Path, representation: str | None, overrides:
     name = representation or study.representations[0]
     if name not in study.representations:
         raise UserError(f"--representation {name}: not in the study; it has {', '.join(study.representations)}")
+    folder = folder or Path("runs") / f"{study.name}-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     monitor = Monitor(folder / "tensorboard")
     try:
         outcome = run_training(

@@ -1,14 +1,15 @@
-"""Figures of bodies: how predicted depths move together, and example poses lifted, from several views."""
+"""Figures of bodies: what predicted depths depend on, and example poses lifted, from several views."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tips_dist.drawing import LEFT, RIGHT, TRUNK, depth_correlation
+from tips_dist.drawing import LEFT, RIGHT, TRUNK
 from tips_dist.geometry import CAMERA_DISTANCE, MINIMUM_DEPTH
 from tips_dist.report.figures import Figure, new_figure
 from tips_dist.report.reading import RunFolder
@@ -50,39 +51,47 @@ def lowest_risk(run: RunFolder) -> list[Lifted]:
     return found
 
 
-def dependence(lifted: Lifted) -> Figure:
-    """How far the depths that one run predicts move together, joint by joint."""
-    shares = depth_correlation(lifted.depths[None])
+def dependence(record: Mapping[str, Any]) -> list[Figure]:
+    """Matrices of ``dependence.json``: what each depth listens to, and which depths move together."""
+    found = []
+    for name, values in record["representations"].items():
+        where = f"{values['trial']} seed {values['seed']} step {values['step']}"
+        listening = np.abs(np.array(values["input_gradient"], float))
+        together = np.abs(np.array(values["output_correlation"], float))
+        long_range = f"{values['long_range']:.0%} of it joins keypoints more than {record['near_bones']} bones apart"
+        found += [
+            _matrix(
+                f"What depths depend on: {name}",
+                listening / max(float(listening.max()), 1e-12),
+                f"{where}: mean absolute input gradient, largest = 1; depths down, keypoints across; {long_range}.",
+                "share",
+            ),
+            _matrix(
+                f"Depths that move together: {name}",
+                together,
+                f"{where}: |correlation| of predicted depths over validation poses.",
+                "|r|",
+            ),
+        ]
+    return found
+
+
+def _matrix(title: str, shares: Floats, caption: str, unit: str) -> Figure:
     figure = new_figure("", "", height=430)
     names = [name.replace("_", " ") for name in JOINTS]
     figure.add_heatmap(
-        z=shares,
+        z=shares.astype(np.float32),
         x=names,
         y=names,
         zmin=0,
         zmax=1,
         colorscale="Blues",
-        colorbar={"title": "|r|", "thickness": 12},
-        hovertemplate="%{x} and %{y}: %{z:.2f}<extra></extra>",
+        colorbar={"title": unit, "thickness": 12},
+        hovertemplate="%{y} and %{x}: %{z:.2f}<extra></extra>",
     )
     figure.update_xaxes(tickangle=-60, showgrid=False, tickfont={"size": 10})
     figure.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 10})
-    between = _between_parts(shares, lifted.representation)
-    words = "" if between is None else f" Mean between torso and legs: {between:.2f}."
-    caption = f"{_name(lifted)}: |correlation| of predicted depths over validation poses.{words}"
-    alt = f"Matrix of 17 by 17 joints for {lifted.representation}. {caption}"
-    return Figure(f"Depths that move together: {lifted.representation}", figure, caption, alt)
-
-
-def _name(lifted: Lifted) -> str:
-    return f"{lifted.trial} seed {lifted.seed} step {lifted.step}"
-
-
-def _between_parts(shares: NDArray[np.float32], representation: str) -> float | None:
-    if representation not in REPRESENTATIONS:
-        return None
-    torso, legs = list(range(7, 17)), list(range(1, 7))
-    return float(shares[np.ix_(torso, legs)].mean())
+    return Figure(title, figure, caption, f"Matrix of 17 by 17 joints. {title}. {caption}")
 
 
 def poses_figure(lifted: Lifted, poses: Floats) -> Figure:
@@ -117,7 +126,7 @@ def poses_figure(lifted: Lifted, poses: Floats) -> Figure:
     figure.update_xaxes(visible=False, range=[-COLUMN / 2, COLUMN * (len(views) - 0.5)])
     figure.update_yaxes(visible=False, range=[-ROW * (EXAMPLES - 0.5), 1.7], scaleanchor="x")
     resolved = "depth signs resolved without truth" if lifted.signs else "depth signs as predicted"
-    caption = f"{_name(lifted)}, validation poses, {resolved}."
+    caption = f"{lifted.trial} seed {lifted.seed} step {lifted.step}, validation poses, {resolved}."
     alt = (
         f"{EXAMPLES} stick figures lifted by {lifted.representation}, as 2D input, from the front, the side and above."
     )

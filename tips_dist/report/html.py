@@ -76,7 +76,7 @@ def page(
         "Risk and error": _figures(figures.risk_against_error(series))
         or "<p>This study was not evaluated against truth, so nothing is known about how well risk orders error.</p>",
         "Search": _search(run, summary, importances),
-        "Which depths move together": _grid(*map(anatomy.dependence, bodies)),
+        "What depths depend on": _grid(*anatomy.dependence(run.dependence)) if run.dependence else "",
         "Lifted poses": _grid(*_poses(bodies, poses))
         or "<p>The 2D poses were not found, so no pictures; <code>report --poses FILE</code> draws them.</p>",
         "Selection": _selection(run, summary),

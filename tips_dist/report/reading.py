@@ -42,6 +42,7 @@ class RunFolder:
     trials: list[dict[str, Any]]
     selection: dict[str, Any] | None
     evaluation: dict[str, Any] | None
+    dependence: dict[str, Any] | None = None
 
     @property
     def representations(self) -> list[str]:
@@ -105,6 +106,7 @@ def read_run(folder: Path, *, curves: bool = False) -> RunFolder:
         trials=trials,
         selection=_optional(folder / "selection.json"),
         evaluation=_optional(folder / "evaluation.json") if curves else _without_curves(folder / "evaluation.json"),
+        dependence=_optional(folder / "dependence.json"),
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tips_dist import geometry
 from tips_dist.files import UserError
 from tips_dist.models.lifter import Lifter
+from tips_dist.models.plan import Plan
 from tips_dist.models.weights import load_weights
 from tips_dist.skeleton import ROOT
 
@@ -22,6 +23,7 @@ class Student:
     def __init__(self, lifter: Lifter, record: dict[str, Any]) -> None:
         self.lifter = lifter
         self.record = record
+        self.predict = Plan(lifter) if Plan.fits(lifter) else lambda poses: lifter(poses[None])[0]
 
     @classmethod
     def load(cls, path: str | Path) -> Student:
@@ -50,13 +52,13 @@ class Student:
         if not np.isfinite(array).all():
             row = int(np.argwhere(~np.isfinite(array))[0, 0])
             raise UserError(f"poses: row {row} holds non-finite values; drop it or fill it in first")
-        centred = (array - array[:, ROOT : ROOT + 1]) / np.float32(self.record["scale"])
         signs = torch.tensor(self.record.get("part_signs") or [1.0] * len(self.lifter.representation.lifters))
         joint_signs = geometry.joint_signs(signs, self.lifter.representation)
         lifted = np.empty((len(array), 17, 3), dtype=np.float32)
         batch = batch or 512 * torch.get_num_threads()
         for start in range(0, len(array), batch):
-            chunk = torch.from_numpy(centred[start : start + batch])
-            offsets = self.lifter(chunk[None])[0] * joint_signs
-            lifted[start : start + batch] = geometry.lift(chunk, offsets).numpy()
+            chunk = torch.from_numpy(array[start : start + batch])
+            centred = (chunk - chunk[:, ROOT : ROOT + 1]) / float(self.record["scale"])
+            offsets = self.predict(centred) * joint_signs
+            lifted[start : start + batch] = geometry.lift(centred, offsets).numpy()
         return lifted

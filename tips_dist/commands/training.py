@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from tips_dist.training.loop import Progress
 
 
-def train(study_file: Path, folder: Path, representation: str | None, overrides: list[str], *, as_json: bool) -> None:
+def train(
+    study_file: Path, folder: Path | None, representation: str | None, overrides: list[str], *, as_json: bool
+) -> None:
     """Train one configuration of a study in this process and print how its seeds ended."""
     from tips_dist.config import load_study
     from tips_dist.data.store import open_poses

@@ -126,6 +126,7 @@ def test_a_zip_bomb_is_refused(source: Path, tmp_path: Path) -> None:
         ("joints", np.zeros((7, 17, 3)), r"joints has shape \(7, 17, 3\), expected \(8, 17, 3\)"),
         ("split", np.array(["train"] * 7 + ["tset"]), "split row 7: 'tset' is none of train"),
         ("sequence", np.zeros(8), "sequence is float64"),
+        ("frame", np.arange(8) + 2**40, "frame numbers from 1099511627776 to .* do not fit"),
     ],
 )
 def test_arrays_of_a_wrong_kind_are_named(source: Path, tmp_path: Path, name: str, value: Any, match: str) -> None:

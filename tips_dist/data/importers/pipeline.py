@@ -174,6 +174,8 @@ def _check(clip: Clip, source: Source, record: Record) -> None:
     rows, where = len(clip.poses), f"{record.source}: {clip.sequence}, {clip.camera}"
     if clip.poses.shape != (rows, len(JOINTS), 2) or clip.frames.shape != (rows,):
         raise UserError(f"{where}: poses {clip.poses.shape}, frames {clip.frames.shape}; expected (T, 17, 2) and (T,)")
+    if rows and not -(2**31) <= clip.frames.min() <= clip.frames.max() < 2**31:
+        raise UserError(f"{where}: frame numbers from {clip.frames.min()} to {clip.frames.max()} do not fit 32 bits")
     if clip.joints is None or not rows:
         return
     if clip.joints.shape != (rows, len(JOINTS), 3):

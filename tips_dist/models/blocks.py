@@ -6,7 +6,7 @@ K counts seeds, or seeds x parts. Layer k computes exactly what a plain layer wi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -39,11 +39,13 @@ class PackedBatchNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(pack, 1, features))
         self.register_buffer("variance", torch.ones(pack, 1, features))
         self.momentum = momentum
+        self.average: Callable[[Tensor], Tensor] = _alone  # over the workers that share a batch; differentiable
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalise by the batch in training, by the running statistics otherwise."""
         if self.training:
-            variance, mean = torch.var_mean(features, dim=1, keepdim=True, correction=0)
+            mean = self.average(features.mean(1, keepdim=True))
+            variance = self.average((features - mean).square().mean(1, keepdim=True))
             with torch.no_grad():
                 self.mean.lerp_(mean, self.momentum)
                 self.variance.lerp_(variance, self.momentum)
@@ -62,16 +64,21 @@ class PackedDropout(nn.Module):
         super().__init__()
         self.probability = probability
         self.generators: Sequence[torch.Generator] = ()
+        self.share = (0, 1, 1)  # this worker's rank, the number of workers, and its poses of a batch
 
     def forward(self, features: Tensor) -> Tensor:
         """Zero a share of the features and scale up the rest; the identity outside training."""
         if not self.training or self.probability == 0:
             return features
-        rows = features.shape[0] // len(self.generators)
-        keep = 1 - self.probability
-        shape = (rows, *features.shape[1:])
-        masks = [torch.rand(shape, generator=g, device=features.device) < keep for g in self.generators]
-        return features * torch.cat(masks) / keep
+        rows, (count, width) = features.shape[0] // len(self.generators), features.shape[1:]
+        keep, (rank, workers, size) = 1 - self.probability, self.share
+        shape = (rows, count // size, workers, size, width)  # of all workers: a mask does not depend on their number
+        masks = [torch.rand(shape, generator=g)[:, :, rank] < keep for g in self.generators]
+        return features * torch.cat(masks).view(features.shape).to(features.device) / keep
+
+
+def _alone(value: Tensor) -> Tensor:
+    return value
 
 
 class _Residual(torch.autograd.Function):

@@ -1,9 +1,14 @@
-"""Resumable state in one safetensors file: tensors, and everything else as its JSON metadata. Atomic; two are kept."""
+"""Resumable state in one safetensors file: tensors, and everything else as its JSON metadata. Atomic; two are kept.
+
+Files are written by one background thread, one state after the other, so that training goes on meanwhile.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,38 @@ from torch import Tensor
 from tips_dist.files import write_bytes
 
 KEPT = 2
+
+
+class Writer:
+    """Does one writing job at a time in the background; an error surfaces at the next call."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._last: Future[None] | None = None
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Start ``job`` when the one before it is done, so that at most one state waits in memory.
+
+        Raises:
+            StorageError: the job before failed.
+        """
+        self.finish()
+        self._last = self._pool.submit(job)
+
+    def check(self) -> None:
+        """Raise the error of a job that has already failed; waits for nothing."""
+        if self._last is not None and self._last.done():
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait until everything is on disk; raise the last job's error."""
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+    def close(self) -> None:
+        """Wait for what is being written and end the thread; errors go unreported, as something else went wrong."""
+        self._pool.shutdown(wait=True)
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:

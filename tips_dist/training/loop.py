@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tips_dist import losses
 from tips_dist.config import Configuration, digest
 from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.files import UserError
 from tips_dist.models import parameters_per_seed
 from tips_dist.monitoring import Monitor
-from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability import signals
 from tips_dist.stability.detectors import HEALTHY, NON_FINITE, PLATEAUED
 from tips_dist.stability.risk import risk
-from tips_dist.training import records
-from tips_dist.training.sampling import Sampler
+from tips_dist.training import execution, precision, records
 from tips_dist.training.state import State
-from tips_dist.training.step import adversarial_step
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,7 @@ class Outcome:
     seeds: list[SeedOutcome]
     training_seconds: float
     parameters: dict[str, int]
+    execution: dict[str, Any] = field(default_factory=dict)  # workers, backend of matrix products, precision
 
 
 class Interrupted(Exception):  # noqa: N818 (an outcome, not an error)
@@ -78,6 +76,9 @@ def train(
     threads: int | None = None,
     device: str = "cpu",
     monitor: Monitor | None = None,
+    workers: int = 1,
+    plan: execution.Plan | None = None,
+    per_seed: Mapping[str, Sequence[float]] | None = None,
 ) -> Outcome:
     """Train all seeds of a configuration as one packed program, going on from ``folder``'s checkpoint if it has one.
 
@@ -88,94 +89,88 @@ def train(
         folder: the trial's own folder; history, depths, candidates and checkpoints are written below it.
         report: called at each evaluation step; an exception it raises ends the run.
         should_stop: polled at each step; when true the state is saved and :class:`Interrupted` raised.
-        threads: torch threads; ``None`` leaves them alone.
-        device: where to train.
+        threads: torch threads of all workers together; ``None`` leaves them alone.
+        device: where to train; several workers on "cuda" take a card each.
         monitor: a TensorBoard writer, or ``None``.
+        workers: processes that train together, each on its share of every batch; the numbers do not depend on it.
+        plan: instead of threads, device and workers, when workers are on several machines.
+        per_seed: values of single seeds, dotted key -> one per seed, for what :mod:`values` lets differ in a pack.
 
     Raises:
-        UserError: the data or the checkpoint do not fit the configuration.
+        UserError: the data or the checkpoint do not fit the configuration, or the batch not the workers.
         StorageError: a write failed; the last good checkpoint was kept.
     """
-    if threads:
-        torch.set_num_threads(threads)
-    training, weights = configuration.training, configuration.losses
-    representation = REPRESENTATIONS[configuration.representation]
-    where = torch.device(device)
-    joints = losses.joint_weights(representation).to(where)
-    shares = losses.adversarial_shares(representation).to(where)
-    scale = normalisation_scale(poses)
-    sampler = Sampler(torch.from_numpy(normalised(poses, poses.rows("train"), scale)), configuration, where)
-    validation = validation_set(poses, configuration, scale).to(where)
+    plan = plan or execution.Plan(workers, threads, device)
+    if plan.threads_each:
+        torch.set_num_threads(plan.threads_each)
+    with contextlib.ExitStack() as stack:
+        group = stack.enter_context(execution.workers(plan, configuration))
+        where, training, scale = plan.device_of(0), configuration.training, normalisation_scale(poses)
+        state = State(configuration, tuple(seeds), where, per_seed or {}, group)
+        identity = {
+            "configuration": digest(configuration if not per_seed else [digest(configuration), per_seed]),
+            "data_digest": poses.digest,
+            "scale": scale,
+        }
+        record = stack.enter_context(records.Recorder(folder, configuration, state.seeds, identity))
+        record.restore(state)
+        stack.enter_context(precision.applied(state.matmul))
+        engine = execution.lead(state, normalised(poses, poses.rows("train"), scale), plan)
+        validation = validation_set(poses, configuration, scale).to(where)
+        parameters = {name: parameters_per_seed(net, len(state.active) or 1) for name, net in state.networks.items()}
 
-    state = State(configuration, tuple(seeds), where)
-    identity = {"configuration": digest(configuration), "data_digest": poses.digest, "scale": scale}
-    record = records.Recorder(folder, configuration, state.seeds, identity)
-    record.restore(state)
-    parameters = {name: parameters_per_seed(net, len(state.active) or 1) for name, net in state.networks.items()}
+        while state.active and state.step < training.steps:
+            began, first = time.perf_counter(), state.step
 
-    while state.active and state.step < training.steps:
-        began, first = time.perf_counter(), state.step
+            # --- Sample and step, up to the next evaluation step -----------------------------------------------------
+            for batch in engine.batches():
+                if should_stop is not None and should_stop():
+                    state.seconds += time.perf_counter() - began
+                    record.checkpoint(state)
+                    record.finish()
+                    raise Interrupted(f"stopped at step {state.step}; the state is saved")
+                engine.step(batch)
 
-        # --- Sample and step, up to the next evaluation step -----------------------------------------------------
-        for batch in sampler.batches(state.active, state.step):
-            if should_stop is not None and should_stop():
-                state.seconds += time.perf_counter() - began
-                record.checkpoint(state)
-                raise Interrupted(f"stopped at step {state.step}; the state is saved")
-            state.set_rates()
-            state.seed_dropout()
-            for optimiser in state.optimisers.values():
-                optimiser.zero_grad()
-            terms = adversarial_step(state.lifter, state.discriminator, batch, weights, joints, shares)
-            for optimiser in state.optimisers.values():
-                optimiser.step()
-            state.sums = {name: state.sums[name] + value if state.sums else value for name, value in terms.items()}
-            state.step += 1
+            # --- Evaluate: signals from held-out 2D poses and fixed views --------------------------------------------
+            measured = engine.measure(validation)
 
-        # --- Evaluate: signals from held-out 2D poses and fixed views --------------------------------------------
-        state.lifter.eval()
-        measured = signals.measure(state.lifter, state.discriminator, validation, weights.real_label, joints)
-        state.lifter.train()
-        for name in ("generator/adversarial", "generator/loss", "discriminator/loss"):
-            measured.signals[name] = state.sums[name] / training.evaluate_every
-        measured.signals.update(state.norms())
-        state.sums = {}
+            # --- Judge: risk and verdict per seed --------------------------------------------------------------------
+            rows = _rows(measured.signals, state)
+            ended = []
+            for row in rows:
+                judge, seed = state.judges[row["seed"]], row["seed"]
+                before = judge.verdict.kind
+                verdict = judge.update(state.step, {k: v for k, v in row.items() if "/" in k})
+                row["verdict"] = verdict.kind
+                if verdict.kind != before and monitor is not None:
+                    monitor.verdict(state.step, seed, verdict.kind, verdict.reason, verdict.onset)
+                if _ends(verdict.kind, configuration):
+                    ended.append(seed)
+                    state.stopped[seed] = state.step
 
-        # --- Judge: risk and verdict per seed --------------------------------------------------------------------
-        rows = _rows(measured.signals, state)
-        ended = []
-        for row in rows:
-            judge, seed = state.judges[row["seed"]], row["seed"]
-            before = judge.verdict.kind
-            verdict = judge.update(state.step, {k: v for k, v in row.items() if "/" in k})
-            row["verdict"] = verdict.kind
-            if verdict.kind != before and monitor is not None:
-                monitor.verdict(state.step, seed, verdict.kind, verdict.reason, verdict.onset)
-            if _ends(verdict.kind, configuration):
-                ended.append(seed)
-                state.stopped[seed] = state.step
+            # --- Keep: candidates by risk, depths of this step, history ----------------------------------------------
+            record.keep(state, rows, measured)
+            elapsed = time.perf_counter() - began
+            state.seconds += elapsed
+            speed = (state.step - first) * len(state.active) / elapsed
+            if monitor is not None:
+                unbroken = sum(judge.verdict.kind in (HEALTHY, PLATEAUED) for judge in state.judges.values())
+                whole = {"throughput/steps_per_second": speed, "risk/best": _lowest_risk(state)}
+                whole["risk/unbroken_seeds"] = unbroken
+                monitor.evaluation(state.step, [*rows, whole])
+                monitor.poses(state.step, state.active, validation.poses, measured.depths)
+            state.compact(group.tell({"ended": ended})["ended"])
+            finished = state.step == training.steps or not state.active
+            if finished or state.step % (training.checkpoint_every * training.evaluate_every) == 0:
+                record.checkpoint(state)  # written while the next steps are taken
 
-        # --- Keep: candidates by risk, depths of this step, history ----------------------------------------------
-        record.keep(state, rows, measured)
-        elapsed = time.perf_counter() - began
-        state.seconds += elapsed
-        speed = (state.step - first) * len(state.active) / elapsed
-        if monitor is not None:
-            unbroken = sum(judge.verdict.kind in (HEALTHY, PLATEAUED) for judge in state.judges.values())
-            whole = {"throughput/steps_per_second": speed, "risk/best": _lowest_risk(state)}
-            whole["risk/unbroken_seeds"] = unbroken
-            monitor.evaluation(state.step, [*rows, whole])
-            monitor.poses(state.step, state.active, validation.poses, measured.depths)
-        state.compact(ended)
-        finished = state.step == training.steps or not state.active
-        if finished or state.step % (training.checkpoint_every * training.evaluate_every) == 0:
-            record.checkpoint(state)
+            # --- Report ----------------------------------------------------------------------------------------------
+            if report is not None:
+                report(_progress(state, speed))
 
-        # --- Report ----------------------------------------------------------------------------------------------
-        if report is not None:
-            report(_progress(state, speed))
-
-    return Outcome([_outcome(state, seed) for seed in state.seeds], state.seconds, parameters)
+        record.finish()
+    how = {"workers": plan.workers, "matmul": state.matmul, "precision": training.precision}
+    return Outcome([_outcome(state, seed) for seed in state.seeds], state.seconds, parameters, how)
 
 
 def validation_rows(poses: Poses, count: int) -> Any:

@@ -31,7 +31,14 @@ class Recorder:
         self.seeds = seeds
         self.identity = identity
         self.history = folder / "history.jsonl"
+        self.writer = checkpoint.Writer()
         self._previous_files: set[str] = set()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.writer.close()
 
     def restore(self, state: State) -> None:
         """Bring ``state`` to the latest readable checkpoint and cut the history back to it.
@@ -59,6 +66,7 @@ class Recorder:
 
     def keep(self, state: State, rows: list[dict[str, Any]], measured: Measured) -> None:
         """Record one evaluation step: candidates in memory, depths and history on disk."""
+        self.writer.check()
         for row_index, row in enumerate(rows):
             seed, risk = row["seed"], row["risk"]
             if risk is None:
@@ -81,7 +89,7 @@ class Recorder:
         training = self.configuration.training
         path = self.folder / "depths.npy"
         shape = (training.steps // training.evaluate_every, len(self.seeds), depths.shape[1], len(JOINTS))
-        step = np.empty(shape[1:], np.float16)  # rows of ended seeds are meaningless; the history says which exist
+        step = np.zeros(shape[1:], np.float16)  # rows of ended seeds are meaningless; the history says which exist
         step[[self.seeds.index(seed) for seed in state.active]] = depths.cpu().numpy().clip(-1e4, 1e4)
         try:
             # Plain writes at an offset, not a memory map: a full disk is then an error and not a bus fault.
@@ -99,21 +107,41 @@ class Recorder:
             raise storage_error(path, error) from error
 
     def checkpoint(self, state: State) -> None:
-        """Write new candidates, then the checkpoint that names them, then drop what neither checkpoint names."""
-        for seed, kept in state.candidates.items():
-            for one in kept:
-                path = self.candidate_path(seed, one.step)
-                if not path.exists():
-                    write_bytes(
-                        path, encode_weights(one.tensors, {**self._weights_record(state, seed), **one.record()})
-                    )
+        """Write new candidates, then the checkpoint that names them, then drop what neither checkpoint names.
+
+        The state is copied now and written in the background; :meth:`finish` waits for it.
+
+        Raises:
+            StorageError: the checkpoint before could not be written.
+        """
         tensors, record = state.dump()
-        checkpoint.save(self.folder / "checkpoint", state.step, tensors, {**record, "identity": self.identity})
-        current = self._candidate_files(state)
-        for path in (self.folder / "candidates").glob("*.safetensors"):
-            if path.name not in current | self._previous_files:
-                path.unlink(missing_ok=True)
+        about = self._weights_record(state)
+        named = {
+            self.candidate_path(seed, one.step): (one.tensors, {**about, "seed": seed, **one.record()})
+            for seed, kept in state.candidates.items()
+            for one in kept
+        }
+        step, current, previous = state.step, {path.name for path in named}, self._previous_files
         self._previous_files = current
+
+        def write() -> None:
+            for path, (weights, description) in named.items():
+                if not path.exists():
+                    write_bytes(path, encode_weights(weights, description))
+            checkpoint.save(self.folder / "checkpoint", step, tensors, {**record, "identity": self.identity})
+            for path in (self.folder / "candidates").glob("*.safetensors"):
+                if path.name not in current | previous:
+                    path.unlink(missing_ok=True)
+
+        self.writer.submit(write)
+
+    def finish(self) -> None:
+        """Wait until the last checkpoint is on disk.
+
+        Raises:
+            StorageError: it could not be written; the one before is whole.
+        """
+        self.writer.finish()
 
     def candidate_path(self, seed: int, step: int) -> Path:
         """Where a candidate's weights are."""
@@ -122,11 +150,10 @@ class Recorder:
     def _candidate_files(self, state: State) -> set[str]:
         return {self.candidate_path(seed, one.step).name for seed, kept in state.candidates.items() for one in kept}
 
-    def _weights_record(self, state: State, seed: int) -> dict[str, Any]:
+    def _weights_record(self, state: State) -> dict[str, Any]:
         return {
             **lifter_record(state.lifter),
             "scale": self.identity["scale"],
             "data_digest": self.identity["data_digest"],
             "configuration": self.identity["configuration"],
-            "seed": seed,
         }

@@ -38,16 +38,23 @@ def stream(seed: int, purpose: str, position: int = 0) -> torch.Generator:
 class Sampler:
     """Draws batches for packed seeds from poses that stay on the device."""
 
-    def __init__(self, poses: Tensor, configuration: Configuration, device: torch.device) -> None:
-        """Keep ``poses`` (N, 17, 2) and their mirror images on ``device``."""
+    def __init__(
+        self, poses: Tensor, configuration: Configuration, device: torch.device, rank: int = 0, workers: int = 1
+    ) -> None:
+        """Keep ``poses`` (N, 17, 2) and their mirror images on ``device``; worker ``rank`` takes a share."""
         mirrored = poses[:, list(MIRROR)] * torch.tensor([-1.0, 1.0])
         self.poses = torch.cat((poses, mirrored)).to(device)
         self.count = len(poses)
         self.configuration = configuration
         self.device = device
+        share = configuration.training.batch_size // workers
+        self.share = slice(rank * share, (rank + 1) * share)
 
     def batches(self, seeds: Sequence[int], start: int) -> Iterator[Batch]:
-        """Yield the batches of step ``start`` and those after it, up to the next evaluation step."""
+        """Yield the batches of step ``start`` and those after it, up to the next evaluation step.
+
+        Every worker draws the whole batch and keeps its share, so the numbers do not depend on their number.
+        """
         training, losses = self.configuration.training, self.configuration.losses
         size, steps = training.batch_size, training.evaluate_every
         stretch, offset = divmod(start, steps)
@@ -65,13 +72,17 @@ class Sampler:
             quarters = torch.tensor([1.0, 2.0, 3.0], device=self.device)[:, None].expand(*turn.shape[:2], 3, size)
         else:
             quarters = (1 + (3 * turn).floor().clamp_max(2)).unsqueeze(2)  # (n, S, 1, B)
+        indices, azimuth, elevation, quarters, real, fake = (
+            drawn[..., self.share] for drawn in (indices, azimuth, elevation, quarters, real, fake)
+        )
+        labels = torch.cat((real, fake), dim=-1)
         for step in range(offset, steps):
             yield Batch(
                 poses=self.poses[indices[step, :, 0]],
                 real=self.poses[indices[step, :, 1]],
                 views=rotation(azimuth[step], elevation[step]),
                 turns=rotation(quarters[step] * torch.pi / 2, torch.zeros_like(quarters[step])),
-                labels=torch.cat((real[step], fake[step]), dim=-1),
+                labels=labels[step],
             )
 
     def _draw(self, generator: torch.Generator, steps: int, size: int) -> tuple[Tensor, Tensor]:

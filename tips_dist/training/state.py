@@ -12,10 +12,14 @@ from torch import Tensor, nn
 from tips_dist.config import Configuration
 from tips_dist.files import UserError
 from tips_dist.models import Discriminator, Lifter, initialise, matched_width
-from tips_dist.models.blocks import PackedDropout
+from tips_dist.models.blocks import PackedBatchNorm, PackedDropout, ResidualBlock
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability.detectors import Judge, Recipe
+from tips_dist.training import precision
+from tips_dist.training.adam import PackedAdam
+from tips_dist.training.group import ALONE, Group
 from tips_dist.training.sampling import stream
+from tips_dist.training.values import Values
 
 
 @dataclass
@@ -45,7 +49,10 @@ class State:
     configuration: Configuration
     seeds: tuple[int, ...]
     device: torch.device
+    own: Mapping[str, Sequence[float]] = field(default_factory=dict)  # hyperparameters of single seeds, see values.py
+    group: Group = ALONE  # the workers that share this trial
     active: list[int] = field(init=False)
+    matmul: precision.Backend = "default"  # the backend of float32 products that the run uses, see precision.py
     step: int = 0
     seconds: float = 0.0
     judges: dict[int, Judge] = field(init=False)
@@ -55,11 +62,13 @@ class State:
     sums: dict[str, Tensor] = field(default_factory=dict)  # losses summed since the last evaluation step
     lifter: Lifter = field(init=False)
     discriminator: Discriminator = field(init=False)
-    optimisers: dict[str, torch.optim.Adam] = field(init=False)
+    optimisers: dict[str, PackedAdam] = field(init=False)
 
     def __post_init__(self) -> None:
         training, losses = self.configuration.training, self.configuration.losses
+        self.matmul = precision.choose(training.precision, self.configuration.model.width, self.device)
         recipe = Recipe(losses.adversarial_kind, losses.label_swap, losses.real_label)
+        self.values = Values(self.configuration, self.seeds, self.own)
         self.active = list(self.seeds)
         self.judges = {seed: Judge(training.steps, recipe, self.configuration.stopping.policy) for seed in self.seeds}
         self.candidates = {seed: [] for seed in self.seeds}
@@ -80,29 +89,26 @@ class State:
         ).to(self.device)
         self.discriminator = Discriminator(model.width, model.discriminator_blocks, seeds).to(self.device)
         training = self.configuration.training
-        rates = {"lifter": training.generator_lr, "discriminator": training.discriminator_lr}
+        for network in self.networks.values():
+            for layer in network.modules():
+                if isinstance(layer, ResidualBlock) and training.precision == "bf16":
+                    layer.dtype = torch.bfloat16
+                elif isinstance(layer, PackedBatchNorm):
+                    layer.average = self.group.mean
+                elif isinstance(layer, PackedDropout):
+                    layer.share = (self.group.rank, self.group.size, training.batch_size // self.group.size)
+            if training.compile:
+                network.compile(mode="reduce-overhead" if self.device.type == "cuda" else None)
         self.optimisers = {
-            name: torch.optim.Adam(
-                network.parameters(),
-                lr=rates[name],
-                betas=(training.beta1, training.beta2),
-                weight_decay=training.weight_decay,
-                fused=True,
-            )
+            name: PackedAdam(network.parameters(), seeds, training.beta1, training.beta2, training.weight_decay)
             for name, network in self.networks.items()
         }
+        self.weights = self.values.weights(self.active, self.device)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
         """Both players by name."""
         return {"lifter": self.lifter, "discriminator": self.discriminator}
-
-    def set_rates(self) -> None:
-        """Decay both learning rates exponentially to ``final_lr_factor`` at the last step."""
-        training = self.configuration.training
-        factor = training.final_lr_factor ** (self.step / training.steps)
-        for name, rate in (("lifter", training.generator_lr), ("discriminator", training.discriminator_lr)):
-            self.optimisers[name].param_groups[0]["lr"] = rate * factor
 
     def seed_dropout(self) -> None:
         """Give every dropout layer one random stream per seed for this step (drawn on the CPU)."""
@@ -112,26 +118,11 @@ class State:
             for layer in layers:
                 layer.generators = generators
 
-    @torch.no_grad()
     def norms(self) -> dict[str, Tensor]:
-        """Per seed, (S,): each player's gradient norm and its last update relative to its weights.
-
-        The update is Adam's own step, recomputed from its moments, so nothing has to be remembered.
-        """
-        seeds, found = len(self.active), {}
-        for player, network in self.networks.items():
-            gradient, update, weight = (torch.zeros(seeds, device=self.device) for _ in range(3))
-            group = self.optimisers[player].param_groups[0]
-            (beta1, beta2), rate = group["betas"], group["lr"]
-            for parameter, moments in zip(network.parameters(), self._moments(player), strict=True):
-                mean = moments["exp_avg"] / (1 - beta1**self.step)
-                deviation = (moments["exp_avg_sq"] / (1 - beta2**self.step)).sqrt()
-                update += (rate * mean / (deviation + group["eps"])).square().view(seeds, -1).sum(-1)
-                weight += parameter.square().view(seeds, -1).sum(-1)
-                if parameter.grad is not None:
-                    gradient += parameter.grad.square().view(seeds, -1).sum(-1)
-            found[f"gradients/{player}"] = gradient.sqrt()
-            found[f"updates/{player}"] = (update / weight.clamp_min(1e-12)).sqrt()
+        """Per seed, (S,): each player's gradient norm and its last update relative to its weights."""
+        found, rates = {}, self.values.rates(self.active, self.step - 1)
+        for player, optimiser in self.optimisers.items():
+            found[f"gradients/{player}"], found[f"updates/{player}"] = optimiser.norms(self.step, rates[player])
         return found
 
     def compact(self, ended: Sequence[int]) -> None:
@@ -151,45 +142,40 @@ class State:
         tensors = {f"sums/{name}": value for name, value in self.sums.items()}
         for player, network in self.networks.items():
             tensors |= {f"{player}/{name}": tensor.detach() for name, tensor in network.state_dict().items()}
-            for (name, _), moments in zip(network.named_parameters(), self._moments(player), strict=True):
-                tensors |= {f"{player}.{key}/{name}": moment for key, moment in moments.items()}
+            for name, mean, square in self._moments(player):
+                tensors |= {f"{player}.exp_avg/{name}": mean, f"{player}.exp_avg_sq/{name}": square}
         return tensors
 
-    def _moments(self, player: str) -> list[dict[str, Tensor]]:
+    def _moments(self, player: str) -> list[tuple[str, Tensor, Tensor]]:
+        """Each parameter's name and Adam's two moments of it, in place."""
+        names = [name for name, _ in self.networks[player].named_parameters()]
         optimiser = self.optimisers[player]
-        names = ("exp_avg", "exp_avg_sq")
-        parameters = optimiser.param_groups[0]["params"]
-        return [
-            {name: optimiser.state[p][name] if p in optimiser.state else torch.zeros_like(p) for name in names}
-            for p in parameters
-        ]
+        return list(zip(names, optimiser.means, optimiser.squares, strict=True))
 
     def _set_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         self.sums = {name[5:]: value.to(self.device) for name, value in tensors.items() if name.startswith("sums/")}
         for player, network in self.networks.items():
             prefix = f"{player}/"
             network.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
-            optimiser = self.optimisers[player]
-            for name, parameter in network.named_parameters():
-                optimiser.state[parameter] = {
-                    "step": torch.tensor(float(self.step), device=self.device),
-                    "exp_avg": tensors[f"{player}.exp_avg/{name}"].to(self.device).clone(),
-                    "exp_avg_sq": tensors[f"{player}.exp_avg_sq/{name}"].to(self.device).clone(),
-                }
+            for name, mean, square in self._moments(player):
+                mean.copy_(tensors[f"{player}.exp_avg/{name}"])
+                square.copy_(tensors[f"{player}.exp_avg_sq/{name}"])
 
     def dump(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and a JSON record from which :meth:`restore` goes on exactly."""
+        """Copies of all tensors, and a JSON record, from which :meth:`restore` goes on exactly."""
         record = {
             "seeds": list(self.seeds),
             "active": self.active,
             "step": self.step,
             "seconds": self.seconds,
+            "matmul": self.matmul,
             "stopped": self.stopped,
             "best": self.best,
             "judges": {seed: judge.dump() for seed, judge in self.judges.items()},
             "candidates": {seed: [one.record() for one in kept] for seed, kept in self.candidates.items()},
         }
-        return (self._tensors() if self.active else {"none": torch.zeros(1)}), record
+        tensors = self._tensors() if self.active else {"none": torch.zeros(1)}
+        return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}, record
 
     def restore(self, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
         """Go on where :meth:`dump` left off; candidates' tensors are read back by the caller.
@@ -199,6 +185,7 @@ class State:
         """
         if tuple(record["seeds"]) != self.seeds:
             raise UserError(f"checkpoint: belongs to seeds {record['seeds']}, not to {list(self.seeds)}")
+        self.matmul = precision.known(record["matmul"], self.matmul)
         self.active = list(record["active"])
         self.step, self.seconds = int(record["step"]), float(record["seconds"])
         self.stopped = {int(seed): int(step) for seed, step in record["stopped"].items()}

@@ -10,15 +10,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tips_dist import config, geometry, losses
+from tips_dist import geometry, losses
 from tips_dist.models import Discriminator, Lifter
 from tips_dist.training.sampling import Batch
+from tips_dist.training.values import Weights
 
 TINY = 1e-12
 
 
 def adversarial_step(
-    lifter: Lifter, discriminator: Discriminator, batch: Batch, weights: config.Losses, joints: Tensor, shares: Tensor
+    lifter: Lifter, discriminator: Discriminator, batch: Batch, weights: Weights, joints: Tensor, shares: Tensor
 ) -> dict[str, Tensor]:
     """Compute both players' losses and leave their gradients in ``.grad``.
 
@@ -29,14 +30,14 @@ def adversarial_step(
         lifter: generator of 2D views.
         discriminator: the other player.
         batch: poses, views, turns and labels.
-        weights: loss weights and recipe.
+        weights: weights of the losses, one per seed, and the recipe.
         joints: (17,) from :func:`losses.joint_weights`.
         shares: (17,) from :func:`losses.adversarial_shares`.
 
     Returns:
         One value per seed (S,) for each loss, detached.
     """
-    kind, size = weights.adversarial_kind, batch.poses.shape[1]
+    kind, size, values = weights.kind, batch.poses.shape[1], weights.values
 
     # --- Lift once, look from elsewhere ------------------------------------------------------------------------
     offsets = lifter(batch.poses)
@@ -50,18 +51,14 @@ def adversarial_step(
     again_offsets = lifter(again_views)
     again = geometry.lift(view, again_offsets[:, :size])
     returned = geometry.project(geometry.rotate(again, batch.views.transpose(-1, -2)))
-    terms = {
-        "consistency/cycle_2d": losses.cycle_2d(returned, batch.poses, joints),
-        "consistency/cycle_3d": losses.pose_loss(again, seen, joints),
-        "consistency/turn_90": losses.turn_consistency(again_offsets[:, size:], turned[..., 2], joints),
-    }
-    own = (
-        weights.cycle_2d * terms["consistency/cycle_2d"]
-        + weights.cycle_3d * terms["consistency/cycle_3d"]
-        + weights.consistency_90 * terms["consistency/turn_90"]
-    )
-    if weights.bone_prior:
-        own = own + weights.bone_prior * losses.bone_prior(pose)
+    terms = {"cycle_2d": losses.cycle_2d(returned, batch.poses, joints)}
+    if "cycle_3d" in values:
+        terms["cycle_3d"] = losses.pose_loss(again, seen, joints)
+    if "consistency_90" in values:
+        terms["consistency_90"] = losses.turn_consistency(again_offsets[:, size:], turned[..., 2], joints)
+    if "bone_prior" in values:
+        terms["bone_prior"] = losses.bone_prior(pose)
+    own = sum((values[name] * term for name, term in terms.items() if name in values), start=0 * terms["cycle_2d"])
 
     # --- The discriminator sees real poses and the views, once, for both players ---------------------------------
     shown = view.detach().requires_grad_()
@@ -79,13 +76,15 @@ def adversarial_step(
     slope = torch.where(slope.abs() < TINY, TINY, slope)  # never exactly 0; 1e-12 is lost in any sum of gradients
     torch.autograd.backward(scores, slope, inputs=[shown, *discriminator.parameters()])
     ratio = (wanted / slope)[:, size:, None, None]
-    # The adversarial gradient reaches each part by its share of the keypoints.
-    pull = shown.grad * ratio * (weights.adversarial * shares.unsqueeze(-1))
+    # It reaches each part by its share of the keypoints.
+    strength = values.get("adversarial", torch.zeros_like(adversarial))
+    pull = shown.grad * ratio * (strength.view(-1, 1, 1, 1) * shares.unsqueeze(-1))
     torch.autograd.backward([own.sum(), view], [None, pull], inputs=list(lifter.parameters()))
 
-    terms |= {
+    found = {
         "generator/adversarial": adversarial,
-        "generator/loss": weights.adversarial * adversarial + own,
+        "generator/loss": strength * adversarial + own,
         "discriminator/loss": discriminator_loss,
+        **{f"generator/{name}": term for name, term in terms.items()},
     }
-    return {name: value.detach() for name, value in terms.items()}
+    return {name: value.detach() for name, value in found.items()}

@@ -1,0 +1,74 @@
+"""Adam for packed parameters: one fused call, or one per seed when seeds have learning rates of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+EPSILON = 1e-8
+
+
+class PackedAdam:
+    """Adam (Kingma and Ba 2015) on parameters whose leading axis is seeds, or seeds x parts.
+
+    Its state has the parameters' shapes, so a seed's rows can be taken out. Same numbers as ``torch.optim.Adam``.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], seeds: int, beta1: float, beta2: float, weight_decay: float
+    ) -> None:
+        self.parameters = list(parameters)
+        self.seeds = seeds
+        self.beta1, self.beta2, self.weight_decay = beta1, beta2, weight_decay
+        self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """The gradients that the last backward pass left."""
+        return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self, number: int, rates: Sequence[float]) -> None:
+        """Take step ``number`` (from 1) with one learning rate per seed; equal rates cost one call for the pack."""
+        packed: list[list[Tensor]] = [[*self.parameters], self.gradients, self.means, self.squares]
+        if len(set(rates)) == 1:
+            self._fused(packed, number, rates[0])
+            return
+        rows = [[tensor.reshape(self.seeds, -1).unbind() for tensor in tensors] for tensors in packed]
+        for seed, rate in enumerate(rates):
+            self._fused([[row[seed] for row in tensors] for tensors in rows], number, rate)
+
+    def _fused(self, packed: list[list[Tensor]], number: int, rate: float) -> None:
+        parameters, gradients, means, squares = packed
+        count = torch.tensor(float(number), device=parameters[0].device)
+        torch._fused_adam_(
+            parameters, gradients, means, squares, [], [count] * len(parameters), lr=rate, beta1=self.beta1,
+            beta2=self.beta2, weight_decay=self.weight_decay, eps=EPSILON, amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def norms(self, number: int, rates: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Per seed (S,): the gradient's norm, and that of the last update relative to the weights.
+
+        The update is recomputed from the moments after step ``number``, so nothing has to be remembered.
+        """
+
+        def total(tensors: Iterable[Tensor]) -> Tensor:
+            return torch.stack([tensor.square().reshape(self.seeds, -1).sum(-1) for tensor in tensors]).sum(0)
+
+        bias1, bias2 = 1 - self.beta1**number, 1 - self.beta2**number
+        moved = total(
+            mean / bias1 / ((square / bias2).sqrt() + EPSILON)
+            for mean, square in zip(self.means, self.squares, strict=True)
+        )
+        gradient = total(self.gradients) if self.gradients else torch.zeros_like(moved)
+        update = moved * torch.tensor(rates, device=moved.device).square() / total(self.parameters).clamp_min(1e-12)
+        return gradient.sqrt(), update.sqrt()

@@ -1,0 +1,61 @@
+"""The moving part of the loop: batches in, one step of both players, the same on one worker or several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tips_dist import losses
+from tips_dist.skeleton import REPRESENTATIONS
+from tips_dist.stability import signals
+from tips_dist.training.sampling import Batch, Sampler
+from tips_dist.training.state import State
+from tips_dist.training.step import adversarial_step
+
+
+class Engine:
+    """Steps a :class:`State` through its training poses, which stay on the device."""
+
+    def __init__(self, state: State, poses: NDArray[np.float32]) -> None:
+        """Keep normalised training ``poses`` (N, 17, 2) and what the losses need of the representation."""
+        configuration, group = state.configuration, state.group
+        representation = REPRESENTATIONS[configuration.representation]
+        self.state = state
+        self.joints = losses.joint_weights(representation).to(state.device)
+        self.shares = losses.adversarial_shares(representation).to(state.device)
+        self.sampler = Sampler(torch.from_numpy(poses), configuration, state.device, group.rank, group.size)
+
+    def batches(self) -> Iterator[Batch]:
+        """This worker's share of the batches up to the next evaluation step."""
+        return self.sampler.batches(self.state.active, self.state.step)
+
+    def step(self, batch: Batch) -> None:
+        """Both players move once; losses are summed in ``state.sums`` without waiting for the device."""
+        state = self.state
+        rates = state.values.rates(state.active, state.step)
+        state.seed_dropout()
+        for optimiser in state.optimisers.values():
+            optimiser.zero_grad()
+        terms = adversarial_step(state.lifter, state.discriminator, batch, state.weights, self.joints, self.shares)
+        gradients = [gradient for optimiser in state.optimisers.values() for gradient in optimiser.gradients]
+        state.group.average([*gradients, *terms.values()])
+        state.step += 1
+        for player, optimiser in state.optimisers.items():
+            optimiser.step(state.step, rates[player])
+        state.sums = {name: state.sums[name] + value if state.sums else value for name, value in terms.items()}
+
+    def measure(self, validation: signals.ValidationSet) -> signals.Measured:
+        """Every signal of every active seed, with the losses' means since the last evaluation step among them."""
+        state, configuration = self.state, self.state.configuration
+        state.lifter.eval()
+        label = configuration.losses.real_label
+        measured = signals.measure(state.lifter, state.discriminator, validation, label, self.joints)
+        state.lifter.train()
+        for name in ("generator/adversarial", "generator/loss", "discriminator/loss"):
+            measured.signals[name] = state.sums[name] / configuration.training.evaluate_every
+        measured.signals.update(state.norms())
+        state.sums = {}
+        return measured

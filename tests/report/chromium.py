@@ -47,7 +47,7 @@ def visit(url: str, width: int = 1280) -> Visit:
         log = Path(folder) / "net.json"
         profile = [f"--user-data-dir={folder}/profile", f"--log-net-log={log}", f"--window-size={width},2000"]
         done = subprocess.run(
-            [BINARY, *FLAGS, *profile, "--dump-dom", url], capture_output=True, text=True, timeout=120, check=True
+            [BINARY, *FLAGS, *profile, "--dump-dom", url], capture_output=True, text=True, timeout=300, check=True
         )
         text = log.read_text()
     console = [line.split("CONSOLE", 1)[1] for line in done.stderr.splitlines() if "CONSOLE" in line]

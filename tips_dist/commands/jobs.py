@@ -18,6 +18,8 @@ jobs_app = typer.Typer(
     help="List, read, follow or stop submitted studies.", rich_markup_mode=None, no_args_is_help=True
 )
 
+_COLUMNS = {"job": "id", "study": "study", "status": "status", "started": "started", "ended": "ended", "runs": "runs"}
+
 Address = Annotated[
     str,
     typer.Option(help="The cluster's dashboard, http://HOST:8265.", envvar="RAY_API_SERVER_ADDRESS", show_envvar=True),
@@ -56,11 +58,11 @@ def list_(address: Address, as_json: Json = False) -> None:
     elif not found:
         print(f"No study was submitted to {address}.")
     else:
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        table = Table("job", "study", "status", "started", "ended", "run folders")
+        table = Table(*(Column(name, no_wrap=name == "job") for name in _COLUMNS), box=None, pad_edge=False)
         for job in found:
-            table.add_row(*(str(job[key] or "") for key in ("id", "study", "status", "started", "ended", "runs")))
+            table.add_row(*(str(job[key] or "") for key in _COLUMNS.values()))
         console().print(table)
 
 

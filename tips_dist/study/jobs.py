@@ -48,6 +48,12 @@ STOP_SECONDS = 20  # that a stopped driver gets to save the state of its trials
 AGENT_SECONDS = 60.0  # that a cluster gets to become ready for jobs
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
+_TALKERS = (  # of temporary paths and web sockets
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+
 T = TypeVar("T")
 
 
@@ -84,10 +90,12 @@ class Jobs:
             raise UserError(f"--address {address}: expected the URL of the cluster's dashboard, http://HOST:8265")
         self.address = address
         prepare_environment(address)
+        from ray.exceptions import RayError
         from ray.job_submission import JobSubmissionClient
 
-        for name in ("ray.dashboard", "ray._private.runtime_env.packaging"):  # tell of temporary paths
+        for name in _TALKERS:
             logging.getLogger(name).setLevel(logging.WARNING)
+        self._errors: tuple[type[Exception], ...] = (RayError, OSError, RuntimeError, ValueError)
         self._client: JobSubmissionClient = self._asked(lambda: JobSubmissionClient(address))
 
     def submit(self, study: Study, study_file: Path, order: Order) -> Submission:
@@ -130,7 +138,7 @@ class Jobs:
             try:
                 self._client.submit_job(**request)
                 return
-            except (OSError, RuntimeError, ValueError) as error:
+            except self._errors as error:
                 if "No available agent" not in str(error) or time.monotonic() > deadline:
                     raise self._refused(error) from None
             time.sleep(1.0)
@@ -190,7 +198,9 @@ class Jobs:
             while True:
                 try:
                     text = loop.run_until_complete(anext(stream))
-                except (StopAsyncIteration, OSError, RuntimeError):
+                except StopAsyncIteration:
+                    break
+                except self._errors:
                     break
                 *lines, rest = (rest + text).split("\n")
                 yield from lines
@@ -198,7 +208,7 @@ class Jobs:
             with contextlib.suppress(Exception):
                 loop.run_until_complete(stream.aclose())
             loop.close()
-        if rest:
+        if rest and self._known(identity).status in ENDED:  # else the connection broke within a line
             yield rest
 
     def wait(self, identity: str, pause: float = 1.0) -> int:
@@ -224,25 +234,24 @@ class Jobs:
     def _find(self, identity: str) -> JobDetails | None:
         try:
             return self._client.get_job_info(identity)
-        except RuntimeError as error:
+        except self._errors as error:
             if "404" in str(error):
                 return None
-            raise self._refused(error) from None
-        except (ConnectionError, OSError) as error:
             raise self._refused(error) from None
 
     def _asked(self, question: Callable[[], T]) -> T:
         try:
             return question()
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        except self._errors as error:
             raise self._refused(error) from None
 
     def _refused(self, error: Exception) -> UserError:
         text = " ".join(str(error).split())
-        if any(sign in text for sign in ("401", "403", "nauthenticated", "nauthorized", "orbidden", "oken")):
+        if type(error).__name__ == "AuthenticationError":
+            what = "takes another token than ours" if "nvalid" in text else "asks for a token"
             return UserError(
-                f"--address {self.address}: the cluster asks for a token that this is not; set RAY_AUTH_MODE=token and "
-                "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+                f"--address {self.address}: the cluster {what}; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (a "
+                "file) or RAY_AUTH_TOKEN to the cluster's"
             )
         return UserError(f"--address {self.address}: no answer as a Ray cluster's dashboard would give ({text[:200]})")
 

@@ -44,7 +44,8 @@ class Procedural(Section):
 class Data(Section):
     """Where the 2D poses come from: a pose2d file, or (the default) the procedural generator."""
 
-    poses: str | None = None  # path of NAME.pose2d.h5, relative to the study file
+    poses: str | None = None  # path of NAME.pose2d.h5, relative to the study file, or its address (s3://…, gs://…)
+    digest: Annotated[str | None, Field(pattern=r"^[0-9a-f]{8,64}$")] = None  # of the poses' content: refuse others
     procedural: Procedural = Procedural()
 
 
@@ -111,17 +112,18 @@ class Policy(Section):
     The defaults were calibrated on procedural motion (``benchmarks/stability``).
     """
 
-    warm_up: Share = 0.1  # share of the budget before any verdict but non_finite
+    warm_up: Share = 0.2  # share of the budget before any verdict but non_finite
     patience: Count = 6  # evaluation steps in a row that a fixed threshold must be crossed
     dominance: NonNegative = 0.1  # discriminator loss, 0 = perfect and 1 = balanced, below which it dominates
     dominance_accuracy: NonNegative = 0.98  # and held-out accuracy above which it does
     failure: NonNegative = 1.6  # discriminator loss on the same scale, above which it has failed
     flat: NonNegative = 0.1  # depth spread over x spread below which poses are flat
     deep: NonNegative = 4.0  # and above which they are stretched beyond any human
-    drift_slack: NonNegative = 0.08  # log risk above the best that is forgiven
-    drift_alarm: NonNegative = 1.0  # accumulated excess of log risk that raises the alarm
-    plateau_share: NonNegative = 0.3  # share of the budget without progress that makes a plateau,
-    plateau_patience: Count = 12  # and evaluation steps without progress
+    drift_slack: NonNegative = 0.12  # log risk above the best that is forgiven
+    drift_alarm: NonNegative = 0.4  # accumulated excess of log risk that raises the alarm
+    plateau_share: NonNegative = 0.4  # share of the budget without progress that makes a plateau,
+    plateau_patience: Count = 12  # and evaluation steps without progress,
+    plateau_learnt: NonNegative = 0.8  # once the best risk is below this share of the first
     plateau_progress: NonNegative = 0.01  # relative improvement of the best risk that counts as progress
     smoothing: NonNegative = 0.4  # weight of the newest value in the smoothed risk
 

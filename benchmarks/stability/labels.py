@@ -15,8 +15,8 @@ from tips_dist.stability.detectors import Recipe
 from tips_dist.stability.risk import risk
 
 BANK = Path(__file__).parent / "bank"
-DRIFT = 1.15  # truly diverged: the error ends more than 15 % above its own minimum ...
-TAIL = 0.2  # ... on the median of the last fifth of the run,
+DRIFT = 1.15  # truly diverged: the median error of the last fifth of the run ...
+TAIL = 0.2  # ... is more than 15 % above the lowest error before it (so a run that still learns has not diverged),
 BAD_MM = 150.0  # or never comes below this (a lifter that never learnt the shape)
 
 Array = npt.NDArray[np.float64]
@@ -44,9 +44,9 @@ class History:
         """From true error alone: see the constants above. A run that ends non-finite has diverged."""
         if not np.isfinite(self.errors).all():
             return True
-        tail = np.median(self.errors[-max(1, int(TAIL * len(self.errors))) :])
-        lowest = float(self.errors.min())
-        return bool(lowest > BAD_MM or tail > DRIFT * lowest)
+        tail = max(1, int(TAIL * len(self.errors)))
+        lowest = float(self.errors[:-tail].min())
+        return bool(self.errors.min() > BAD_MM or np.median(self.errors[-tail:]) > DRIFT * lowest)
 
     @property
     def onset(self) -> int:

@@ -25,7 +25,7 @@ from tips_dist.stability.detectors import (
     _Detector,
 )
 
-POLICY = Policy(warm_up=0.1, patience=3, plateau_patience=4, plateau_share=0.3, smoothing=1.0)
+POLICY = Policy(warm_up=0.1, patience=3, plateau_patience=4, plateau_share=0.3, plateau_learnt=1.0, smoothing=1.0)
 STEPS = 1000  # evaluated every 50: warm-up covers step 50
 
 
@@ -148,6 +148,12 @@ def test_plateau(risks: list[float], expected: tuple[int, int] | None) -> None:
     found = first(Plateau(POLICY, Recipe(), STEPS), of("risk/total", risks))
     assert ((found[0], found[1].onset) if found else None) == expected
     assert found is None or found[1].kind == PLATEAUED
+
+
+def test_a_run_that_has_not_begun_to_learn_is_no_plateau() -> None:
+    policy = POLICY.model_copy(update={"plateau_learnt": 0.8})
+    assert first(Plateau(policy, Recipe(), STEPS), of("risk/total", [100.0] * 20)) is None
+    assert first(Plateau(policy, Recipe(), STEPS), of("risk/total", [100.0] * 10 + [75.0] * 10)) is not None
 
 
 def healthy(risk: float | None = 50.0, **changes: float | None) -> dict[str, float | None]:

@@ -223,12 +223,16 @@ class Drift(_Detector):
 
 @dataclass
 class Plateau(_Detector):
-    """The best smoothed risk has not improved for a share of the budget: more training buys nothing."""
+    """The best smoothed risk has not improved for a share of the budget: more training buys nothing.
+
+    A run that has not begun to learn is no plateau: its risk may stay flat for long before it falls.
+    """
 
     name: ClassVar[str] = "plateau"
     smoothed: float | None = None
     best: float | None = None
     best_step: int = 0
+    first: float | None = None
     stale: int = 0  # evaluation steps since the last progress
 
     def update(self, step: int, signals: Signals) -> Verdict | None:
@@ -237,12 +241,14 @@ class Plateau(_Detector):
         if risk is None or not math.isfinite(risk) or risk <= 0:
             return None
         self.smoothed = _smooth(self.smoothed, math.log(risk), self.policy.smoothing)
+        self.first = self.smoothed if self.first is None else self.first
         if self.best is None or self.smoothed < self.best + math.log1p(-self.policy.plateau_progress):
             self.best, self.best_step, self.stale = self.smoothed, step, 0
             return None
         self.stale += 1
         too_short = step - self.best_step < self.policy.plateau_share * self.steps
-        if self.warming_up(step) or too_short or self.stale < self.policy.plateau_patience:
+        unlearnt = self.best > self.first + math.log(max(self.policy.plateau_learnt, 1e-9))
+        if self.warming_up(step) or unlearnt or too_short or self.stale < self.policy.plateau_patience:
             return None
         best = math.exp(self.best)
         return Verdict(

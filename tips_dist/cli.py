@@ -360,6 +360,22 @@ def export(
     command.export(weights, output, as_json=as_json)
 
 
+@app.command()
+def doctor(
+    study: Annotated[Path | None, typer.Argument(metavar="[STUDY]", help="Also check what this study needs.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where run folders will lie.")] = Path("runs"),
+    storage: Annotated[str | None, typer.Option(metavar="URL", help="Try this storage.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A cluster: http://HOST:8265, or auto or HOST:PORT to join and ask every node.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check Python, torch, Ray, clocks, disks, storage and data, and say what to do."""
+    from tips_dist.commands import doctor as command
+
+    command.doctor(study, runs, storage, address, as_json=as_json)
+
+
 @data_app.command()
 def generate(
     output: Annotated[Path, typer.Option("--output", "-o", help="PREFIX of the two files to write.")],

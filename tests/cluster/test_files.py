@@ -88,7 +88,7 @@ def test_workers_are_spot_machines_and_the_head_is_not() -> None:
     assert "scheduling" not in gcp["head"]["node_config"]
     for types in (aws, gcp):
         assert types["head"]["resources"] == {"CPU": 0}
-        assert types["gpu_spot"]["min_workers"] == 0
+        assert types["gpu_spot"]["min_workers"] == 1  # else check_fits refuses the study
 
 
 def test_versions_are_ours() -> None:

@@ -125,7 +125,7 @@ def survival(series: Sequence[Series]) -> Figure | None:
     for representation, items in by_representation(series).items():
         runs = [item.run for item in items]
         broken = [run.verdict in BROKEN for run in runs]
-        when = [run.onset if bad and run.onset is not None else run.stopped_step for run, bad in zip(runs, broken)]  # noqa: B905
+        when = [run.onset if run.verdict in BROKEN and run.onset is not None else run.stopped_step for run in runs]
         fitted = KaplanMeierFitter().fit(when, broken)
         share, limits = fitted.survival_function_.iloc[:, 0], fitted.confidence_interval_
         look = style(representation)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tips_dist.config import Data, Study, digest, parse_study, validate
 from tips_dist.files import UserError, read_json, storage_error, write_json, write_text
+from tips_dist.storage import fetch_file, is_address
 from tips_dist.study import space
 from tips_dist.study.records import timestamp
 
@@ -40,7 +41,9 @@ def create(study: Study, poses: Poses, study_path: Path, text: str, overrides: S
     from tips_dist.data.store import SPLITS, normalisation_scale
 
     run = runs.resolve() / f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    path = None if study.data.poses is None else str((study_path.parent / study.data.poses).resolve())
+    path = study.data.poses
+    if path is not None and not is_address(path):
+        path = str((study_path.parent / path).resolve())
     resolved = study.model_dump(mode="json")
     record = {
         "schema": 1,
@@ -139,10 +142,23 @@ def _lines(study: Study) -> list[str]:
 
 
 def open_data(data: Data, base: Path) -> Poses:
-    """Open a study's poses; a relative path is relative to ``base``."""
+    """Open a study's poses; a relative path is relative to ``base``, an address is read through this machine's cache.
+
+    Raises:
+        UserError: the file is missing or unusable, or its content is not what ``data.digest`` says.
+    """
     from tips_dist.data.store import open_poses
 
-    return open_poses(data, base)
+    local = data
+    if data.poses is not None and is_address(data.poses):
+        local = data.model_copy(update={"poses": str(fetch_file(data.poses))})
+    poses = open_poses(local, base)
+    if data.digest is not None and not poses.digest.startswith(data.digest):
+        raise UserError(
+            f"data.poses: {data.poses}: its content has the digest {poses.digest[:12]}…, the study asks for "
+            f"{data.digest[:12]}… (data.digest); bring the file that was meant"
+        )
+    return poses
 
 
 def recorded_data(run: Path, study: Study, record: dict[str, Any]) -> Poses:

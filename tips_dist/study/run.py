@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Interrupted", "StudyEvent", "open_recorded", "resume", "start", "status", "unfinished"]
 
-GRACE_SECONDS = 7.0  # that running trials get to save their state after Ctrl-C
+GRACE_SECONDS = 6.0  # that running trials get to save their state after Ctrl-C
 
 Conclude = Callable[[Path, "Poses"], None]
 

@@ -86,7 +86,7 @@ def run_trial(
         StorageError: storage is full or stayed away; the record is as the last write left it.
     """
     trial = read_trial(run, identity)
-    if trial.state in FINAL:
+    if trial.state in FINAL or (run / STOP_FILE).exists():
         return
     folder = trial.folder(run)
     with alone_in(folder), _alive(folder, heartbeat, node) as alive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import tempfile
@@ -10,10 +11,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray import tune
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -63,7 +65,7 @@ def run_trials(
                 name="study",
                 stop=Pruning(driver),
                 failure_config=tune.FailureConfig(max_failures=resources.max_failures),
-                callbacks=[Watch(driver)],
+                callbacks=[Watch(driver), Quiet()],
                 verbose=0,
             ),
         )
@@ -81,6 +83,8 @@ def trial_function(
         from tips_dist.study.monitored import monitored_train
 
         train = monitored_train
+    if resources["workers"] > 1:
+        train = functools.partial(cast("Any", train), workers=resources["workers"])
     try:
         run_trial(
             Path(run),
@@ -212,6 +216,13 @@ class Pruning(tune.Stopper):  # type: ignore[misc]
     def stop_all(self) -> bool:
         """Never: the search ends by having nothing left to propose."""
         return False
+
+
+class Quiet(TrialProgressCallback):  # type: ignore[misc]
+    """Stands in for Tune's own printer of trials, which speaks even when it is told to be silent."""
+
+    def _print(self, msg: str) -> None:
+        pass
 
 
 class Watch(tune.Callback):  # type: ignore[misc]

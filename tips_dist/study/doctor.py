@@ -1,0 +1,320 @@
+"""Is everything there that a study needs, here and on the cluster? Every finding says what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tips_dist.config import Data, Study
+from tips_dist.files import StorageError, UserError
+
+PROBE_BYTES = 8 * 2**20
+LEAST_DISK = 5 * 10**9  # bytes
+LEAST_SHARED_MEMORY = 10**9
+MOST_SKEW = 5.0  # seconds; heartbeats are judged by file times
+MOST_NODES = 256  # that are asked one by one
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: ``state`` is ok, warning or failed; ``advice`` says what to do unless it is ok."""
+
+    name: str
+    state: str
+    found: str
+    advice: str = ""
+    where: str = "here"
+
+    def plain(self) -> dict[str, str]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+
+def examine(
+    *,
+    study: Study | None = None,
+    study_file: Path | None = None,
+    runs: Path = Path("runs"),
+    storage: str | None = None,
+    address: str | None = None,
+) -> Iterator[Finding]:
+    """Look at everything, yielding findings as they come.
+
+    Args:
+        study, study_file: also check this study's data and whether its trials fit on the nodes.
+        runs: where run folders will lie.
+        storage: an address for mirrors, tried with a small object that is removed again.
+        address: of a cluster: ``http://HOST:8265`` (its version) or one to join, ``auto`` or ``HOST:PORT`` (all nodes).
+    """
+    yield from machine()
+    yield folder(runs)
+    if storage is not None:
+        yield from store(storage)
+    if study is not None and study_file is not None:
+        yield data(study.data, study_file.parent)
+    if address is None:
+        if study is not None and study.resources.gpus:
+            yield _gpus_here(study)
+    elif "://" in address:
+        yield _guarded("ray on the cluster", lambda: dashboard(address))
+    else:
+        yield from cluster(address, study, runs)
+
+
+def machine() -> Iterator[Finding]:
+    """Python, packages, processors and memory of this machine."""
+    version = platform.python_version()
+    good = (3, 11) <= sys.version_info < (3, 14)
+    yield Finding("python", "ok" if good else "failed", version, "" if good else "use Python 3.11, 3.12 or 3.13")
+    yield _guarded("torch", torch_and_cuda)
+    yield Finding("ray", "ok", metadata.version("ray"))
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = os.environ.get("OMP_NUM_THREADS")
+    many = threads is not None and threads.isdigit() and int(threads) > cpus
+    yield Finding(
+        "processors",
+        "warning" if many else "ok",
+        f"{cpus} CPUs, OMP_NUM_THREADS {threads or 'not set'}",
+        f"more threads than CPUs make training many times slower; set OMP_NUM_THREADS to at most {cpus}"
+        if many
+        else "",
+    )
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        free = shutil.disk_usage(shared).free
+        little = free < LEAST_SHARED_MEMORY
+        advice = "Ray's object store lies there; give the container more (docker run --shm-size=8g)" if little else ""
+        yield Finding("shared memory", "warning" if little else "ok", f"{free / 1e9:.1f} GB free", advice)
+
+
+def torch_and_cuda() -> Finding:
+    """Torch, and whether it sees the GPUs that the machine has."""
+    import torch
+
+    text = f"torch {torch.__version__}"
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+        return Finding("torch", "ok", f"{text}, CUDA {torch.version.cuda}: {names}")
+    if Path("/proc/driver/nvidia/version").exists():
+        return Finding(
+            "torch", "failed", f"{text} sees no GPU", "there is an NVIDIA driver; install a CUDA build of torch"
+        )
+    return Finding("torch", "ok", f"{text}, no GPU on this machine")
+
+
+def folder(runs: Path, where: str = "here") -> Finding:
+    """Whether run folders can be written below ``runs``, how fast, and how much room there is."""
+    base = runs.expanduser().absolute()
+    while not base.exists():
+        base = base.parent
+    probe = base / f".tips-dist-doctor-{os.getpid()}"
+    name = f"run folders in {runs}"
+    try:
+        begun = time.perf_counter()
+        with probe.open("wb") as stream:
+            stream.write(os.urandom(PROBE_BYTES))
+            stream.flush()
+            os.fsync(stream.fileno())
+        speed = PROBE_BYTES / (time.perf_counter() - begun) / 1e6
+        skew = abs(probe.stat().st_mtime - time.time())
+    except OSError as error:
+        return Finding(name, "failed", f"not writable ({error.strerror})", "choose another place with --runs", where)
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+    free = shutil.disk_usage(base).free
+    found = f"{speed:.0f} MB/s written, {free / 1e9:.0f} GB free"
+    if free < LEAST_DISK:
+        return Finding(name, "warning", found, "a study writes gigabytes; make room or choose another place", where)
+    if skew > MOST_SKEW:
+        advice = f"the file server's clock differs by {skew:.0f} s from this machine's; run NTP on both"
+        return Finding(name, "warning", found, advice, where)
+    return Finding(name, "ok", found, where=where)
+
+
+def store(url: str) -> Iterator[Finding]:
+    """Whether an address can be written, read and cleaned, how fast, and whether its clock is ours."""
+    import tempfile
+
+    from tips_dist.storage import Store
+
+    name = f"storage at {url}"
+    try:
+        place = Store(url, patience=10.0)
+        with tempfile.TemporaryDirectory() as scratch:
+            sent, came, probe = Path(scratch) / "sent", Path(scratch) / "came", f"tips-dist-doctor-{os.getpid()}"
+            sent.write_bytes(os.urandom(PROBE_BYTES))
+            begun = time.perf_counter()
+            place.put(sent, probe)
+            written = time.perf_counter()
+            entry = place.list(few=True)[probe]
+            before_read = time.perf_counter()
+            place.get(probe, came)
+            read = time.perf_counter()
+            place.delete(probe)
+            whole = came.read_bytes() == sent.read_bytes()
+    except (UserError, KeyError, OSError) as error:
+        advice = "check address, network and credentials (AWS_…, GOOGLE_APPLICATION_CREDENTIALS)"
+        yield Finding(name, "failed", str(error), advice)
+        return
+    rates = f"{PROBE_BYTES / (written - begun) / 1e6:.0f} MB/s written"
+    rates += f", {PROBE_BYTES / (read - before_read) / 1e6:.0f} MB/s read"
+    yield Finding(name, "ok" if whole else "failed", rates, "" if whole else "what is read is not what was written")
+    if not entry.changed:  # this kind of storage tells no times
+        return
+    skew = abs(entry.changed - time.time()) - (time.perf_counter() - begun)
+    off = skew > MOST_SKEW
+    advice = "signatures of requests fail from 15 minutes on; run NTP on this machine" if off else ""
+    yield Finding("clock against storage", "warning" if off else "ok", f"within {max(skew, 1.0):.0f} s", advice)
+
+
+def data(section: Data, base: Path, where: str = "here") -> Finding:
+    """Whether the study's poses open, and their digest."""
+    from tips_dist.study.folder import open_data
+
+    name = f"data {section.poses or '(procedural)'}"
+    try:
+        poses = open_data(section, base)
+    except (UserError, OSError) as error:
+        return Finding(name, "failed", str(error), "name a file that every driver can read, or an address", where)
+    return Finding(name, "ok", f"{len(poses)} poses, digest {poses.digest[:12]}", where=where)
+
+
+def dashboard(address: str) -> Finding:
+    """The cluster's Ray against ours, through its dashboard."""
+    request = urllib.request.Request(f"{address.rstrip('/')}/api/version")
+    token = _token()
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        theirs = str(json.load(answer)["ray_version"])
+    return same_ray(theirs)
+
+
+def same_ray(theirs: str) -> Finding:
+    """Whether the cluster runs the Ray that we have: drivers and workers must agree to the last digit."""
+    ours = metadata.version("ray")
+    if ours == theirs:
+        return Finding("ray on the cluster", "ok", theirs, where="cluster")
+    advice = f"drivers that join need the same: pip install ray=={theirs}, or submit with an image that has it"
+    return Finding("ray on the cluster", "failed", f"{theirs}, here {ours}", advice, "cluster")
+
+
+def cluster(address: str, study: Study | None, runs: Path) -> Iterator[Finding]:
+    """Join a cluster and ask every node."""
+    from tips_dist.config import Resources
+    from tips_dist.study.cluster import check_fits, connected
+
+    try:
+        with connected(Resources(cpus=1e-3), address):
+            import ray
+
+            nodes = [node for node in ray.nodes() if node["Alive"]]
+            total = ray.cluster_resources()
+            text = f"{len(nodes)} nodes, {total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs"
+            yield Finding("cluster", "ok", text, where="cluster")
+            if study is not None:
+                yield _guarded("resources of a trial", lambda: _fits(study, nodes, check_fits), "cluster")
+            yield from _nodes(nodes[:MOST_NODES], runs)
+    except UserError as error:
+        yield Finding("cluster", "failed", str(error), "is it running, and is its token ours?", "cluster")
+
+
+def _nodes(nodes: list[dict[str, Any]], runs: Path) -> Iterator[Finding]:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    mark = runs.expanduser().absolute() / f".tips-dist-doctor-{os.getpid()}-shared"
+    with contextlib.suppress(OSError):
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    ask = ray.remote(_node)
+    try:
+        for node in nodes:
+            where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            host = str(node.get("NodeManagerHostname", node["NodeID"][:8]))
+            before = time.time()
+            try:
+                answer = ray.get(
+                    ask.options(num_cpus=0, scheduling_strategy=where).remote(str(mark), str(runs)), timeout=60
+                )
+            except ray.exceptions.RayError as error:
+                advice = "look at this node's logs"
+                yield Finding("node", "failed", " ".join(str(error).split())[:200], advice, host)
+                continue
+            yield from _judged(answer, before, time.time(), host, runs)
+    finally:
+        with contextlib.suppress(OSError):
+            mark.unlink(missing_ok=True)
+
+
+def _node(mark: str, runs: str) -> dict[str, Any]:
+    """What one node says of itself (runs there)."""
+    versions = {name: metadata.version(name) for name in ("tips-dist", "torch", "ray")}
+    return {
+        "time": time.time(),
+        "versions": versions,
+        "shared": Path(mark).exists(),
+        "folder": folder(Path(runs)).plain(),
+    }
+
+
+def _judged(answer: dict[str, Any], before: float, after: float, host: str, runs: Path) -> Iterator[Finding]:
+    skew = max(before - answer["time"], answer["time"] - after, 0.0)
+    off = skew > MOST_SKEW
+    yield Finding(
+        "clock", "warning" if off else "ok", f"within {skew:.1f} s of ours", "run NTP on this node" if off else "", host
+    )
+    ours = {name: metadata.version(name) for name in answer["versions"]}
+    same = ours == answer["versions"]
+    text = ", ".join(f"{name} {version}" for name, version in answer["versions"].items())
+    advice = "" if same else f"the driver has {', '.join(f'{n} {v}' for n, v in ours.items())}; use one image for all"
+    yield Finding("versions", "ok" if same else "failed", text, advice, host)
+    if not answer["shared"]:
+        advice = "all nodes must see the driver's run folders: choose a shared file system with --runs"
+        yield Finding(f"run folders in {runs}", "failed", "not those of the driver", advice, host)
+    else:
+        yield Finding(**{**answer["folder"], "where": host})
+
+
+def _fits(study: Study, nodes: list[dict[str, Any]], check: Callable[..., None]) -> Finding:
+    check(study.resources, nodes)
+    asked = f"{study.resources.cpus:g} CPUs, {study.resources.gpus:g} GPUs: fits on a node"
+    return Finding("resources of a trial", "ok", asked, where="cluster")
+
+
+def _gpus_here(study: Study) -> Finding:
+    found = torch_and_cuda()
+    missing = "CUDA" not in found.found
+    advice = "set resources.gpus to 0, or choose a cluster with --address" if missing else ""
+    return Finding(
+        "resources of a trial", "failed" if missing else "ok", f"{study.resources.gpus:g} GPUs asked for", advice
+    )
+
+
+def _guarded(name: str, look: Callable[[], Finding], where: str = "here") -> Finding:
+    try:
+        return look()
+    except (UserError, StorageError) as error:
+        return Finding(name, "failed", str(error), "see the message", where)
+    except Exception as error:  # a doctor that falls ill helps nobody
+        return Finding(name, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", "see it", where)
+
+
+def _token() -> str | None:
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return token
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    return path.read_text().strip() if path.is_file() else None

@@ -16,6 +16,8 @@ from benchmarks.stability.labels import History, load
 from tips_dist.files import write_json
 from tips_dist.stability import risk as product
 
+PLAUSIBLE_MM = 200.0  # checkpoints with a larger error are hopeless on sight and would drown the others
+
 CANDIDATES = (
     "rigidity/bone_ratio_variance",
     "rigidity/symmetry",
@@ -35,7 +37,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="print only")
     arguments = parser.parse_args()
     histories = load("procedural")
-    left_out = []
+    left_out: list[float] = []
     for name in sorted({history.run for history in histories}):
         coefficients = fit([history for history in histories if history.run != name])
         for history in histories:
@@ -62,7 +64,7 @@ def fit(histories: list[History]) -> dict[str, float]:
     design, target, weight = [], [], []
     for history in histories:
         rows = [product.logarithms(row, CANDIDATES) for row in history.rows]
-        usable = [i for i, row in enumerate(rows) if row is not None and np.isfinite(history.errors[i])]
+        usable = [i for i, row in enumerate(rows) if row is not None and history.errors[i] < PLAUSIBLE_MM]
         for index in usable:
             design.append([*rows[index].values(), 1.0, -1.0])  # type: ignore[union-attr]
             target.append(np.log(history.errors[index]))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tips_dist.config import Configuration
+from tips_dist.config import Configuration, Policy
 from tips_dist.files import UserError
 from tips_dist.stability.audit import answer, audit, read_policy
 
@@ -47,7 +47,8 @@ def test_the_eventual_best_is_kept_and_the_diverged_seed_stopped(tmp_path: Path)
 
 
 def test_stopping_that_kills_the_best_says_so(tmp_path: Path) -> None:
-    found = audit(run_folder(tmp_path, {0: LATE_BLOOMER, 1: IMPROVING}))
+    hasty = Policy(plateau_share=0.3, plateau_patience=4, plateau_learnt=1.0, smoothing=1.0)
+    found = audit(run_folder(tmp_path, {0: LATE_BLOOMER, 1: IMPROVING}), hasty)
     assert found["totals"]["best_killed"] is True
     assert found["totals"]["best_risk_lost"] == pytest.approx(70 / 50 - 1)
     assert "would have stopped the eventual best" in answer(found)

@@ -231,6 +231,20 @@ def test_on_arrival_variables_are_taken_and_the_package_goes_no_further(
     arrive()  # nothing left to take: nothing happens
 
 
+def test_tune_does_not_put_cloud_keys_into_its_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray logs the ``env_vars`` of its workers, and Tune puts AWS keys there unless told otherwise."""
+    from ray.tune.execution.class_cache import _ActorClassCache
+
+    import tips_dist.study.tuning  # noqa: F401 (what it does to Tune on import)
+
+    class Trainable: ...
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
+    actor = _ActorClassCache().get(Trainable)
+    assert "very-secret" not in str(actor._default_options)
+    assert "env_vars" in str(actor._default_options)  # so this looks at the right place
+
+
 def test_a_head_that_has_just_started_is_waited_for(client: FakeClient, place: Path) -> None:
     client.busy = 3
     assert submit(place).fresh

@@ -29,6 +29,10 @@ from tips_dist.study.trainable import ALIVE_FILE, VERDICT, Train, run_trial
 FINISHED: str = Searcher.FINISHED
 Progress = Callable[[StudyEvent], None]
 
+# Tune would hand the driver's cloud keys to its workers as `env_vars`, which Ray writes to its logs. No worker needs them.
+_KEYS = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+class_cache.ENV_VARS_TO_PROPAGATE.difference_update(_KEYS)
+
 
 def run_trials(
     study: Study,

@@ -42,9 +42,10 @@ def again(run: Path, **options: Any) -> Path:
     return resume(run, **{"train": FakeTraining(), "conclude": fake_conclude, **options})
 
 
-def test_a_study_runs_to_its_end(launch: Launch) -> None:
+def test_a_study_runs_to_its_end(launch: Launch, capfd: pytest.CaptureFixture[str]) -> None:
     events: list[StudyEvent] = []
     run = launch(FakeTraining(diverge={"solo-001": {0: 20, 1: 10}}, fail={"torso_legs-001": 7}), events.append)
+    assert capfd.readouterr() == ("", "")  # the live view has the terminal to itself
     states = {t.id: t.state for t in read_trials(run)}
     assert states == {
         "solo-000": "finished",

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -29,7 +30,7 @@ from tips_dist.study.trainable import ALIVE_FILE, VERDICT, Train, run_trial
 FINISHED: str = Searcher.FINISHED
 Progress = Callable[[StudyEvent], None]
 
-# Tune would hand the driver's cloud keys to its workers as `env_vars`, which Ray writes to its logs. No worker needs them.
+# Tune would hand the driver's cloud keys to its workers as `env_vars`, which Ray logs. No worker needs them.
 _KEYS = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(_KEYS)
 

@@ -1,0 +1,163 @@
+"""What the doctor finds, and that every finding that is not ok says what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import namedtuple
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.study.conftest import make_study, study_text
+from tips_dist.cli import app
+from tips_dist.files import UserError
+from tips_dist.study import doctor
+from tips_dist.study.doctor import Finding
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def one(findings: list[Finding], name: str) -> Finding:
+    found = [finding for finding in findings if finding.name.startswith(name)]
+    assert len(found) == 1, findings
+    return found[0]
+
+
+def test_this_machine(tmp_path: Path) -> None:
+    findings = list(doctor.examine(runs=tmp_path / "runs"))
+    assert {finding.state for finding in findings} <= {"ok", "warning"}
+    assert all(finding.advice for finding in findings if finding.state != "ok")
+    assert "MB/s" in one(findings, "run folders").found
+    assert not list(tmp_path.iterdir())  # leaves nothing
+
+
+def test_more_threads_than_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1000")
+    found = one(list(doctor.machine()), "processors")
+    assert found.state == "warning"
+    assert "set OMP_NUM_THREADS to at most" in found.advice
+
+
+def test_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**10, 10**10, 10**6))
+    assert doctor.folder(tmp_path).state == "warning"
+    if Path("/dev/shm").is_dir():
+        assert "--shm-size" in one(list(doctor.machine()), "shared memory").advice
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    found = doctor.folder(tmp_path / "runs")
+    assert (found.state, found.found) == ("failed", "not writable (Permission denied)")
+
+
+def test_storage() -> None:
+    found = list(doctor.store("memory://doctor/runs"))
+    assert [finding.state for finding in found] == ["ok"]
+    assert "MB/s read" in found[0].found
+    assert next(doctor.store("nothing://x")).state == "failed"
+
+
+def test_data(tmp_path: Path) -> None:
+    study = make_study()
+    assert doctor.data(study.data, tmp_path).state == "failed"
+    generated = make_study(data={"procedural": {"poses": 100}})
+    assert "100 poses, digest" in doctor.data(generated.data, tmp_path).found
+
+
+def test_another_ray() -> None:
+    ours = metadata.version("ray")
+    assert doctor.same_ray(ours).state == "ok"
+    found = doctor.same_ray("2.0.0")
+    assert (found.state, found.found) == ("failed", f"2.0.0, here {ours}")
+    assert "pip install ray==2.0.0" in found.advice
+
+
+def test_a_node_that_differs(tmp_path: Path) -> None:
+    answer = {
+        "time": 100.0,
+        "versions": {"torch": "1.0", "ray": metadata.version("ray")},
+        "shared": False,
+        "folder": doctor.folder(tmp_path).plain(),
+    }
+    clock, versions, folder = doctor._judged(answer, 160.0, 161.0, "node1", Path("/shared"))
+    assert (clock.state, clock.found) == ("warning", "within 60.0 s of ours")
+    assert (versions.state, versions.where) == ("failed", "node1")
+    assert (folder.state, folder.found) == ("failed", "not those of the driver")
+    same = {**answer, "time": 160.5, "shared": True, "versions": {"ray": metadata.version("ray")}}
+    assert {finding.state for finding in doctor._judged(same, 160.0, 161.0, "node1", Path("/shared"))} == {"ok"}
+
+
+def test_a_cluster_that_is_not_there() -> None:
+    found = one(list(doctor.examine(address="http://127.0.0.1:9")), "ray on the cluster")
+    assert found.state == "failed"
+
+
+def test_gpus_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "torch_and_cuda", lambda: Finding("torch", "ok", "torch 2, no GPU on this machine"))
+    found = doctor._gpus_here(make_study(resources={"gpus": 1}))
+    assert found.state == "failed"
+    assert "resources.gpus" in found.advice
+
+
+def test_a_doctor_that_falls_ill() -> None:
+    def look() -> Finding:
+        raise KeyError("unexpected")
+
+    assert doctor._guarded("x", look).state == "failed"
+
+
+def test_every_node_is_asked(ray_session: None, tmp_path: Path) -> None:
+    findings = list(doctor.cluster("auto", make_study(), tmp_path))
+    assert one(findings, "cluster").found.startswith("1 nodes")
+    assert one(findings, "resources of a trial").state == "ok"
+    assert one(findings, "versions").state == "ok"
+    assert one(findings, "clock").state == "ok"
+    assert one(findings, "run folders").state == "ok"
+    large = list(doctor.cluster("auto", make_study(resources={"cpus": 1000}), tmp_path))
+    assert one(large, "resources of a trial").state == "failed"
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text(study_text())
+    result = CliRunner().invoke(app, ["doctor", str(study), "--runs", str(tmp_path), "--json"])
+    found = json.loads(result.output)
+    assert result.exit_code == 1  # its pose file is missing
+    assert found["healthy"] is False
+    assert {"name", "state", "found", "advice", "where"} == set(found["findings"][0])
+    study.write_text(study_text(data={"procedural": {"poses": 100}}))
+    assert CliRunner().invoke(app, ["doctor", str(study), "--runs", str(tmp_path)]).exit_code == 0
+
+
+def test_data_of_another_content_is_refused(tmp_path: Path) -> None:
+    from tips_dist.study.folder import open_data
+
+    right = open_data(make_study(data={"procedural": {"poses": 100}}).data, tmp_path).digest
+    open_data(make_study(data={"procedural": {"poses": 100}, "digest": right[:12]}).data, tmp_path)
+    with pytest.raises(UserError, match=r"bring the file that was meant"):
+        open_data(make_study(data={"procedural": {"poses": 101}, "digest": right[:12]}).data, tmp_path)
+
+
+def test_data_at_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.fakes import fake_poses
+    from tips_dist.data.store import write_poses
+    from tips_dist.storage import Store
+    from tips_dist.study.folder import create, open_data, read_record, recorded_data
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_poses(tmp_path / "fake.pose2d.h5", fake_poses())
+    Store("memory://data").put(tmp_path / "fake.pose2d.h5", "fake.pose2d.h5")
+    study = make_study(data={"poses": "memory://data/fake.pose2d.h5"})
+    poses = open_data(study.data, tmp_path)
+    assert poses.digest == fake_poses().digest
+    run = create(study, poses, tmp_path / "s.yaml", study_text(), [], tmp_path / "runs")
+    record = read_record(run)
+    assert record["data"]["path"] == "memory://data/fake.pose2d.h5"
+    assert recorded_data(run, study, record).digest == poses.digest

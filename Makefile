@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: study test chaos soak bench-study fuzz lint format clean
+.PHONY: study test chaos soak bench bench-study fuzz lint format clean scorecard bank
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -28,9 +28,24 @@ chaos: $(STAMP)
 soak: $(STAMP)
 	$(BIN)/python -m tests.chaos.soak
 
+## bench: what the training engine reaches; the table goes into benchmarks/README.md
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.engine
+
 ## bench-study: what Ray and the records cost beside training
 bench-study: $(STAMP)
 	$(BIN)/python -m benchmarks.study_overhead
+
+## scorecard: how well stopping and selection do without truth, replayed from the committed bank
+scorecard: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks.stability.scorecard
+
+## bank: train the bank of labelled histories anew (an hour or two; delete benchmarks/stability/bank first)
+bank: $(STAMP)
+	$(BIN)/python -m benchmarks.stability.bank procedural
+	$(BIN)/python -m benchmarks.stability.calibrate
+	$(BIN)/python -m benchmarks.stability.bank cmu --poses data/cmu.pose2d.h5 --truth data/cmu.truth3d.h5
 
 ## fuzz: thousands of damaged files against every reader; prints how many ended how
 fuzz: $(STAMP)

@@ -20,15 +20,15 @@ FOLDER = Path(__file__).parent.parent / "docs" / "images"
 ONE_SECTION = "<style>body{padding:8px 16px}header,section:not(#over-the-steps),.grid+.grid,h2{display:none}</style>"
 
 
-def photograph(url: str, picture: Path, width: int, height: int) -> None:
-    """Take a screenshot and keep it small: 64 colours are enough for charts."""
+def photograph(url: str, picture: Path, width: int, height: int, left: int = 0) -> None:
+    """Take a screenshot, cut ``left`` pixels off its left, keep it small: 64 colours are enough for charts."""
     assert chromium.BINARY is not None, "Chromium is needed for pictures"
     with tempfile.TemporaryDirectory() as folder:
         flags = [flag for flag in chromium.FLAGS if "logging" not in flag]
         size = [f"--window-size={width},{height}", f"--screenshot={picture}", f"--user-data-dir={folder}"]
         subprocess.run([chromium.BINARY, *flags, *size, url], check=True, capture_output=True, timeout=300)
     with Image.open(picture) as image:
-        image.convert("RGB").quantize(64).save(picture, optimize=True)
+        image.convert("RGB").crop((left, 0, width, height)).quantize(64).save(picture, optimize=True)
     print(f"{picture}: {picture.stat().st_size / 1e3:.0f} kB")
 
 
@@ -42,7 +42,7 @@ def main() -> None:
         page.write_text((run / "report.html").read_text() + ONE_SECTION)
         photograph(page.as_uri(), FOLDER / "report.png", 1200, 510)
     address = launch(run / "trials", port=0)
-    photograph(f"{address}#custom_scalars", FOLDER / "tensorboard.png", 1200, 860)
+    photograph(f"{address}#custom_scalars", FOLDER / "tensorboard.png", 1200, 800, left=310)
 
 
 if __name__ == "__main__":

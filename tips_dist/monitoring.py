@@ -36,10 +36,10 @@ def band(tag: str) -> list[str]:
 
 LAYOUT: dict[str, dict[str, list[Any]]] = {
     "Stability": {
-        "Equilibrium: real and fake meet at 0.5 in a balanced game": ["Multiline", [*EQUILIBRIUM.values(), BALANCE]],
-        "Risk: mean, lowest and highest seed": ["Margin", band("risk/total")],
-        "Consistency (2D cycle): mean, lowest and highest seed": ["Margin", band("consistency/cycle_2d")],
-        "Rigidity (bones that change): mean, lowest and highest seed": [
+        "Equilibrium: balanced at 0.5": ["Multiline", [*EQUILIBRIUM.values(), BALANCE]],
+        "Risk: mean and range of seeds": ["Margin", band("risk/total")],
+        "2D cycle: mean and range of seeds": ["Margin", band("consistency/cycle_2d")],
+        "Rigidity: mean and range of seeds": [
             "Margin",
             band("rigidity/bone_ratio_variance"),
         ],

@@ -88,5 +88,5 @@ def test_a_constant_healthy_start_raises_nothing(make: Make) -> None:
 @contract
 def test_unrelated_signals_change_nothing(make: Make) -> None:
     series = rough_series(4)
-    more = [{**signals, "something/else": 1.0} for signals in series]
+    more: list[Signals] = [{**signals, "something/else": 1.0} for signals in series]
     assert verdicts(make(), series) == verdicts(make(), more)

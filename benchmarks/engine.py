@@ -1,0 +1,325 @@
+"""What the training engine reaches: ``make bench`` (``--quick`` is a rehearsal with small shapes).
+
+Every figure is a ratio of two rates taken in this process in turns, so that a busy machine slows both alike; the
+median over repeats is given. Writes ``bench-results/engine.json`` and the table between the markers of README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import itertools
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.plain import Plain
+from tips_dist.config import Configuration, parse_study
+from tips_dist.data.procedural import generate
+from tips_dist.files import write_json, write_text
+from tips_dist.models import lifter_parameters, matched_width
+from tips_dist.skeleton import REPRESENTATIONS
+from tips_dist.training import precision
+from tips_dist.training.engine import Engine
+from tips_dist.training.loop import train
+from tips_dist.training.sampling import Batch
+from tips_dist.training.state import State
+
+README = Path(__file__).parent / "README.md"
+BEGIN, END = "<!-- engine:begin -->", "<!-- engine:end -->"
+Work = Callable[[], object]
+
+
+@dataclass
+class Results:
+    """Figures as they are found: title, value, and the reach that issue 3 of the project asks for."""
+
+    quick: bool
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+    curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, title: str, value: float | None, form: str = "{:.2f}x", reach: str = "") -> None:
+        text = "not measured" if value is None else form.format(value)
+        self.rows.append((title, text, reach))
+        self.numbers[title] = value
+        print(f"{title:<78} {text:>12}  {reach}", flush=True)
+
+
+def configure(width: int, batch: int, name: str = "solo", **training: Any) -> Configuration:
+    text = "{name: bench, representations: [solo], training: {steps: 1000000, evaluate_every: 50}}"
+    values = {"batch_size": batch, **training}
+    overrides = [f"training.{key}={json.dumps(value)}" for key, value in values.items()]
+    return parse_study(text, "bench", [f"model.width={width}", *overrides]).configuration(name)
+
+
+def stepper(configuration: Configuration, seeds: int, backend: precision.Backend | None = None) -> Work:
+    """One step of S packed seeds at each call, sampling included."""
+    return engine_of(State(configuration, tuple(range(seeds)), torch.device("cpu")), backend)
+
+
+def engine_of(state: State, backend: precision.Backend | None = None) -> Work:
+    poses = torch.randn(2000, 17, 2).mul_(0.1).numpy()
+    engine = Engine(state, poses)
+    batches = itertools.chain.from_iterable(engine.batches() for _ in itertools.count())
+
+    def step() -> None:
+        with precision.applied(backend or state.matmul):
+            engine.step(next(batches))
+
+    return step
+
+
+def plain_stepper(configuration: Configuration, seeds: int) -> Work:
+    """One step of S seeds of the plain program, one after another, on the engine's kind of batch."""
+    name, width, losses = configuration.representation, configuration.model.width, configuration.losses
+    state = State(configuration, tuple(range(seeds)), torch.device("cpu"))
+    blocks = configuration.model.discriminator_blocks
+    programs = [Plain(name, matched_width(name, width), width, blocks, (2e-4, 2e-4)) for _ in range(seeds)]
+    engine = Engine(state, torch.randn(2000, 17, 2).mul_(0.1).numpy())
+    batch: Batch = next(iter(engine.batches()))
+    weights = losses.model_dump()
+
+    def step() -> None:
+        for row, program in enumerate(programs):
+            program.step(batch, row, weights)
+
+    return step
+
+
+def flops(configuration: Configuration, seeds: int) -> float:
+    """Floating-point operations that a step needs: two per weight and pose, forward; twice that backward.
+
+    Lifter: the poses, the new views, and the turned views. Discriminator: real poses and new views, once.
+    """
+    width, batch = configuration.model.width, configuration.training.batch_size
+    turns = 3 if configuration.training.turns == "all" else 1
+    blocks = configuration.model.discriminator_blocks
+    lifter = lifter_parameters(configuration.representation, matched_width(configuration.representation, width))
+    discriminator = (34 + 2 * blocks * width + 1) * width
+    return 6.0 * seeds * batch * ((2 + turns) * lifter + 2 * discriminator)
+
+
+def seconds(work: Work, least: float) -> float:
+    """Seconds per call, over at least ``least`` seconds and two calls."""
+    calls, began = 0, time.perf_counter()
+    while calls < 2 or time.perf_counter() - began < least:
+        work()
+        calls += 1
+    return (time.perf_counter() - began) / calls
+
+
+def compare(works: Mapping[str, Work], results: Results, least: float = 0.5) -> dict[str, list[float]]:
+    """Seconds per call of each work, in turns: name -> one number per repeat."""
+    for work in works.values():
+        work()
+    repeats, least = (2, 0.1) if results.quick else (5, least)
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            found[name].append(seconds(work, least))
+    return found
+
+
+def ratio(found: Mapping[str, list[float]], slow: str, fast: str) -> float:
+    """How many times faster ``fast`` is than ``slow``: the median of the repeats' ratios."""
+    return statistics.median(a / b for a, b in zip(found[slow], found[fast], strict=True))
+
+
+def products(seeds: int, batch: int, width: int) -> dict[str, Work]:
+    """The batched product of a residual layer with each backend."""
+    features, weight = torch.randn(seeds, batch, width), torch.randn(seeds, width, width)
+
+    def product(backend: precision.Backend) -> Work:
+        def work() -> None:
+            with precision.applied(backend):
+                torch.bmm(features, weight)
+
+        return work
+
+    return {"default": product("default"), "onednn": product("onednn")}
+
+
+def share_of_best(results: Results) -> None:
+    shapes = ((8, 64, 64, ""), (8, 256, 256, "55 %"), (1, 1024, 1024, "75 %"))
+    for seeds, batch, width, reach in shapes[: 2 if results.quick else 3]:
+        configuration = configure(width, batch)
+        found = compare({"step": stepper(configuration, seeds), **products(seeds, batch, width)}, results)
+        one = 2.0 * seeds * batch * width * width
+        best = [one / min(pair) for pair in zip(found["default"], found["onednn"], strict=True)]
+        rates = [flops(configuration, seeds) / value for value in found["step"]]
+        share = statistics.median(rate / top for rate, top in zip(rates, best, strict=True))
+        title = f"Share of the best float32 rate, S={seeds} B={batch} W={width}"
+        results.add(title, 100 * share, "{:.0f} %", reach)
+        results.numbers[f"GF/s best, S={seeds} B={batch} W={width}"] = statistics.median(best) / 1e9
+        results.numbers[f"GF/s step, S={seeds} B={batch} W={width}"] = statistics.median(rates) / 1e9
+
+
+def against_plain(results: Results) -> None:
+    for name, seeds in (("solo", 1), ("solo", 8), ("torso_legs", 8))[: 1 if results.quick else 3]:
+        works = {"plain": plain_stepper(configure(256, 256, name), seeds)}
+        works |= {kind: stepper(configure(256, 256, name, precision=kind), seeds) for kind in ("float32", "bf16")}
+        found = compare(works, results, 1.0)
+        for kind, reach in (("float32", "2x"), ("bf16", "3x")):
+            title = f"Engine against plain PyTorch, {name}, S={seeds} B=256 W=256, {kind}"
+            results.add(title, ratio(found, "plain", kind), reach=reach)
+
+
+def packing(results: Results) -> None:
+    for width, batch, reach in ((64, 64, "2.5x"), (256, 256, ""))[: 1 if results.quick else 2]:
+        alone = stepper(configure(width, batch), 1)
+
+        def eight(alone: Work = alone) -> None:
+            for _ in range(8):
+                alone()
+
+        found = compare({"alone": eight, "packed": stepper(configure(width, batch), 8)}, results)
+        results.add(f"Packed S=8 against one after another, B={batch} W={width}", ratio(found, "alone", "packed"),
+                    reach=reach)  # fmt: skip
+    width = 64 if results.quick else 256
+    half = State(configure(width, width), tuple(range(8)), torch.device("cpu"))
+    half.compact([1, 3, 5, 7])
+    found = compare({"whole": stepper(configure(width, width), 8), "half": engine_of(half)}, results)
+    results.add(f"Step rate after half of S=8 is compacted away, B={width} W={width}", ratio(found, "whole", "half"),
+                reach="1.7x")  # fmt: skip
+    own = {"training.generator_lr": [1e-4 * (1 + k) for k in range(8)], "losses.cycle_2d": [1.0 + k for k in range(8)]}
+    varied = State(configure(64, 64), tuple(range(8)), torch.device("cpu"), own)
+    found = compare({"own": engine_of(varied), "same": stepper(configure(64, 64), 8)}, results)
+    results.add("Cost of values per seed, S=8 B=64 W=64", 100 * (ratio(found, "own", "same") - 1), "{:+.1f} %")
+
+
+def variants(results: Results) -> None:
+    for width in (64, 256)[: 1 if results.quick else 2]:
+        works: dict[str, Work] = {kind: stepper(configure(width, 256), 8, kind) for kind in ("default", "onednn")}
+        works["bf16"] = stepper(configure(width, 256, precision="bf16"), 8)
+        found = compare(works, results)
+        for kind in ("onednn", "bf16"):
+            title = f"{kind} against torch's default float32, S=8 B=256 W={width}"
+            results.add(title, ratio(found, "default", kind))
+    if shutil.which("g++") is None or results.quick:
+        results.add("torch.compile against eager, S=8 B=256 W=256", None)
+        return
+    works = {"eager": stepper(configure(256, 256), 8), "compiled": stepper(configure(256, 256, compile=True), 8)}
+    results.add("torch.compile against eager, S=8 B=256 W=256", ratio(compare(works, results), "eager", "compiled"))
+
+
+def whole_runs(results: Results) -> None:
+    """Figures that need the loop: workers and checkpoints, by the clock from one evaluation step to the next."""
+    poses, _ = generate(2000, 0)
+    cores = os.cpu_count() or 1
+
+    def rate(width: int, batch: int, seeds: int, **options: Any) -> float:
+        told: list[float] = []
+        every, workers = options.pop("checkpoint_every", 1000), options.pop("workers", 1)
+        steps = 150 if results.quick else 200
+        configuration = configure(width, batch, steps=steps, checkpoint_every=every, record_depths=False)
+        with tempfile.TemporaryDirectory() as folder:
+            train(configuration, range(seeds), poses, Path(folder), threads=cores, workers=workers,
+                  report=lambda _: told.append(time.perf_counter()))  # fmt: skip
+        return 1 / statistics.median(later - earlier for earlier, later in itertools.pairwise(told))
+
+    width = 64 if results.quick else 256
+    pairs = [(rate(width, 256, 2, workers=1), rate(width, 256, 2, workers=2)) for _ in range(1 if results.quick else 3)]
+    results.add(f"2 workers of 1 thread against 1 worker of {cores}, S=2 B=256 W={width}",
+                statistics.median(two / one for one, two in pairs))  # fmt: skip
+    pairs = [(rate(width, 256, 2), rate(width, 256, 2, checkpoint_every=1)) for _ in range(1 if results.quick else 3)]
+    cost = statistics.median(without / often - 1 for without, often in pairs)
+    results.add(f"Cost of a checkpoint every 50 steps, S=2 B=256 W={width}", 100 * cost, "{:+.1f} %", "under 2 %")
+
+
+def memory(results: Results) -> None:
+    def peak(seeds: int, width: int) -> float:
+        code = f"from benchmarks.engine import peak_memory; print(peak_memory({seeds}, {width}))"
+        return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+    results.add("Memory per seed, B=256 W=256", (peak(9, 256) - peak(1, 256)) / 8, "{:.0f} MB")
+    step = stepper(configure(16, 16), 2)
+    steps = 1000 if results.quick else 10_000
+    for _ in range(steps // 10):
+        step()
+    before = resident_megabytes()
+    for _ in range(steps):
+        step()
+    results.add(
+        f"Growth of memory over {steps:,} steps, S=2 B=16 W=16", resident_megabytes() - before, "{:+.1f} MB", "0"
+    )
+
+
+def peak_memory(seeds: int, width: int) -> float:
+    """Peak resident megabytes of a few steps; meant for a process of its own."""
+    step = stepper(configure(width, 256), seeds)
+    for _ in range(3):
+        step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+
+
+def resident_megabytes() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024**2
+
+
+def curves(results: Results) -> None:
+    for title, shapes in (
+        ("S (B=64, W=64)", [(seeds, 64, 64) for seeds in (1, 2, 4, 8, 16)]),
+        ("width (S=4, B=256)", [(4, 256, width) for width in (32, 64, 128, 256, 512)]),
+        ("batch (S=4, W=128)", [(4, batch, 128) for batch in (32, 128, 512, 2048)]),
+    ):
+        points = []
+        for seeds, batch, width in shapes[: 2 if results.quick else None]:
+            configuration = configure(width, batch)
+            took = statistics.median(compare({"step": stepper(configuration, seeds)}, results, 0.3)["step"])
+            point = {"S": seeds, "B": batch, "W": width, "seed-steps/s": seeds / took}
+            points.append({**point, "GF/s": flops(configuration, seeds) / took / 1e9})
+        results.curves[title] = points
+
+
+def table(results: Results, machine: str) -> str:
+    lines = [f"{machine}", "", "| figure | measured | reach |", "|---|---|---|"]
+    lines += [f"| {title} | {value} | {reach} |" for title, value, reach in results.rows]
+    for title, points in results.curves.items():
+        lines += ["", f"Growth over {title}:", "", "| S | B | W | seed-steps/s | GF/s |", "|---|---|---|---|---|"]
+        lines += [f"| {p['S']} | {p['B']} | {p['W']} | {p['seed-steps/s']:.0f} | {p['GF/s']:.0f} |" for p in points]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small shapes and two repeats; touches no README")
+    parser.add_argument("--note", default="", help="written beside the machine and the date")
+    options = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
+    began, results = time.perf_counter(), Results(options.quick)
+    for part in (share_of_best, against_plain, packing, variants, whole_runs, memory, curves):
+        part(results)
+    model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if "model name" in line), "CPU")
+    machine = f"{os.cpu_count()} x {model}, torch {torch.__version__}, {platform.python_version()}, "
+    machine += f"{datetime.date.today()}, load {os.getloadavg()[0]:.1f}. {options.note}".strip()
+    took = time.perf_counter() - began
+    write_json(Path("bench-results/engine.json"), {"machine": machine, "seconds": took, "figures": results.numbers,
+               "curves": results.curves, "representations": list(REPRESENTATIONS)})  # fmt: skip
+    print(f"{took:.0f} s; bench-results/engine.json")
+    if not options.quick:
+        text = README.read_text()
+        head, rest = text.split(BEGIN, 1)
+        write_text(README, f"{head}{BEGIN}\n{table(results, machine)}\n{END}{rest.split(END, 1)[1]}")
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+if __name__ == "__main__":
+    main()

@@ -281,6 +281,11 @@ def test_a_copy_says_who_works_on_the_run(s3: str, run: Path) -> None:
     assert mirrored_by(run) is None
 
 
+def test_a_mirror_on_another_disk(run: Path, tmp_path: Path) -> None:
+    assert Mirror(run, f"file://{tmp_path}/backup").round() == 8
+    assert names(tmp_path / "backup" / run.name) == names(run) - {"lock", "trials/solo-000/.trial.json.1.tmp"}
+
+
 def test_any_address_that_fsspec_opens(run: Path) -> None:
     Mirror(run, "memory://place/runs").round()
     assert "trials/solo-000/trial.json" in Store(f"memory://place/runs/{run.name}").list()

@@ -96,7 +96,13 @@ class Store:
                 while chunk := source.read(_CHUNK):
                     target.write(chunk)
 
-        self._patiently(copy)
+        try:
+            self._patiently(copy)
+        except FileNotFoundError:
+            if not path.exists():
+                raise
+            self._files.create_dir(self._at(name).rpartition("/")[0], recursive=True)  # file systems need folders
+            self._patiently(copy)
 
     def get(self, name: str, path: Path) -> None:
         """Copy a file from the address, atomically.

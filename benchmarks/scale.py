@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tips_dist.config import parse_study
+from tips_dist.storage import HEAVY_INTERVALS
 
 S3_WRITES = 3500.0  # per second and prefix, as documented
 S3_PRICE = 5.0e-6  # dollars per write
@@ -167,7 +168,7 @@ def storage_load(trials: int, slots: int, assumed: Assumed, mirror: dict[str, fl
     """What the mirror asks of the object store and of the driver's network."""
     rounds = min(assumed.trial_seconds / assumed.interval, assumed.reports)
     small = 3 * rounds  # history, sign of life, TensorBoard: changed in every round
-    large = min(assumed.checkpoints, rounds)
+    large = min(assumed.checkpoints, rounds / HEAVY_INTERVALS)
     writes_per_trial = small + 4 * large + 16
     big = assumed.checkpoint_bytes / 2 + assumed.depths_bytes  # one new checkpoint, and all depths again
     moved = large * big + rounds * (assumed.history_bytes + assumed.tensorboard_bytes) / 2 + 8 * assumed.candidate_bytes

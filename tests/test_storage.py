@@ -103,6 +103,19 @@ def test_a_second_driver_copies_only_what_differs(s3: str, run: Path) -> None:
     assert "trials/solo-000/checkpoint/state" not in Store(below(s3, run.name)).list()
 
 
+def test_large_files_that_keep_changing_are_copied_rarely(s3: str, run: Path) -> None:
+    mirror = Mirror(run, s3)
+    mirror.round()
+    (run / "trials" / "solo-000" / "checkpoint" / "state").write_bytes(b"a later state")
+    (run / "trials" / "solo-000" / "history.jsonl").write_text("later\n")
+    assert mirror.round() == 2  # the history and its own note
+    mirror._next_heavy = 0.0
+    assert mirror.round() == 2
+    (run / "trials" / "solo-000" / "checkpoint" / "state").write_bytes(b"the last state")
+    assert mirror.round(ended=True) == 2
+    assert Store(below(s3, run.name)).list()["trials/solo-000/checkpoint/state"].size == 14
+
+
 def test_order_of_a_round_is_a_state_that_resume_takes(s3: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     monkeypatch.setattr(Store, "put", lambda self, path, name: order.append(name))

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import itertools
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ from tips_dist.files import StorageError, UserError, read_json, write_json, writ
 
 MIRROR_FILE = "mirror.json"
 INTERVAL_SECONDS = 30.0
+HEAVY_INTERVALS = 10  # checkpoints and depths are copied that much rarer (benchmarks/scale.py says why)
+PARALLEL = 8  # copies at a time
 PATIENCE_SECONDS = 300.0  # that storage may be away before the study's end is reported as not mirrored
 _CHUNK = 2**20
 _REFUSALS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "HTTP status 403", "not found")
@@ -244,7 +248,8 @@ class Mirror:
     Order matters: a copy must be a state that a killed study might have left behind, as ``resume`` takes those. So of
     the files found, the search's journal goes first (trials without a journal entry do not exist, entries without
     trials do), then histories, depths and candidates, then checkpoints (history beyond a checkpoint is cut, a
-    checkpoint beyond its history would be lost work), then the trials' records.
+    checkpoint beyond its history would be lost work), then the trials' records. Checkpoints and depths, which are large
+    and change all the time, join in every tenth round only, and never for more than a tenth of the time.
     """
 
     def __init__(self, run: Path, url: str, interval: float = INTERVAL_SECONDS, patience: float = PATIENCE_SECONDS):
@@ -253,6 +258,7 @@ class Mirror:
         self.store = Store(below(url, run.name), patience)
         self.failure: str | None = None  # why the last round failed
         self._there: dict[str, tuple[int, int]] | None = None  # name -> (size, mtime in ns) as last copied
+        self._next_heavy = 0.0
         self._lock = threading.Lock()
 
     def round(self, *, ended: bool = False) -> int:
@@ -266,21 +272,33 @@ class Mirror:
             if self._there is None:
                 self._there = self._already_there()
             found = dict(_files(self.run))
-            copied = 0
-            for name in sorted(found, key=_order):
-                try:
-                    state = _state(self.run / name)
-                    if self._there.get(name) == state:
-                        continue
-                    self.store.put(self.run / name, name)
-                except FileNotFoundError:
-                    continue
-                self._there[name] = state
-                copied += 1
+            begun = time.monotonic()
+            heavy = ended or begun >= self._next_heavy
+            names = sorted((name for name in found if heavy or not _heavy(name)), key=_order)
+            with ThreadPoolExecutor(PARALLEL) as pool:  # parallel within a group, one group after another
+                copied = sum(
+                    sum(pool.map(self._copy, group))
+                    for _, group in itertools.groupby(names, key=lambda name: _order(name)[0])
+                )
+            if heavy:
+                spent = time.monotonic() - begun
+                self._next_heavy = time.monotonic() + max(HEAVY_INTERVALS * self.interval, HEAVY_INTERVALS * spent)
             for name in [name for name in self._there if name not in found]:
                 self.store.delete(name)
                 del self._there[name]
             return copied
+
+    def _copy(self, name: str) -> bool:
+        assert self._there is not None
+        try:
+            state = _state(self.run / name)
+            if self._there.get(name) == state:
+                return False
+            self.store.put(self.run / name, name)
+        except FileNotFoundError:
+            return False
+        self._there[name] = state
+        return True
 
     def watch(self, done: threading.Event) -> None:
         """Make rounds until told to end; a round that fails is not fatal, the next one makes up for it."""
@@ -395,6 +413,11 @@ def _files(run: Path) -> Iterator[tuple[str, Path]]:
         name = path.relative_to(run).as_posix()
         if path.is_file() and not path.is_symlink() and not _matches(name, _NEVER):
             yield name, path
+
+
+def _heavy(name: str) -> bool:
+    """Large files that change all the time while a trial runs."""
+    return "/checkpoint/" in name or name.endswith("/depths.npy")
 
 
 def _order(name: str) -> tuple[int, str]:

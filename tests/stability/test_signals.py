@@ -117,6 +117,23 @@ def test_two_sample_statistics_of_the_same_distribution_and_of_another() -> None
     assert same["mmd"].item() < 0.1 < other["mmd"].item()
 
 
+def test_parts_are_told_apart() -> None:
+    """Noise in the legs alone shows in the legs' signals and leaves the torso's where they were."""
+
+    class NoisyLegs(Known):
+        def forward(self, poses: torch.Tensor) -> torch.Tensor:
+            depths = super().forward(poses)
+            noise = torch.randn(depths.shape, generator=torch.Generator().manual_seed(1))
+            depths[..., 1:7] += 0.3 * noise[..., 1:7]
+            return depths
+
+    calm, noisy = measured(Known()), measured(NoisyLegs())
+    for name in ("rigidity/bone_ratio_variance", "consistency/cycle_2d", "distance/sliced_wasserstein"):
+        assert noisy[f"{name}_legs"] > 1.5 * calm[f"{name}_legs"], name
+        assert noisy[f"{name}_torso"] < 1.5 * calm[f"{name}_torso"] + 1e-3, name
+    assert calm["depth/knees"] > 0.9 > noisy["depth/knees"]
+
+
 def test_seeds_do_not_mix() -> None:
     poses = torch.stack((VIEWS, torch.full_like(VIEWS, math.nan)))
     statistics = two_sample(poses, Reference.build(OTHERS))

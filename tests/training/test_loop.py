@@ -55,7 +55,7 @@ def test_a_run_writes_what_the_design_says(tmp_path: Path) -> None:
         _, record = load_weights(tmp_path / "candidates" / f"seed{seed.seed}-step{seed.best_step}.safetensors")
         assert record["risk"] == seed.best_risk
         assert record["part_signs"] in ([1], [-1])
-    assert len(list((tmp_path / "candidates").iterdir())) == 4
+    assert 4 <= len(list((tmp_path / "candidates").iterdir())) <= 8  # those that the two checkpoints name
     assert not any(b"NaN" in line for line in (tmp_path / "history.jsonl").read_bytes().splitlines())
 
 

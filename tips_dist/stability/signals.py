@@ -24,6 +24,9 @@ depth/spread_ratio                  standard deviation of depth over that of x; 
                                     poses, which cheat every cycle, show here.
 gradients/, updates/ (per player)   norm of the last gradient, and of Adam's last step relative to the weights; added by
                                     the training loop. Exploding or vanishing play; says nothing about poses.
+..._torso, ..._legs                 rigidity, cycle, spread and sliced Wasserstein (half the directions) of one part.
+depth/knees, depth/elbows           once signs are resolved: share of knees that bend forward and elbows backward,
+                                    weighted by how far, -1 to 1. Far below 1: limbs bend at random.
 depth/sign, depth/sign_confidence   the resolved sign (mean over independent lifters) and how sure it is (least sure
                                     lifter): see ``geometry.resolve_signs``.
 ==================================  =================================================================================
@@ -39,10 +42,11 @@ from torch import Tensor
 
 from tips_dist import geometry, losses
 from tips_dist.models import Discriminator, Lifter
-from tips_dist.skeleton import JOINTS, Representation
+from tips_dist.skeleton import BONES, JOINTS, LEGS, TORSO, Representation
 from tips_dist.stability.distances import Reference, two_sample
 
 DIRECTIONS = 64
+PARTS = {"torso": TORSO, "legs": LEGS}
 
 
 @dataclass(frozen=True)
@@ -137,8 +141,34 @@ def measure(
         "depth/sign": signs.mean(-1),
         "depth/sign_confidence": confidence.amin(-1),
     }
+    signals |= _by_part(pose, returned, view, validation)
+    resolved = geometry.mirror_depth(pose[:, some], geometry.joint_signs(signs, lifter.representation).unsqueeze(1))
+    bends = geometry.bend(resolved)
+    share = bends.sum(1) / bends.abs().sum(1).clamp_min(1e-9)
+    signals |= {"depth/knees": share[:, :2].mean(-1), "depth/elbows": share[:, 2:].mean(-1)}
     signals |= {f"distance/{name}": value for name, value in two_sample(view, validation.reference).items()}
     return Measured(signals, offsets, signs, confidence)
+
+
+def _by_part(pose: Tensor, returned: Tensor, view: Tensor, validation: ValidationSet) -> dict[str, Tensor]:
+    """The poses' signals again for torso and legs alone, whatever the representation: each (S,)."""
+    found: dict[str, Tensor] = {}
+    lengths = losses.bone_lengths(pose)
+    for part, joints in PARTS.items():
+        bones = [index for index, (_, child) in enumerate(BONES) if child in joints]
+        mask = torch.zeros(len(JOINTS), device=pose.device)
+        mask[list(joints)] = 1 / len(joints)
+        spread = pose[:, :, list(joints)].std((1, 2))
+        reference = validation.others * mask[:, None].sign()
+        found |= {
+            f"rigidity/bone_ratio_variance_{part}": length_variation(lengths[..., bones], validation.subjects),
+            f"consistency/cycle_2d_{part}": losses.cycle_2d(returned, validation.poses, mask),
+            f"depth/spread_ratio_{part}": spread[:, 2] / spread[:, 0].clamp_min(1e-9),
+            f"distance/sliced_wasserstein_{part}": sliced_wasserstein(
+                view * mask[:, None].sign(), reference, validation.directions[:, : DIRECTIONS // 2]
+            ),
+        }
+    return found
 
 
 def sliced_wasserstein(views: Tensor, reference: Tensor, directions: Tensor) -> Tensor:
@@ -153,20 +183,25 @@ def sliced_wasserstein(views: Tensor, reference: Tensor, directions: Tensor) -> 
 
 
 def bone_ratio_variance(poses: Tensor, subjects: Tensor) -> Tensor:
-    """Coefficient of variation of bone ratios within a subject: (S, V, 17, 3), (V,) -> (S,), mean over bones, poses.
+    """How far bones change length within a subject: (S, V, 17, 3), (V,) -> (S,); see :func:`length_variation`."""
+    return length_variation(losses.bone_lengths(poses), subjects)
 
-    Measured within subjects because people differ in proportions. A subject with one pose adds nothing.
+
+def length_variation(lengths: Tensor, subjects: Tensor) -> Tensor:
+    """Coefficient of variation of bone ratios: lengths (S, V, bones), (V,) -> (S,), the mean over bones and poses.
+
+    A ratio is a bone's length over the mean of the bones given, so a person's size and distance drop out. Measured
+    within subjects because people differ in proportions; a subject with one pose adds nothing.
     """
-    ratios = losses.bone_ratios(poses)  # (S, V, 16)
+    ratios = lengths / lengths.mean(-1, keepdim=True).clamp_min(1e-9)
     people = int(subjects.max()) + 1
     onehot = torch.nn.functional.one_hot(subjects, people).to(ratios.dtype)  # (V, people)
-    count = onehot.sum(0)[:, None].clamp_min(1)  # (people, 1)
-    mean = torch.einsum("vp,svb->spb", onehot, ratios) / count
+    count = onehot.sum(0)[:, None]  # (people, 1)
+    mean = torch.einsum("vp,svb->spb", onehot, ratios) / count.clamp_min(1)
     square = torch.einsum("vp,svb->spb", onehot, (ratios - mean[:, subjects]).square())
-    several = onehot.sum(0) > 1
     deviation = (square / (count - 1).clamp_min(1)).sqrt() / mean.clamp_min(1e-9)
-    share = onehot.sum(0) * several
-    return (deviation.mean(-1) * share).sum(-1) / share.sum().clamp_min(1)
+    share = count * (count > 1)
+    return (deviation * share).sum(1).mean(-1) / share.sum().clamp_min(1)
 
 
 def part_signs(poses: Tensor, offsets: Tensor, representation: Representation) -> tuple[list[int], list[float]]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from tests.report.builder import build
 from tips_dist import cli
@@ -382,29 +381,3 @@ def test_train_names_a_representation_that_is_not_in_the_study(invoke: Invoke, s
     code, _, err = invoke("train", study, "-o", "one", "--representation", "left_right")
     assert code == 2
     assert "--representation left_right: not in the study" in err
-
-
-# ------------------------------------------------------------------------------------------------ documents
-
-
-def documented() -> list[str]:
-    """Every `tips-dist ...` line in a code block of the README and docs/."""
-    root = Path(__file__).parent.parent
-    lines = []
-    for file in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
-        text = file.read_text() if file.exists() else ""
-        for block in re.findall(r"```(?:sh|bash|console)?\n(.*?)```", text, re.DOTALL):
-            lines += [line.removeprefix("$ ") for line in block.splitlines() if "tips-dist " in line]
-    return [line[line.index("tips-dist ") :].split("#")[0].strip() for line in lines]
-
-
-@pytest.mark.parametrize("line", documented())
-def test_documented_commands_parse(line: str) -> None:
-    """Each command and option that the documents show exists."""
-    words = shlex.split(line.split("|")[0])[1:]
-    command: Any = typer.main.get_command(cli.app)
-    context = command.make_context("tips-dist", words[:1], resilient_parsing=True)
-    while hasattr(command, "resolve_command"):
-        name, command, words = command.resolve_command(context, words)
-        assert command is not None, f"no command {name}"
-    command.make_context(name, words)

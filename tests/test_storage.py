@@ -149,7 +149,8 @@ def test_fetch_again_reads_what_changed_only(s3: str, run: Path, monkeypatch: py
     get = Store.get
     monkeypatch.setattr(Store, "get", lambda self, name, path: read.append(name) or get(self, name, path))  # type: ignore[func-returns-value]
     folder = fetch(url, "evaluate")
-    assert sorted(read) == [MIRROR_FILE, "trials/solo-000/candidates/seed0-step20.safetensors"]
+    # The note is read again only if its second or size changed, which two quick rounds may not do.
+    assert set(read) - {MIRROR_FILE} == {"trials/solo-000/candidates/seed0-step20.safetensors"}
     assert not (folder / candidate.relative_to(run)).exists()
 
 

@@ -251,7 +251,7 @@ class Study(Section):
             raise ValueError("representations: a name stands twice")
         if self.resources.workers > 1 and self._batch_norm():
             raise ValueError(
-                "model.batch_norm: not proven equal on several workers; set resources.workers to 1 or batch_norm to false"
+                "model.batch_norm: not proven equal on several workers; set resources.workers: 1 or batch_norm: false"
             )
         if self.search.trials > 1 and not self.space:
             raise ValueError(

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.models.test_models import built
@@ -71,3 +72,18 @@ def test_nothing_to_select_is_an_error_and_writes_nothing(tmp_path: Path) -> Non
 def test_ties_are_broken_by_trial_and_seed(tmp_path: Path) -> None:
     found = select(run_folder(tmp_path, [seed(3, 1.0), seed(2, 1.0), seed(1, 1.0), seed(0, 1.0)]))
     assert [(one["trial"], one["seed"]) for one in found["teachers"]] == [("solo-000", 1), ("solo-000", 3)]
+
+
+def test_seeds_that_agree_up_to_mirroring_are_told_from_one_that_does_not(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, [seed(0, 1.0), seed(9, 9.0), seed(1, 2.0), seed(9, 9.0), seed(2, 3.0)])
+    folder = run / "trials" / "solo-000"
+    record = json.loads((folder / "trial.json").read_text())
+    record |= {"seeds": [0, 1, 2], "configuration": {"training": {"evaluate_every": 50}}}
+    (folder / "trial.json").write_text(json.dumps(record))
+    depths = np.random.default_rng(0).normal(size=(2, 3, 64, 17)).astype(np.float16)
+    depths[0, 1] = -depths[0, 0]  # the same answer, mirrored
+    np.save(folder / "depths.npy", depths)
+    mirrored = folder / "candidates" / "seed1-step50.safetensors"
+    save_weights(mirrored, built("solo", [0]), 0, {"part_signs": [1], "sign_confidence": [0.9]})
+    apart = {row["seed"]: row["disagreement"] for row in select(run)["seeds"] if row["trial"] == "solo-000"}
+    assert apart[0] == apart[1] < 0.6 * apart[2]

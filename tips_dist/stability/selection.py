@@ -10,9 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from tips_dist.files import UserError, read_json, write_json
+from tips_dist.skeleton import JOINTS, REPRESENTATIONS
 from tips_dist.stability.detectors import COLLAPSED, DIVERGED
 
 RULE = (
@@ -43,10 +45,12 @@ def select(run: Path) -> dict[str, Any]:
         row["why"] = f"rank {rank + 1} of {len(eligible)} by risk" + (
             "" if row["chosen"] else "; not among the teachers"
         )
-    teachers = [
-        {**{key: row[key] for key in ("trial", "representation", "seed", "step", "risk", "file")}, **_signs(run, row)}
-        for row in eligible[:wanted]
-    ]
+    for row in eligible:
+        row |= _signs(run, row)
+    for trial in sorted({row["trial"] for row in eligible}):
+        _disagreement(run, [row for row in eligible if row["trial"] == trial])
+    keys = ("trial", "representation", "seed", "step", "risk", "file", "part_signs", "sign_confidence", "disagreement")
+    teachers = [{key: row[key] for key in keys} for row in eligible[:wanted]]
     selection = {"schema": 1, "rule": RULE, "teachers": teachers, "seeds": seeds}
     write_json(run / "selection.json", selection)
     return selection
@@ -78,6 +82,34 @@ def _seed(run: Path, trial: dict[str, Any], outcome: dict[str, Any]) -> dict[str
     if not (run / file).exists():
         return {**row, "why": f"{file} is missing"}
     return {**row, "file": file, "why": ""}
+
+
+def _disagreement(run: Path, rows: list[dict[str, Any]]) -> None:
+    """How far each seed's sign-resolved depths lie from the other seeds' of its trial, at their chosen checkpoints.
+
+    The median over the others of the mean absolute difference over validation poses and joints, in units of the
+    root-to-head distance, written to ``row["disagreement"]``; ``None`` for a seed without company or recorded depths.
+    Seeds that found the same answer agree up to mirroring (in the spirit of unsupervised disentanglement ranking,
+    Duan et al. 2020). It is reported beside the choice, not used in it: its worth is not measured yet.
+    """
+    for row in rows:
+        row["disagreement"] = None
+    path = run / "trials" / rows[0]["trial"] / "depths.npy"
+    if len(rows) < 2 or not path.exists():
+        return
+    trial = read_json(path.with_name("trial.json"))
+    every = int(trial["configuration"]["training"]["evaluate_every"])
+    recorded = np.load(path, mmap_mode="r")
+    lifters = REPRESENTATIONS[rows[0]["representation"]].lifters
+    first = [next((i for i, part in enumerate(lifters) if joint in part.joints), 0) for joint in range(len(JOINTS))]
+    depths = [
+        recorded[row["step"] // every - 1, trial["seeds"].index(row["seed"])].astype(np.float32)
+        * np.array(row["part_signs"], np.float32)[first]
+        for row in rows
+    ]
+    for index, row in enumerate(rows):
+        apart = [np.abs(depths[index] - other).mean() for place, other in enumerate(depths) if place != index]
+        row["disagreement"] = round(float(np.median(apart)), 6)
 
 
 def _signs(run: Path, row: dict[str, Any]) -> dict[str, Any]:

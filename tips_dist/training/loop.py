@@ -49,6 +49,7 @@ class SeedOutcome:
     stopped_step: int
     best_risk: float | None
     best_step: int | None
+    values: dict[str, float] = field(default_factory=dict)  # the signal values behind the verdict
 
 
 @dataclass(frozen=True)
@@ -243,4 +244,4 @@ def _outcome(state: State, seed: int) -> SeedOutcome:
     verdict = state.judges[seed].verdict
     best_risk, best_step = state.best.get(seed, (None, None))
     stopped = state.stopped.get(seed, state.step)
-    return SeedOutcome(seed, verdict.kind, verdict.reason, verdict.onset, stopped, best_risk, best_step)
+    return SeedOutcome(seed, verdict.kind, verdict.reason, verdict.onset, stopped, best_risk, best_step, verdict.values)

@@ -44,6 +44,15 @@ def test_splits_by_sequence_cameras_and_truth(tmp_path: Path) -> None:
     assert summary["kept"] == len(poses) == summary["seen"] - sum(summary["dropped"].values())
 
 
+def test_actions_left_out_are_test_only(tmp_path: Path) -> None:
+    write_cmu(tmp_path / "cmu.h5")
+    importers.import_data("cmu", tmp_path / "cmu.h5", tmp_path / "out", {"leave_out": ["jumping"]})
+    poses = store.read_poses(tmp_path / "out.pose2d.h5")
+    jumping = [name.startswith("jumping/") for name in poses.sequence_names]
+    assert set(poses.split[np.isin(poses.sequence, np.flatnonzero(jumping))]) == {2}
+    assert set(poses.split) == {0, 1, 2}
+
+
 def test_the_same_import_twice_is_the_same(tmp_path: Path) -> None:
     write_cmu(tmp_path / "cmu.h5")
     digests = [importers.import_data("cmu", tmp_path / "cmu.h5", tmp_path / name)["digest"] for name in "ab"]
@@ -57,6 +66,7 @@ def test_the_same_import_twice_is_the_same(tmp_path: Path) -> None:
         ("cmuu", {}, "did you mean 'cmu'"),
         ("cmu", {"camras": 3}, "did you mean 'cameras'"),
         ("cmu", {"cameras": 0}, "cameras"),
+        ("cmu", {"leave_out": ["dancing"]}, "no action 'dancing' here; there are jumping, walking"),
     ],
 )
 def test_unknown_formats_and_options_are_refused(

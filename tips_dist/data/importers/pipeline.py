@@ -39,6 +39,7 @@ class Options(Section):
     # Some formats: each module's USES names those that mean something to it
     cameras: Count = 4  # virtual cameras per sequence, where a data set has motion but no cameras
     seed: Annotated[int, Field(ge=0)] = 0  # of the virtual cameras
+    leave_out: tuple[str, ...] = ()  # actions of which nothing is learnt from or decided on: all of it is test
     validation_subjects: tuple[str, ...] = ("S8",)  # subjects of the training set held out for validation
     validation_share: Share = 0.15  # share of sequences held out for validation
     test_share: Share = 0.15  # share of sequences held out for testing

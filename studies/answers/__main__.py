@@ -1,0 +1,100 @@
+"""Write the results of a study: ``python -m studies.answers {representations,recipes,search} RUN ...``.
+
+Fills the tables of ``studies/results/NAME/README.md`` and writes ``answers.json``, ``summary.json``, the histories
+(``histories.npz``) and, for the representations, the figures and the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from studies.answers import figures, recipes, representations, search
+from studies.answers.material import Ground, Material, load
+from studies.answers.tables import Table, fill
+from tips_dist.evaluation.reference import Recipe, supervised
+from tips_dist.files import UserError, write_json, write_with
+from tips_dist.report.summary import write_summary
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def main() -> int:
+    """Parse, load, answer, write."""
+    parser = argparse.ArgumentParser(prog="python -m studies.answers", description=__doc__)
+    parser.add_argument("study", choices=["representations", "recipes", "search"])
+    parser.add_argument("run", type=Path, help="the finished run folder")
+    parser.add_argument("--prior", type=Path, help="representations: the run of bone_prior.yaml")
+    parser.add_argument("--papers", type=Path, help="search: the run of papers.yaml")
+    parser.add_argument("--poses", type=Path, required=True)
+    parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    folder: Path = given.output / given.study
+    try:
+        ground = Ground.read(given.poses, given.truth)
+        study = load(given.run)
+        if given.study == "representations":
+            tables = _representations(study, load(given.prior), ground, folder)
+        elif given.study == "recipes":
+            tables = recipes.answers(study)
+        else:
+            tables = search.answers(study, load(given.papers), ground)
+        _write(study, tables, folder)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _representations(study: Material, prior: Material, ground: Ground, folder: Path) -> dict[str, Table]:
+    folder.mkdir(parents=True, exist_ok=True)
+    one = study.histories[0].configuration()
+    recipe = Recipe(one.model.width, one.training.steps, one.training.batch_size)
+    reference = supervised(ground.poses, ground.truth, recipe, [history.seed for history in study.of("solo")])
+    write_json(folder / "supervised.json", reference)
+    figures.curves(study, folder / "curves.png")
+    figures.selected(study, folder / "selected.png", float(np.mean(reference["validation"]["n_mpjpe"])))
+    if (study.path / "report.html").exists():
+        shutil.copyfile(study.path / "report.html", folder / "report.html")
+    return representations.answers(study, prior, ground, reference)
+
+
+def _write(study: Material, tables: dict[str, Table], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    run = study.folder.study
+    origin: dict[str, Any] = {key: run.get(key) for key in ("name", "digest", "created", "git", "versions", "host")}
+    write_json(folder / "answers.json", {"schema": 1, "run": origin, "chosen": study.chosen,
+               "tables": {name: table.data() for name, table in tables.items()}})  # fmt: skip
+    write_json(folder / "summary.json", write_summary(study.path))
+    write_with(folder / "histories.npz", lambda path: save_histories(study, path))
+    fill(folder / "README.md", tables)
+    for table in tables.values():
+        print(table.markdown(), end="\n\n")
+
+
+def save_histories(study: Material, path: Path) -> None:
+    """Every seed's signals and true errors as one archive, for those who want to ask more.
+
+    ``names`` of the signals; per trial ``<id>/steps`` (E,), ``<id>/seeds`` (S,), ``<id>/signals`` (E, S, signals)
+    and ``<id>/errors`` (E, S), sign-resolved N-MPJPE in mm; float32.
+    """
+    names = sorted(study.histories[0].rows[0])
+    arrays: dict[str, Any] = {"names": np.array(names)}
+    for trial, seeds in study.trials().items():
+        arrays[f"{trial}/steps"] = np.array(seeds[0].steps)
+        arrays[f"{trial}/seeds"] = np.array([history.seed for history in seeds])
+        signals = [[[row[name] for name in names] for row in history.rows] for history in seeds]
+        arrays[f"{trial}/signals"] = np.array(signals, dtype=np.float32).swapaxes(0, 1)
+        arrays[f"{trial}/errors"] = np.array([history.errors for history in seeds], dtype=np.float32).T
+    with path.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

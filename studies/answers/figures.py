@@ -1,0 +1,57 @@
+"""Pictures of the representations study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+from studies.answers.material import Material
+
+mpl.use("Agg")
+INK, OURS = "#9db4c8", "#1f4e79"
+
+
+def curves(study: Material, path: Path) -> None:
+    """True error over the steps of every seed of each chosen configuration, with the selected checkpoints."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 3, figsize=(11, 5.6), sharex=True, sharey=True, layout="constrained")
+    for axis, name in zip(axes.flat, study.chosen, strict=False):
+        seeds = study.of(name)
+        for history in seeds:
+            axis.plot(history.steps, history.errors, color=INK, linewidth=0.9)
+        middle = np.nanmedian([history.errors for history in seeds], axis=0)
+        axis.plot(seeds[0].steps, middle, color=OURS, linewidth=1.8, label="median seed")
+        chosen = [(history.truth["selected"]["step"], history.at("selected")) for history in seeds if history.file]
+        axis.scatter(*zip(*chosen, strict=True), s=22, color="#c8553d", zorder=3, label="selected without truth")
+        axis.set_title(f"{name} (lifter's rate {study.parameters[study.chosen[name]]['training.generator_lr']:g})",
+                       fontsize=10)  # fmt: skip
+        axis.grid(alpha=0.25)
+    axes[0, 0].set_ylim(60, 200)
+    axes[0, 0].legend(frameon=False, fontsize=9)
+    figure.supylabel("N-MPJPE, depth signs resolved, mm (validation)", fontsize=10)
+    figure.supxlabel("step", fontsize=10)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def selected(study: Material, path: Path, supervised: float) -> None:
+    """Error at the selected checkpoint, one dot per seed, for every configuration."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(9, 3.6), layout="constrained")
+    for row, name in enumerate(study.chosen):
+        for offset, (trial, seeds) in enumerate(study.trials(name).items()):
+            values = [history.at("selected") for history in seeds]
+            color = OURS if trial == study.chosen[name] else INK
+            axis.scatter(values, [row + 0.22 * (offset - 1)] * len(values), s=16, color=color)
+    axis.axvline(supervised, color="#c8553d", linewidth=1, label="supervised lifter of the same size")
+    axis.set_yticks(range(len(study.chosen)), list(study.chosen))
+    axis.invert_yaxis()
+    axis.set_xlabel("N-MPJPE at the selected checkpoint, mm (validation); dark: configuration chosen by risk")
+    axis.legend(frameon=False, fontsize=9)
+    axis.grid(alpha=0.25, axis="x")
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)

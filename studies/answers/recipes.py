@@ -1,0 +1,64 @@
+"""Main effects of the factorial design in ``studies/recipes.yaml``: which choices drive instability?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from studies.answers.material import Material, SeedHistory
+from studies.answers.tables import Table, effect, over_trials
+from tips_dist.config import Choice, Study, validate
+
+TAIL = 0.2  # the last fifth of a run, as in benchmarks/stability/labels.py
+
+OUTCOMES: dict[str, Callable[[SeedHistory], float]] = {
+    "lowest error, mm": lambda history: float(np.nanmin(history.errors)),
+    "error selected, mm": lambda history: history.at("selected"),
+    "drift, %": lambda history: 100 * drift(history),
+    "diverged, %": lambda history: 100.0 * history.diverged,
+}
+
+
+def drift(history: SeedHistory) -> float:
+    """Median error of the last fifth of the run over the lowest error, minus one; 1 at most (also if not finite)."""
+    tail = history.errors[-max(1, int(TAIL * len(history.errors))) :]
+    return float(min(1.0, np.nan_to_num(np.median(tail) / np.nanmin(history.errors), nan=2.0) - 1))
+
+
+def answers(study: Material) -> dict[str, Table]:
+    """A table of effects for each representation, and the means of all runs."""
+    factors = levels(study)
+    tables = {name: effects(study, name, factors) for name in study.folder.representations}
+    overview = Table("Means over all sixteen recipes, four seeds each", ["representation", *OUTCOMES])
+    for name in study.folder.representations:
+        groups = study.trials(name).values()
+        overview.add(name, *(over_trials([[read(h) for h in g] for g in groups]) for read in OUTCOMES.values()))
+    return {"means": overview, **tables}
+
+
+def levels(study: Material) -> dict[str, Sequence[Any]]:
+    """The two levels of each factor, the default's first."""
+    resolved = validate(Study, study.folder.study["resolved"], where=str(study.path))
+    return {key: value.choice for key, value in resolved.space.items() if isinstance(value, Choice)}
+
+
+def effects(study: Material, representation: str, factors: dict[str, Sequence[Any]]) -> Table:
+    """Second level minus first, for every factor and outcome."""
+    table = Table(
+        f"{representation}: mean of the eight recipes at the second level minus that of the eight at the first",
+        ["factor", "from, to", *OUTCOMES],
+    )
+    groups = study.trials(representation)
+    for key, (first, second) in factors.items():
+        sides = [
+            [seeds for trial, seeds in groups.items() if study.parameters[trial][key] == level]
+            for level in (second, first)
+        ]
+        found = (
+            effect(*([[read(history) for history in seeds] for seeds in side] for side in sides))
+            for read in OUTCOMES.values()
+        )
+        table.add(key.split(".")[1], f"{first}, {second}", *found)
+    return table

@@ -1,0 +1,314 @@
+"""The questions of ``studies/representations.yaml``, (a) to (j), one function each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.stability import scorecard
+from studies.answers.material import Ground, Material, SeedHistory
+from studies.answers.tables import Array, Table, apart, delta, mean, over_trials
+from tips_dist.evaluation import metrics
+from tips_dist.evaluation.judge import Bench
+from tips_dist.models import load_weights
+from tips_dist.report.statistics import Statistic
+from tips_dist.skeleton import REPRESENTATIONS
+from tips_dist.stability.dependence import POSES, input_dependence, long_range
+from tips_dist.training.loop import validation_rows
+
+NEAR = 1.05  # within 5 % of a minimum
+BASE = "solo"
+TestErrors = Mapping[tuple[str, int], dict[str, float]]  # (trial, seed) -> Ground.test_errors of its selected weights
+
+
+def answers(study: Material, prior: Material, ground: Ground, reference: dict[str, Any]) -> dict[str, Table]:
+    """Every question's table, by its letter."""
+    tests = test_errors(study, ground)
+    return {
+        "a": error_at_selection(study),
+        "b": staying_near_the_minimum(study),
+        "c": ending_near_the_best(study),
+        "d": regret(study),
+        "e": stopping(study),
+        "f": student(study, ground, tests),
+        "g": dependence(study, ground),
+        "h": mirrored(study, ground),
+        "i": left_out(study, tests, reference, ground),
+        "j": references(study, prior, reference),
+        "trials": trials(study),
+    }
+
+
+def error_at_selection(study: Material) -> Table:
+    """(a) Error of the selected checkpoint of each chosen configuration, against solo."""
+    table = Table(
+        "N-MPJPE (sign-resolved, mm, validation) at the selected checkpoint of the chosen configuration, 8 seeds",
+        ["representation", "lifter's rate", "risk", "N-MPJPE", "PA-MPJPE", "against solo, mm", "against solo, %",
+         "Cliff's delta"],
+    )  # fmt: skip
+    base = [history.at("selected") for history in study.of(BASE)]
+    for name in study.chosen:
+        own = [history.at("selected") for history in study.of(name)]
+        pa = mean(history.at("selected", "pa_mpjpe_resolved") for history in study.of(name))
+        risk = mean(float(np.nanmin(history.risks)) for history in study.of(name))
+        versus = (None, None, None) if name == BASE else (apart(own, base), apart(own, base, percent=True),
+                                                          delta(own, base))  # fmt: skip
+        table.add(name, _rate(study, study.chosen[name]), risk, mean(own), pa, *versus)
+    return table
+
+
+def trials(study: Material) -> Table:
+    """Every configuration, so that the choice among them can be followed."""
+    table = Table(
+        "All configurations (* chosen by risk): N-MPJPE (sign-resolved, mm, validation) over 8 seeds",
+        ["configuration", "lifter's rate", "risk", "selected", "best", "last", "random"],
+    )
+    for trial, seeds in study.trials().items():
+        star = " *" if trial in study.chosen.values() else ""
+        risk = mean(float(np.nanmin(history.risks)) for history in seeds)
+        errors = (mean(history.at(name) for history in seeds) for name in ("selected", "best", "last", "random"))
+        table.add(f"{trial}{star}", _rate(study, trial), risk, *errors)
+    return table
+
+
+def staying_near_the_minimum(study: Material) -> Table:
+    """(b) How long a seed stays near its own minimum error."""
+    table = Table(
+        "Share of evaluation steps within 5 % of a seed's own minimum error, in percent",
+        ["representation", "from the minimum on, chosen", "over the whole run, chosen",
+         "from the minimum on, all configurations", "step of the minimum (median), chosen",
+         "last against minimum, mm, chosen"],
+    )  # fmt: skip
+    for name in study.chosen:
+        own = study.of(name)
+        table.add(
+            name,
+            mean(100 * near_after(history.errors) for history in own),
+            mean(100 * float((h.errors <= NEAR * np.nanmin(h.errors)).mean()) for h in own),
+            over_trials((100 * near_after(h.errors) for h in seeds) for seeds in study.trials(name).values()),
+            int(np.median([history.steps[int(np.nanargmin(history.errors))] for history in own])),
+            mean(history.at("last") - history.at("best") for history in own),
+        )
+    return table
+
+
+def near_after(errors: Array) -> float:
+    """The share of evaluation steps from the minimum on (itself included) whose error is within 5 % of it."""
+    after = errors[int(np.nanargmin(errors)) :]
+    return float((after <= NEAR * np.nanmin(errors)).mean())
+
+
+def ending_near_the_best(study: Material) -> Table:
+    """(c) How often a seed's last checkpoint is within 5 % of the best result."""
+    table = Table(
+        "Seeds whose last checkpoint lies within 5 % of the best error, of the chosen configuration",
+        [
+            "representation",
+            "of any seed of its representation, %",
+            "of any seed at all, %",
+            "spread of last errors (SD), mm",
+        ],
+    )
+    best = {name: min(float(np.nanmin(h.errors)) for h in study.of(name)) for name in study.chosen}
+    for name in study.chosen:
+        last = np.array([history.at("last") for history in study.of(name)])
+        shares = [mean(100.0 * (last <= NEAR * limit)) for limit in (best[name], min(best.values()))]
+        table.add(name, *shares, float(last.std(ddof=1)))
+    return table
+
+
+def regret(study: Material) -> Table:
+    """(d) What selection without truth costs against the oracle, beside trivial choices."""
+    table = Table(
+        f"Regret against the oracle's checkpoint, {len(study.histories)} seeds of all configurations",
+        ["choice", "regret, mm", "share of the random-to-oracle gap"],
+    )
+    for name, row in scorecard.selection(_card(study)).items():
+        table.add(name, _figure(row["regret mm"]), _figure(row.get("share of random-to-oracle gap")))
+    return table
+
+
+def stopping(study: Material) -> Table:
+    """(e) What stopping would have saved, and what it would have cost."""
+    card = _card(study)
+    table = Table(
+        f"Stopping, replayed over {len(study.histories)} seeds that trained to the end",
+        [
+            "rule",
+            "steps saved, %",
+            "mm lost at the selected checkpoint",
+            "trials whose best seed was stopped too early",
+        ],
+    )
+    for name, row in scorecard.stopping(card, None).items():
+        table.add(name, _figure(row["steps saved"], 100), _figure(row["mm lost at the selected checkpoint"]),
+                  row["runs whose best seed lost its best checkpoint"])  # fmt: skip
+    return table
+
+
+def test_errors(study: Material, ground: Ground) -> dict[tuple[str, int], dict[str, float]]:
+    """Errors on the test poses of the selected weights of every chosen configuration and of every teacher."""
+    assert study.folder.selection is not None
+    teachers = {(row["trial"], row["seed"]) for row in study.folder.selection["teachers"]}
+    return {
+        (history.run, history.seed): ground.test_errors(study.path / history.file)
+        for history in study.histories
+        if history.file and (history.run in study.chosen.values() or (history.run, history.seed) in teachers)
+    }
+
+
+def student(study: Material, ground: Ground, tests: TestErrors) -> Table:
+    """(f) The student against its teachers and against the selected lifters."""
+    table = Table(
+        "N-MPJPE (sign-resolved, mm) on test poses",
+        ["lifter", "all", "actions trained on", "actions left out", "student minus it, all"],
+    )
+    assert study.folder.selection is not None
+    own = ground.test_errors(study.path / "student" / "student.safetensors")
+    teachers = [(row["trial"], row["seed"]) for row in study.folder.selection["teachers"]]
+    table.add("student", own["all"], own["seen"], own["left_out"], None)
+    for trial, seed in teachers:
+        found = tests[trial, seed]
+        name = f"teacher: {trial} seed {seed}"
+        table.add(name, found["all"], found["seen"], found["left_out"], own["all"] - found["all"])
+    for name in (BASE, "torso_legs"):
+        found_all = [tests[history.run, history.seed] for history in study.of(name) if history.file]
+        columns = [mean(one[key] for one in found_all) for key in ("all", "seen", "left_out")]
+        table.add(f"{name}, selected, 8 seeds", *columns, mean(own["all"] - one["all"] for one in found_all))
+    return table
+
+
+def dependence(study: Material, ground: Ground) -> Table:
+    """(g) Long-range dependence of the selected lifters."""
+    table = Table(
+        "Share of input gradient that joins keypoints more than three bones apart, in percent",
+        ["representation", "long-range dependence", "against solo", "Cliff's delta"],
+    )
+    found: dict[str, list[float]] = {}
+    for name in study.chosen:
+        found[name] = []
+        for history in study.of(name):
+            if history.file:
+                lifter, record = load_weights(study.path / history.file)
+                inputs = ground.inputs("validation", record["scale"], POSES)
+                found[name].append(100 * long_range(input_dependence(lifter, inputs)))
+        versus = (None, None) if name == BASE else (apart(found[name], found[BASE]), delta(found[name], found[BASE]))
+        table.add(name, mean(found[name]), *versus)
+    return table
+
+
+def mirrored(study: Material, ground: Ground) -> Table:
+    """(h) Mirrored depths: how often, what resolution gains, and whether it is right."""
+    table = Table(
+        "Depth signs at the selected checkpoints of all configurations",
+        ["representation", "seeds", "parts told mirrored, %", "seeds with a mirrored part, %",
+         "N-MPJPE as predicted", "sign-resolved", "gain of resolution, mm", "parts told rightly, %"],
+    )  # fmt: skip
+    for name in study.chosen:
+        groups = study.trials(name)
+        told = [[np.array(h.part_signs) for h in seeds if h.file] for seeds in groups.values()]
+        right = [[part for h in seeds if h.file for part in signs_right(study, h, ground)] for seeds in groups.values()]
+        raw = over_trials((h.at("selected", "n_mpjpe") for h in seeds) for seeds in groups.values())
+        gain = over_trials((h.at("selected", "n_mpjpe") - h.at("selected") for h in seeds) for seeds in groups.values())
+        table.add(
+            name,
+            sum(map(len, told)),
+            over_trials((100 * float((signs < 0).mean()) for signs in seeds) for seeds in told),
+            over_trials((100.0 * bool((signs < 0).any()) for signs in seeds) for seeds in told),
+            raw,
+            over_trials((h.at("selected") for h in seeds) for seeds in groups.values()),
+            gain,
+            over_trials((100.0 * value for value in trial) for trial in right),
+        )
+    return table
+
+
+def signs_right(study: Material, history: SeedHistory, ground: Ground) -> list[bool]:
+    """For each independent part: does the sign that was told agree with how its depths correlate with the truth?"""
+    assert history.file is not None
+    lifter, record = load_weights(study.path / history.file)
+    rows = validation_rows(ground.poses, history.configuration().training.validation_poses)
+    bench = Bench.of(ground.poses, ground.truth.joints, rows, float(record["scale"]))
+    with torch.inference_mode():
+        offsets = lifter(bench.inputs[None].float())[0].double().numpy()
+    depths = bench.truth[..., 2] - bench.truth[:, :1, 2]
+    parts = REPRESENTATIONS[history.representation].lifters
+    return [
+        bool(sign * float((offsets[:, list(part.joints)] * depths[:, list(part.joints)]).sum()) > 0)
+        for sign, part in zip(history.part_signs, parts, strict=True)
+    ]
+
+
+def left_out(study: Material, tests: TestErrors, reference: dict[str, Any], ground: Ground) -> Table:
+    """(i) Test poses of actions that were left out of training, against those of the others."""
+    actions = " and ".join(ground.left_out)
+    table = Table(
+        f"N-MPJPE (sign-resolved, mm) on test poses; left out of training: {actions}",
+        ["representation", "actions trained on", "actions left out", "left out minus trained on", "against solo's"],
+    )
+    gaps: dict[str, list[float]] = {}
+    for name in study.chosen:
+        found = [tests[history.run, history.seed] for history in study.of(name) if history.file]
+        gaps[name] = [one["left_out"] - one["seen"] for one in found]
+        columns = [mean(one[key] for one in found) for key in ("seen", "left_out")]
+        table.add(name, *columns, mean(gaps[name]), None if name == BASE else apart(gaps[name], gaps[BASE]))
+    counts = _counts(ground)
+    seen, unseen = (
+        np.average([reference["test"]["action"][name] for name in names], axis=0, weights=[counts[n] for n in names])
+        for names in (
+            [name for name in counts if name not in ground.left_out],
+            [name for name in counts if name in ground.left_out],
+        )
+    )
+    table.add("supervised", mean(seen), mean(unseen), mean(unseen - seen), apart(unseen - seen, gaps[BASE]))
+    return table
+
+
+def _counts(ground: Ground) -> dict[str, int]:
+    """Test poses of each action, as evaluation names actions."""
+    names = [
+        metrics.action(ground.poses.sequence_names[code]) for code in ground.poses.sequence[ground.poses.rows("test")]
+    ]
+    return {name: names.count(name) for name in dict.fromkeys(names)}
+
+
+def references(study: Material, prior: Material, reference: dict[str, Any]) -> Table:
+    """(j) Between a supervised lifter and weak supervision."""
+    table = Table(
+        "N-MPJPE (mm, validation), 8 seeds; the bone prior against the same configuration without it",
+        ["lifter", "N-MPJPE", "PA-MPJPE", "with minus without the prior", "above supervised"],
+    )
+    supervised = reference["validation"]["n_mpjpe"]
+    table.add("supervised (truth)", mean(supervised), mean(reference["validation"]["pa_mpjpe"]), None, None)
+    for name, trial in prior.chosen.items():
+        with_prior = prior.of(name)
+        rate = with_prior[0].configuration().training.generator_lr
+        same = next(t for t in study.trials(name) if study.parameters[t]["training.generator_lr"] == rate)
+        without = study.trials(name)[same]
+        for label, seeds, versus in (
+            (f"{name}, bone prior (weak supervision), {trial}", with_prior, without),
+            (f"{name}, no 3D at all, {same}", without, None),
+        ):
+            own = [history.at("selected") for history in seeds]
+            pa = mean(history.at("selected", "pa_mpjpe_resolved") for history in seeds)
+            gap = None if versus is None else apart(own, [history.at("selected") for history in versus])
+            table.add(label, mean(own), pa, gap, apart(own, supervised))
+    return table
+
+
+def _card(study: Material) -> scorecard.Card:
+    return scorecard.Card([history for history in study.histories if np.isfinite(history.risks).sum() > 4])
+
+
+def _rate(study: Material, trial: str) -> str:
+    return f"{study.parameters[trial].get('training.generator_lr', float('nan')):g}"
+
+
+def _figure(figure: scorecard.Figure | None, factor: float = 1.0) -> Statistic | None:
+    if figure is None:
+        return None
+    value, low, high = (factor * float(number) for number in figure)
+    return {"value": value, "low": low, "high": high, "runs": 0}

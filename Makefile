@@ -3,7 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: study test chaos soak bench bench-study fuzz lint format clean scorecard bank
+CMU ?= $(firstword $(wildcard data/cmu_mocap_17.h5 ../shared/data/cmu_mocap_17.h5) data/cmu_mocap_17.h5)
+LEFT_OUT := data/cmu-left-out
+RESULTS := runs/results
+
+.PHONY: study study-results test chaos soak bench bench-study fuzz lint format clean scorecard bank
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -15,6 +19,22 @@ $(STAMP): pyproject.toml constraints.txt
 study: $(STAMP)
 	$(BIN)/tips-dist data generate -o data/quickstart
 	$(BIN)/tips-dist run studies/quickstart.yaml --truth data/quickstart.truth3d.h5
+
+## study-results: the published studies from nothing, an hour and a half on two cores; interrupted, call it again.
+## CMU=FILE says where cmu_mocap_17.h5 is. Tables and figures go into studies/results/
+study-results: $(foreach s,representations bone_prior recipes search papers,$(RESULTS)/$(s)/done)
+	$(BIN)/python -m studies.answers representations $(RESULTS)/representations --prior $(RESULTS)/bone_prior $(TRUTH)
+	$(BIN)/python -m studies.answers recipes $(RESULTS)/recipes $(TRUTH)
+	$(BIN)/python -m studies.answers search $(RESULTS)/search --papers $(RESULTS)/papers $(TRUTH)
+
+TRUTH := --poses $(LEFT_OUT).pose2d.h5 --truth $(LEFT_OUT).truth3d.h5
+
+$(RESULTS)/%/done: studies/%.yaml $(LEFT_OUT).truth3d.h5
+	$(BIN)/tips-dist run $< --runs $(@D) --continue --truth $(LEFT_OUT).truth3d.h5
+	touch $@
+
+$(LEFT_OUT).truth3d.h5: $(CMU) | $(STAMP)
+	$(BIN)/tips-dist data import cmu $(CMU) -o $(LEFT_OUT) --set 'leave_out=[jumping,soccer]'
 
 ## test: the test suite
 test: $(STAMP)

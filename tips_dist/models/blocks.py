@@ -24,7 +24,7 @@ class PackedLinear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply row k's layer to row k's features."""
-        return torch.baddbmm(self.bias, features, self.weight)
+        return torch.bmm(features, self.weight) + self.bias
 
 
 class PackedBatchNorm(nn.Module):
@@ -90,8 +90,9 @@ class _Residual(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, dtype: torch.dtype) -> Tensor:
         inner, w1, w2 = x.to(dtype), w1.to(dtype), w2.to(dtype)
-        first = torch.baddbmm(b1.to(dtype), inner, w1).relu_()
-        second = torch.baddbmm(b2.to(dtype), first, w2).relu_()
+        # The bias is added in place while the product is in the cache; baddbmm would write it out first.
+        first = torch.bmm(inner, w1).add_(b1.to(dtype)).relu_()
+        second = torch.bmm(first, w2).add_(b2.to(dtype)).relu_()
         ctx.save_for_backward(inner, w1, first, w2, second)
         return x + second
 
@@ -106,9 +107,8 @@ class _Residual(torch.autograd.Function):
         relu.grad_input(outer, first, 0, grad_input=outer)
         weight1, bias1 = torch.bmm(inner.mT, outer), outer.sum(1, keepdim=True)
         down = None
-        if ctx.needs_input_grad[0]:  # in float32 the skip connection's gradient rides along with the product
-            same = outer.dtype == wide
-            down = torch.baddbmm(gradient, outer, w1.mT) if same else gradient + torch.bmm(outer, w1.mT)
+        if ctx.needs_input_grad[0]:
+            down = torch.bmm(outer, w1.mT).to(wide).add_(gradient)
         return down, weight1.to(wide), bias1.to(wide), weight2.to(wide), bias2.to(wide), None
 
 

@@ -28,7 +28,7 @@ def main() -> int:
     """Parse, load, answer, write."""
     parser = argparse.ArgumentParser(prog="python -m studies.answers", description=__doc__)
     parser.add_argument("study", choices=["representations", "recipes", "search"])
-    parser.add_argument("run", type=Path, help="the finished run folder")
+    parser.add_argument("run", type=Path, help="the finished run folder, or a folder of runs: its newest")
     parser.add_argument("--prior", type=Path, help="representations: the run of bone_prior.yaml")
     parser.add_argument("--papers", type=Path, help="search: the run of papers.yaml")
     parser.add_argument("--poses", type=Path, required=True)
@@ -38,18 +38,24 @@ def main() -> int:
     folder: Path = given.output / given.study
     try:
         ground = Ground.read(given.poses, given.truth)
-        study = load(given.run)
+        study = load(newest(given.run))
         if given.study == "representations":
-            tables = _representations(study, load(given.prior), ground, folder)
+            tables = _representations(study, load(newest(given.prior)), ground, folder)
         elif given.study == "recipes":
             tables = recipes.answers(study)
         else:
-            tables = search.answers(study, load(given.papers), ground)
+            tables = search.answers(study, load(newest(given.papers)), ground)
         _write(study, tables, folder)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def newest(path: Path) -> Path:
+    """``path`` itself if it is a run folder; the newest evaluated run folder in it otherwise."""
+    runs = sorted(path.glob("*/evaluation.json"), key=lambda file: file.stat().st_mtime)
+    return path if (path / "study.json").exists() or not runs else runs[-1].parent
 
 
 def _representations(study: Material, prior: Material, ground: Ground, folder: Path) -> dict[str, Table]:

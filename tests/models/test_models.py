@@ -2,9 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
-from tips_dist.files import UserError
+from tips_dist.files import StorageError, UserError
 from tips_dist.models import (
     Discriminator,
     Lifter,
@@ -14,6 +15,7 @@ from tips_dist.models import (
     matched_width,
     parameters_per_seed,
     save_weights,
+    write_tensors,
 )
 from tips_dist.models.blocks import PackedDropout
 from tips_dist.models.student import Student
@@ -108,6 +110,23 @@ def test_weights_round_trip_with_their_record(tmp_path: Path) -> None:
     poses = torch.randn(2, 8, 17, 2) * 0.1
     assert record["step"] == 7
     torch.testing.assert_close(loaded(poses[1:]), lifter.eval()(poses)[1:])
+
+
+def test_a_full_disk_is_a_storage_error_and_keeps_the_old_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "w.safetensors"
+    write_tensors(path, {"a": torch.zeros(2)}, {})
+    before = path.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        write_tensors(path, {"a": torch.ones(2)}, {})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_damaged_and_foreign_weights_are_one_clear_error(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import torch
 
 from tests.training.test_loop import StopAfter, history
 from tests.training.worlds import tiny, world
-from tips_dist.files import StorageError, UserError, write_bytes
-from tips_dist.training import checkpoint, execution, precision, records
+from tips_dist.files import StorageError, UserError
+from tips_dist.models import write_tensors
+from tips_dist.training import checkpoint, execution, precision
 from tips_dist.training.loop import Interrupted, train
 from tips_dist.training.state import State
 
@@ -121,14 +122,14 @@ def test_compaction_keeps_the_values_of_the_seeds_that_stay() -> None:
 def test_a_failed_write_in_the_background_surfaces_and_keeps_the_checkpoint_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = write_bytes
+    real = write_tensors
 
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
         if "000000030" in path.name:
             raise StorageError(f"{path}: no space left on device")
-        real(path, content)
+        real(path, tensors, record)
 
-    monkeypatch.setattr(checkpoint, "write_bytes", full)
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
     with pytest.raises(StorageError, match="no space left"):
         train(tiny("solo", "training.checkpoint_every=1"), [0], world(), tmp_path)
     monkeypatch.undo()
@@ -139,14 +140,13 @@ def test_a_failed_write_in_the_background_surfaces_and_keeps_the_checkpoint_befo
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The write of step 20 is held back until step 30 reports: only a background write can finish this run."""
-    may_write, real = threading.Event(), write_bytes
+    may_write, real = threading.Event(), write_tensors
 
-    def slow(path: Path, content: bytes) -> None:
+    def slow(path: Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
         assert may_write.wait(30)
-        real(path, content)
+        real(path, tensors, record)
 
-    monkeypatch.setattr(checkpoint, "write_bytes", slow)
-    monkeypatch.setattr(records, "write_bytes", real)
+    monkeypatch.setattr(checkpoint, "write_tensors", slow)
     seen = []
 
     def report(progress: Any) -> None:

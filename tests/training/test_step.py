@@ -9,7 +9,7 @@ from benchmarks.plain import Plain
 from tests.training.worlds import tiny
 from tips_dist import geometry, losses
 from tips_dist.models import matched_width
-from tips_dist.models.blocks import ResidualBlock, initialise
+from tips_dist.models.blocks import Trunk, initialise
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.training.sampling import Sampler, stream
 from tips_dist.training.state import State
@@ -73,16 +73,16 @@ def test_a_score_exactly_at_its_label_still_pulls_the_generator(kind: str, score
     assert found.abs().max() > 0
 
 
-def test_the_residual_block_has_the_gradients_of_its_layers() -> None:
-    block = ResidualBlock(3, 8)
-    initialise(block, [stream(seed, "block") for seed in range(3)])
+def test_a_trunk_has_the_gradients_of_its_layers() -> None:
+    trunk = Trunk(2, 3, 8)
+    initialise(trunk, [stream(seed, "block") for seed in range(3)])
     features = torch.randn(3, 5, 8, generator=stream(0, "features"))
 
     def gradients(plain: bool) -> list[torch.Tensor]:
-        block.plain = plain
+        trunk.plain = plain
         leaf = features.clone().requires_grad_()
-        out = block(leaf)
-        found = torch.autograd.grad(out.sin().sum(), [leaf, *block.parameters()])
+        out = trunk(leaf)
+        found = torch.autograd.grad(out.sin().sum(), [leaf, *trunk.parameters()])
         return [out, *found]
 
     for one, other in zip(gradients(True), gradients(False), strict=True):
@@ -91,16 +91,16 @@ def test_the_residual_block_has_the_gradients_of_its_layers() -> None:
 
 def test_bfloat16_products_are_near_float32_and_leave_the_parameters_alone() -> None:
     """bfloat16 keeps 8 bits: 1 % of a block's output; gradients 10 % in norm, as some ReLUs near 0 switch."""
-    block = ResidualBlock(2, 64)
-    initialise(block, [stream(seed, "block") for seed in range(2)])
+    trunk = Trunk(1, 2, 64)
+    initialise(trunk, [stream(seed, "block") for seed in range(2)])
     features = torch.randn(2, 32, 64, generator=stream(0, "features"))
 
     def gradients(dtype: torch.dtype) -> list[torch.Tensor]:
-        block.dtype = dtype
+        trunk[0].dtype = dtype  # type: ignore[assignment]
         leaf = features.clone().requires_grad_()
-        out = block(leaf)
+        out = trunk(leaf)
         assert out.dtype == torch.float32
-        return [out, *torch.autograd.grad(out.sin().sum(), [leaf, *block.parameters()])]
+        return [out, *torch.autograd.grad(out.sin().sum(), [leaf, *trunk.parameters()])]
 
     exact, rounded = gradients(torch.float32), gradients(torch.bfloat16)
     for index, (one, other) in enumerate(zip(exact, rounded, strict=True)):

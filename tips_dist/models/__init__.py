@@ -3,12 +3,11 @@
 from tips_dist.models.blocks import initialise, parameters_per_seed
 from tips_dist.models.discriminator import Discriminator
 from tips_dist.models.lifter import Lifter, lifter_parameters, matched_width
-from tips_dist.models.weights import encode_weights, load_weights, save_weights, seed_tensors
+from tips_dist.models.weights import load_weights, save_weights, seed_tensors, write_tensors
 
 __all__ = [
     "Discriminator",
     "Lifter",
-    "encode_weights",
     "initialise",
     "lifter_parameters",
     "load_weights",
@@ -16,4 +15,5 @@ __all__ = [
     "parameters_per_seed",
     "save_weights",
     "seed_tensors",
+    "write_tensors",
 ]

@@ -81,35 +81,41 @@ def _alone(value: Tensor) -> Tensor:
     return value
 
 
-class _Residual(torch.autograd.Function):
-    """x + relu(linear(relu(linear(x)))) with a backward pass that makes no needless copy.
+class _Trunk(torch.autograd.Function):
+    """x + relu(linear(relu(linear(x)))), block after block, with a backward pass that makes no needless copy.
 
     The matrix products run in ``dtype``; features between blocks, and the parameters, stay in float32.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, dtype: torch.dtype) -> Tensor:
-        inner, w1, w2 = x.to(dtype), w1.to(dtype), w2.to(dtype)
-        # The bias is added in place while the product is in the cache; baddbmm would write it out first.
-        first = torch.bmm(inner, w1).add_(b1.to(dtype)).relu_()
-        second = torch.bmm(first, w2).add_(b2.to(dtype)).relu_()
-        ctx.save_for_backward(inner, w1, first, w2, second)
-        return x + second
+    def forward(ctx: Any, x: Tensor, dtype: torch.dtype, *parameters: Tensor) -> Tensor:
+        saved = []
+        for block in range(0, len(parameters), 4):
+            inner, w1, b1, w2, b2 = (tensor.to(dtype) for tensor in (x, *parameters[block : block + 4]))
+            # The bias is added in place while the product is in the cache; baddbmm would write it out first.
+            first = torch.bmm(inner, w1).add_(b1).relu_()
+            second = torch.bmm(first, w2).add_(b2).relu_()
+            saved += [inner, w1, first, w2, second]
+            # Adding two types at once is slow in torch: first one type, then in place.
+            x = x + second if second.dtype == x.dtype else second.to(x.dtype).add_(x)
+        ctx.save_for_backward(*saved)
+        return x
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        inner, w1, first, w2, second = ctx.saved_tensors
-        wide, relu = gradient.dtype, torch.ops.aten.threshold_backward
-        outer = relu(gradient.to(second.dtype), second, 0)
-        weight2, bias2 = torch.bmm(first.mT, outer), outer.sum(1, keepdim=True)
-        outer = torch.bmm(outer, w2.mT)
-        relu.grad_input(outer, first, 0, grad_input=outer)
-        weight1, bias1 = torch.bmm(inner.mT, outer), outer.sum(1, keepdim=True)
-        down = None
-        if ctx.needs_input_grad[0]:
-            down = torch.bmm(outer, w1.mT).to(wide).add_(gradient)
-        return down, weight1.to(wide), bias1.to(wide), weight2.to(wide), bias2.to(wide), None
+        wide, relu, saved = gradient.dtype, torch.ops.aten.threshold_backward, ctx.saved_tensors
+        found: list[Tensor] = []
+        for block in reversed(range(0, len(saved), 5)):
+            inner, w1, first, w2, second = saved[block : block + 5]
+            outer = relu(gradient.to(second.dtype), second, 0)
+            weight2, bias2 = torch.bmm(first.mT, outer), outer.sum(1, keepdim=True)
+            outer = torch.bmm(outer, w2.mT)
+            relu.grad_input(outer, first, 0, grad_input=outer)
+            weight1, bias1 = torch.bmm(inner.mT, outer), outer.sum(1, keepdim=True)
+            gradient = torch.bmm(outer, w1.mT).to(wide).add_(gradient)
+            found = [weight1.to(wide), bias1.to(wide), weight2.to(wide), bias2.to(wide), *found]
+        return gradient, None, *found
 
 
 class ResidualBlock(nn.Module):
@@ -122,7 +128,6 @@ class ResidualBlock(nn.Module):
     def __init__(self, pack: int, width: int, *, batch_norm: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
         self.dtype = torch.float32
-        self.plain = not (batch_norm or dropout)
         layers: list[nn.Module] = []
         for _ in range(2):
             layers.append(PackedLinear(pack, width, width))
@@ -136,16 +141,30 @@ class ResidualBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(K, B, width) -> (K, B, width)."""
         out: Tensor
-        if self.plain and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            first, second = self.layers[0], self.layers[2]
-            out = _Residual.apply(  # type: ignore[no-untyped-call]
-                features, first.weight, first.bias, second.weight, second.bias, self.dtype
-            )
-        elif self.dtype == torch.float32:
+        if self.dtype == torch.float32:
             out = features + self.layers(features)
         else:
             with torch.autocast(features.device.type, dtype=self.dtype):
                 out = features + self.layers(features)
+        return out
+
+
+class Trunk(nn.Sequential):
+    """Residual blocks one after another; trained without batch norm and dropout, they are one autograd node."""
+
+    def __init__(self, blocks: int, pack: int, width: int, *, batch_norm: bool = False, dropout: float = 0.0) -> None:
+        super().__init__(*(ResidualBlock(pack, width, batch_norm=batch_norm, dropout=dropout) for _ in range(blocks)))
+        self.plain = not (batch_norm or dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(K, B, width) -> (K, B, width)."""
+        out: Tensor
+        if not self.plain or not len(self) or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            out = super().forward(features)  # type: ignore[no-untyped-call]
+        else:
+            blocks = [block for block in self if isinstance(block, ResidualBlock)]
+            parameters = [parameter for block in blocks for parameter in block.parameters()]
+            out = _Trunk.apply(features, blocks[0].dtype, *parameters)  # type: ignore[no-untyped-call]
         return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from tips_dist.geometry import CAMERA_DISTANCE
-from tips_dist.models.blocks import PackedLinear, ResidualBlock
+from tips_dist.models.blocks import PackedLinear, Trunk
 
 
 class Discriminator(nn.Module):
@@ -14,7 +14,7 @@ class Discriminator(nn.Module):
     def __init__(self, width: int, blocks: int, seeds: int = 1) -> None:
         super().__init__()
         self.input = PackedLinear(seeds, 34, width)
-        self.blocks = nn.Sequential(*(ResidualBlock(seeds, width) for _ in range(blocks)))
+        self.blocks = Trunk(blocks, seeds, width)
         self.head = PackedLinear(seeds, width, 1)
 
     def forward(self, poses: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tips_dist.geometry import CAMERA_DISTANCE
-from tips_dist.models.blocks import PackedLinear, ResidualBlock
+from tips_dist.models.blocks import PackedLinear, Trunk
 from tips_dist.skeleton import JOINTS, REPRESENTATIONS, ROOT, Representation
 
 
@@ -37,13 +37,8 @@ class Lifter(nn.Module):
         parts = representation.parts
         depth = representation.blocks if blocks is None else blocks
         self.inputs = nn.ModuleList(PackedLinear(seeds, 2 * len(part.joints), width) for part in parts)
-        self.blocks = nn.ModuleList(
-            ResidualBlock(seeds * len(parts), width, batch_norm=batch_norm, dropout=dropout) for _ in range(depth)
-        )
-        self.shared = nn.ModuleList(
-            ResidualBlock(seeds, width, batch_norm=batch_norm, dropout=dropout)
-            for _ in range(representation.shared_blocks)
-        )
+        self.blocks = Trunk(depth, seeds * len(parts), width, batch_norm=batch_norm, dropout=dropout)
+        self.shared = Trunk(representation.shared_blocks, seeds, width, batch_norm=batch_norm, dropout=dropout)
         heads = [len(part.joints) for part in parts] if representation.independent else [len(JOINTS)]
         self.heads = nn.ModuleList(PackedLinear(seeds, width, joints) for joints in heads)
         # (heads' outputs, 17): which outputs are averaged into which joint; the root's column stays empty.
@@ -57,15 +52,12 @@ class Lifter(nn.Module):
         parts = self.representation.parts
         first = [layer(_take(poses, part.joints).flatten(-2)) for layer, part in zip(self.inputs, parts, strict=True)]
         features = first[0] if len(first) == 1 else torch.stack(first, dim=1).flatten(0, 1)  # (S * P, B, width)
-        for block in self.blocks:
-            features = block(features)
+        features = self.blocks(features)
         if self.representation.independent:
             trunks = features.view(seeds, len(parts), batch, self.width).unbind(1)
         else:
             features = features.view(seeds, len(parts), batch, self.width).sum(1) / len(parts) ** 0.5
-            for block in self.shared:
-                features = block(features)
-            trunks = (features,)
+            trunks = (self.shared(features),)
         outputs = torch.cat([head(trunk) for head, trunk in zip(self.heads, trunks, strict=True)], dim=-1)
         return outputs @ self.gather
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 
-from tips_dist.files import UserError, write_bytes
+from tips_dist.files import UserError, write_with
 from tips_dist.models.lifter import Lifter
 from tips_dist.skeleton import REPRESENTATIONS
 
@@ -32,7 +35,7 @@ def lifter_record(lifter: Lifter) -> dict[str, Any]:
 def save_weights(path: Path, lifter: Lifter, seed_row: int, record: dict[str, Any]) -> None:
     """Write one seed's rows of a packed lifter, with ``record`` beside what :func:`lifter_record` says."""
     tensors = seed_tensors(lifter, seed_row)
-    write_bytes(path, encode_weights(tensors, {**lifter_record(lifter), **record}))
+    write_tensors(path, tensors, {**lifter_record(lifter), **record})
 
 
 def seed_tensors(lifter: Lifter, seed_row: int) -> dict[str, torch.Tensor]:
@@ -44,9 +47,23 @@ def seed_tensors(lifter: Lifter, seed_row: int) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def encode_weights(tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> bytes:
-    """Safetensors bytes with the record as metadata."""
-    return safetensors.torch.save(tensors, metadata={"record": json.dumps(record, sort_keys=True)})
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> None:
+    """Atomically write tensors as safetensors with the record as metadata; straight from memory, without a copy.
+
+    Raises:
+        StorageError: the disk is full or not writable; the old file, if any, is untouched.
+    """
+    content = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    metadata = {"record": json.dumps(record, sort_keys=True)}
+
+    def write(temporary: Path) -> None:
+        try:
+            safetensors.torch.save_file(content, temporary, metadata=metadata)
+        except SafetensorError as error:  # it wraps what the system said: "... (os error 28)"
+            found = re.search(r"os error (\d+)", str(error))
+            raise (OSError(int(found[1]), os.strerror(int(found[1]))) if found else error) from error
+
+    write_with(path, write)
 
 
 def load_weights(path: Path) -> tuple[Lifter, dict[str, Any]]:

@@ -12,11 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tips_dist.files import write_bytes
+from tips_dist.models import write_tensors
 
 KEPT = 2
 
@@ -59,11 +58,7 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], record: dict[str, 
     Raises:
         StorageError: the write failed; the states written before are untouched.
     """
-    content = safetensors.torch.save(
-        {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
-        metadata={"record": json.dumps(record, sort_keys=True)},
-    )
-    write_bytes(folder / f"step-{step:09d}.safetensors", content)
+    write_tensors(folder / f"step-{step:09d}.safetensors", tensors, record)
     for path in _files(folder)[:-KEPT]:
         path.unlink(missing_ok=True)
 

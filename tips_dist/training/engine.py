@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tips_dist import losses
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability import signals
+from tips_dist.training.memory import keep_freed
 from tips_dist.training.sampling import Batch, Sampler
 from tips_dist.training.state import State
 from tips_dist.training.step import adversarial_step
@@ -21,6 +22,7 @@ class Engine:
 
     def __init__(self, state: State, poses: NDArray[np.float32]) -> None:
         """Keep normalised training ``poses`` (N, 17, 2) and what the losses need of the representation."""
+        keep_freed()
         configuration, group = state.configuration, state.group
         representation = REPRESENTATIONS[configuration.representation]
         self.state = state

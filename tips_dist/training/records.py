@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 
 from tips_dist.config import Configuration
-from tips_dist.files import UserError, append_json_lines, read_json_lines, storage_error, write_bytes, write_text
-from tips_dist.models import encode_weights, seed_tensors
+from tips_dist.files import UserError, append_json_lines, read_json_lines, storage_error, write_text
+from tips_dist.models import seed_tensors, write_tensors
 from tips_dist.models.weights import lifter_record
 from tips_dist.skeleton import JOINTS
 from tips_dist.stability.signals import Measured
@@ -127,7 +127,7 @@ class Recorder:
         def write() -> None:
             for path, (weights, description) in named.items():
                 if not path.exists():
-                    write_bytes(path, encode_weights(weights, description))
+                    write_tensors(path, weights, description)
             checkpoint.save(self.folder / "checkpoint", step, tensors, {**record, "identity": self.identity})
             for path in (self.folder / "candidates").glob("*.safetensors"):
                 if path.name not in current | previous:

@@ -22,8 +22,9 @@ study: $(STAMP)
 
 ## study-results: the published studies from nothing, an hour and a half on two cores; interrupted, call it again.
 ## CMU=FILE says where cmu_mocap_17.h5 is. Tables and figures go into studies/results/
-study-results: $(foreach s,representations bone_prior recipes search papers,$(RESULTS)/$(s)/done)
-	$(BIN)/python -m studies.answers representations $(RESULTS)/representations --prior $(RESULTS)/bone_prior $(TRUTH)
+study-results: $(foreach s,representations bone_prior precision recipes search papers,$(RESULTS)/$(s)/done)
+	$(BIN)/python -m studies.answers representations $(RESULTS)/representations --prior $(RESULTS)/bone_prior \
+		--bf16 $(RESULTS)/precision $(TRUTH)
 	$(BIN)/python -m studies.answers recipes $(RESULTS)/recipes $(TRUTH)
 	$(BIN)/python -m studies.answers search $(RESULTS)/search --papers $(RESULTS)/papers $(TRUTH)
 

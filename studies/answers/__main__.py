@@ -17,6 +17,7 @@ import numpy as np
 from studies.answers import figures, recipes, representations, search
 from studies.answers.material import Ground, Material, load
 from studies.answers.tables import Table, fill
+from tips_dist.commands.reading import report
 from tips_dist.evaluation.reference import Recipe, supervised
 from tips_dist.files import UserError, write_json, write_with
 from tips_dist.report.summary import write_summary
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("study", choices=["representations", "recipes", "search"])
     parser.add_argument("run", type=Path, help="the finished run folder, or a folder of runs: its newest")
     parser.add_argument("--prior", type=Path, help="representations: the run of bone_prior.yaml")
+    parser.add_argument("--bf16", type=Path, help="representations: the run of precision.yaml")
     parser.add_argument("--papers", type=Path, help="search: the run of papers.yaml")
     parser.add_argument("--poses", type=Path, required=True)
     parser.add_argument("--truth", type=Path, required=True)
@@ -40,7 +42,7 @@ def main() -> int:
         ground = Ground.read(given.poses, given.truth)
         study = load(newest(given.run))
         if given.study == "representations":
-            tables = _representations(study, load(newest(given.prior)), ground, folder)
+            tables = _representations(study, load(newest(given.prior)), load(newest(given.bf16)), ground, folder)
         elif given.study == "recipes":
             tables = recipes.answers(study)
         else:
@@ -58,7 +60,9 @@ def newest(path: Path) -> Path:
     return path if (path / "study.json").exists() or not runs else runs[-1].parent
 
 
-def _representations(study: Material, prior: Material, ground: Ground, folder: Path) -> dict[str, Table]:
+def _representations(
+    study: Material, prior: Material, rounded: Material, ground: Ground, folder: Path
+) -> dict[str, Table]:
     folder.mkdir(parents=True, exist_ok=True)
     one = study.histories[0].configuration()
     recipe = Recipe(one.model.width, one.training.steps, one.training.batch_size)
@@ -66,9 +70,9 @@ def _representations(study: Material, prior: Material, ground: Ground, folder: P
     write_json(folder / "supervised.json", reference)
     figures.curves(study, folder / "curves.png")
     figures.selected(study, folder / "selected.png", float(np.mean(reference["validation"]["n_mpjpe"])))
-    if (study.path / "report.html").exists():
-        shutil.copyfile(study.path / "report.html", folder / "report.html")
-    return representations.answers(study, prior, ground, reference)
+    report(study.path, None)
+    shutil.copyfile(study.path / "report.html", folder / "report.html")
+    return representations.answers(study, prior, rounded, ground, reference)
 
 
 def _write(study: Material, tables: dict[str, Table], folder: Path) -> None:

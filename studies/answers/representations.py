@@ -24,8 +24,10 @@ BASE = "solo"
 TestErrors = Mapping[tuple[str, int], dict[str, float]]  # (trial, seed) -> Ground.test_errors of its selected weights
 
 
-def answers(study: Material, prior: Material, ground: Ground, reference: dict[str, Any]) -> dict[str, Table]:
-    """Every question's table, by its letter."""
+def answers(
+    study: Material, prior: Material, rounded: Material, ground: Ground, reference: dict[str, Any]
+) -> dict[str, Table]:
+    """Every question's table, by its letter; ``prior`` and ``rounded`` are the runs with bone prior and with bf16."""
     tests = test_errors(study, ground)
     return {
         "a": error_at_selection(study),
@@ -38,6 +40,7 @@ def answers(study: Material, prior: Material, ground: Ground, reference: dict[st
         "h": mirrored(study, ground),
         "i": left_out(study, tests, reference, ground),
         "j": references(study, prior, reference),
+        "bf16": precision(study, rounded),
         "trials": trials(study),
     }
 
@@ -285,9 +288,7 @@ def references(study: Material, prior: Material, reference: dict[str, Any]) -> T
     table.add("supervised (truth)", mean(supervised), mean(reference["validation"]["pa_mpjpe"]), None, None)
     for name, trial in prior.chosen.items():
         with_prior = prior.of(name)
-        rate = with_prior[0].configuration().training.generator_lr
-        same = next(t for t in study.trials(name) if study.parameters[t]["training.generator_lr"] == rate)
-        without = study.trials(name)[same]
+        same, without = twin(study, with_prior)
         for label, seeds, versus in (
             (f"{name}, bone prior (weak supervision), {trial}", with_prior, without),
             (f"{name}, no 3D at all, {same}", without, None),
@@ -296,6 +297,29 @@ def references(study: Material, prior: Material, reference: dict[str, Any]) -> T
             pa = mean(history.at("selected", "pa_mpjpe_resolved") for history in seeds)
             gap = None if versus is None else apart(own, [history.at("selected") for history in versus])
             table.add(label, mean(own), pa, gap, apart(own, supervised))
+    return table
+
+
+def twin(study: Material, seeds: list[SeedHistory]) -> tuple[str, list[SeedHistory]]:
+    """The trial of the study with the same representation and lifter's rate, and its seeds."""
+    rate, groups = seeds[0].configuration().training.generator_lr, study.trials(seeds[0].representation)
+    same = next(trial for trial in groups if study.parameters[trial]["training.generator_lr"] == rate)
+    return same, groups[same]
+
+
+def precision(study: Material, rounded: Material) -> Table:
+    """What products in bfloat16 cost: each representation of ``rounded`` against its float32 twin."""
+    table = Table(
+        "N-MPJPE (sign-resolved, mm, validation), 8 seeds: residual blocks in bfloat16 against float32",
+        ["representation, checkpoint", "float32", "bf16", "bf16 minus float32, mm", "in %", "Cliff's delta"],
+    )
+    for name in rounded.chosen:
+        bf16 = rounded.of(name)
+        _, exact = twin(study, bf16)
+        for checkpoint in ("selected", "best", "last"):
+            one, other = ([history.at(checkpoint) for history in seeds] for seeds in (bf16, exact))
+            versus = apart(one, other), apart(one, other, percent=True), delta(one, other)
+            table.add(f"{name}, {checkpoint}", mean(other), mean(one), *versus)
     return table
 
 

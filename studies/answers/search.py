@@ -48,7 +48,7 @@ def lowest_risk(seeds: list[SeedHistory]) -> list[SeedHistory]:
 def found(search: Material) -> Table:
     """The chosen configuration of each representation."""
     keys = list(next(iter(search.parameters.values())))
-    table = Table("Chosen by risk among twenty", ["value", *search.chosen])
+    table = Table("Chosen by risk", ["value", *search.chosen])
     for key in keys:
         values = [search.parameters[trial].get(key) for trial in search.chosen.values()]
         table.add(key, *(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values))

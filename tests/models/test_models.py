@@ -45,6 +45,9 @@ def test_solo_at_the_papers_width_has_the_papers_parameters() -> None:
 @pytest.mark.parametrize("name", REPRESENTATIONS)
 def test_the_analytic_count_is_the_real_one(name: str) -> None:
     assert parameters_per_seed(built(name, [0, 1]), 2) == lifter_parameters(name, 24)
+    normalised = built(name, [0, 1], batch_norm=True)
+    features = sum(buffer.numel() for key, buffer in normalised.named_buffers() if key.endswith("mean")) // 2
+    assert parameters_per_seed(normalised, 2) == lifter_parameters(name, 24) + features
 
 
 @pytest.mark.parametrize("name", REPRESENTATIONS)

@@ -106,8 +106,9 @@ def test_dropout_masks_come_from_each_seeds_own_stream() -> None:
     torch.testing.assert_close(run([3, 4])[1:], run([4]))
 
 
-def test_weights_round_trip_with_their_record(tmp_path: Path) -> None:
-    lifter = built("five_parts", [0, 1], batch_norm=True)
+@pytest.mark.parametrize("options", [{}, {"batch_norm": True}, {"dropout": 0.1}, {"batch_norm": True, "dropout": 0.1}])
+def test_weights_round_trip_with_their_record(tmp_path: Path, options: dict[str, float]) -> None:
+    lifter = built("five_parts", [0, 1], **options)
     save_weights(tmp_path / "w.safetensors", lifter, 1, {"scale": 100.0, "step": 7})
     loaded, record = load_weights(tmp_path / "w.safetensors")
     poses = torch.randn(2, 8, 17, 2) * 0.1

@@ -116,6 +116,18 @@ def test_weights_round_trip_with_their_record(tmp_path: Path, options: dict[str,
     torch.testing.assert_close(loaded(poses[1:]), lifter.eval()(poses)[1:])
 
 
+def test_weights_that_had_biases_before_batch_norm_compute_the_same() -> None:
+    lifter = built("torso_legs_shared", [0, 1], batch_norm=True).eval()
+    poses = torch.randn(2, 8, 17, 2) * 0.1
+    expected, tensors = lifter(poses), lifter.state_dict()
+    for mean in [name for name in tensors if name.endswith("mean")]:
+        stem, place = mean.removesuffix(".mean").rsplit(".", 1)
+        tensors[f"{stem}.{int(place) - 1}.bias"] = bias = torch.randn_like(tensors[mean])
+        tensors[mean] = tensors[mean] + bias
+    lifter.load_state_dict(tensors)
+    torch.testing.assert_close(lifter(poses), expected)
+
+
 def test_a_full_disk_is_a_storage_error_and_keeps_the_old_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

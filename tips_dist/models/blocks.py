@@ -145,6 +145,7 @@ class ResidualBlock(nn.Module):
             if dropout:
                 layers.append(PackedDropout(dropout))
         self.layers = nn.Sequential(*layers)
+        self.register_load_state_dict_pre_hook(_fold_biases)  # type: ignore[no-untyped-call]
 
     def forward(self, features: Tensor) -> Tensor:
         """(K, B, width) -> (K, B, width)."""
@@ -155,6 +156,14 @@ class ResidualBlock(nn.Module):
             with torch.autocast(features.device.type, dtype=self.dtype):
                 out = features + self.layers(features)
         return out
+
+
+def _fold_biases(block: ResidualBlock, tensors: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Read what was written when linear layers before batch norm had a bias: the running mean takes it out."""
+    for index, layer in enumerate(block.layers):
+        mean = f"{prefix}layers.{index}.mean"
+        if isinstance(layer, PackedBatchNorm) and mean in tensors:
+            tensors[mean] = tensors[mean] - tensors.pop(f"{prefix}layers.{index - 1}.bias", 0)
 
 
 class Trunk(nn.Sequential):

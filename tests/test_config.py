@@ -29,10 +29,6 @@ def study(more: str = "", overrides: list[str] | None = None) -> Study:
         ("space: {training.batch_size: {uniform: [1.5, 9]}}\n", "does not fit"),
         ("space: {seeds: {int: [1, 2]}}\n", "space.seeds: only model, training and losses can be searched"),
         ("space: {training.rotation: {choice: []}}\n", "space.training.rotation"),
-        (
-            "model: {batch_norm: true}\nresources: {workers: 2}\n",
-            "model.batch_norm: not proven equal on several workers",
-        ),
         ("search: {trials: 3}\n", "space: empty, so all 3 trials of search.trials would be the same"),
         ("name: b\n", "the key 'name' stands twice"),
         ("training: [\n", "not valid YAML"),

@@ -249,10 +249,6 @@ class Study(Section):
                 )
         if len(set(self.representations)) != len(self.representations):
             raise ValueError("representations: a name stands twice")
-        if self.resources.workers > 1 and self._batch_norm():
-            raise ValueError(
-                "model.batch_norm: not proven equal on several workers; set resources.workers: 1 or batch_norm: false"
-            )
         if self.search.trials > 1 and not self.space:
             raise ValueError(
                 f"space: empty, so all {self.search.trials} trials of search.trials would be the same; "
@@ -275,10 +271,6 @@ class Study(Section):
                 if not isinstance(distribution, Choice):
                     raise ValueError(f"space.{key}: the grid sampler needs a choice of values")
         return self
-
-    def _batch_norm(self) -> bool:
-        dimension = self.space.get("model.batch_norm")
-        return self.model.batch_norm or (isinstance(dimension, Choice) and any(dimension.choice))
 
     def _check_dimension(self, key: str, distribution: Distribution) -> None:
         if key.split(".")[0] not in ("model", "training", "losses"):

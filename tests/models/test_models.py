@@ -45,6 +45,9 @@ def test_solo_at_the_papers_width_has_the_papers_parameters() -> None:
 @pytest.mark.parametrize("name", REPRESENTATIONS)
 def test_the_analytic_count_is_the_real_one(name: str) -> None:
     assert parameters_per_seed(built(name, [0, 1]), 2) == lifter_parameters(name, 24)
+    normalised = built(name, [0, 1], batch_norm=True)
+    features = sum(buffer.numel() for key, buffer in normalised.named_buffers() if key.endswith("mean")) // 2
+    assert parameters_per_seed(normalised, 2) == lifter_parameters(name, 24) + features
 
 
 @pytest.mark.parametrize("name", REPRESENTATIONS)
@@ -103,13 +106,26 @@ def test_dropout_masks_come_from_each_seeds_own_stream() -> None:
     torch.testing.assert_close(run([3, 4])[1:], run([4]))
 
 
-def test_weights_round_trip_with_their_record(tmp_path: Path) -> None:
-    lifter = built("five_parts", [0, 1], batch_norm=True)
+@pytest.mark.parametrize("options", [{}, {"batch_norm": True}, {"dropout": 0.1}, {"batch_norm": True, "dropout": 0.1}])
+def test_weights_round_trip_with_their_record(tmp_path: Path, options: dict[str, float]) -> None:
+    lifter = built("five_parts", [0, 1], **options)
     save_weights(tmp_path / "w.safetensors", lifter, 1, {"scale": 100.0, "step": 7})
     loaded, record = load_weights(tmp_path / "w.safetensors")
     poses = torch.randn(2, 8, 17, 2) * 0.1
     assert record["step"] == 7
     torch.testing.assert_close(loaded(poses[1:]), lifter.eval()(poses)[1:])
+
+
+def test_weights_that_had_biases_before_batch_norm_compute_the_same() -> None:
+    lifter = built("torso_legs_shared", [0, 1], batch_norm=True).eval()
+    poses = torch.randn(2, 8, 17, 2) * 0.1
+    expected, tensors = lifter(poses), lifter.state_dict()
+    for mean in [name for name in tensors if name.endswith("mean")]:
+        stem, place = mean.removesuffix(".mean").rsplit(".", 1)
+        tensors[f"{stem}.{int(place) - 1}.bias"] = bias = torch.randn_like(tensors[mean])
+        tensors[mean] = tensors[mean] + bias
+    lifter.load_state_dict(tensors)
+    torch.testing.assert_close(lifter(poses), expected)
 
 
 def test_a_full_disk_is_a_storage_error_and_keeps_the_old_weights(

@@ -12,6 +12,8 @@ import torch
 
 from tests.training.test_loop import StopAfter, history
 from tests.training.worlds import tiny, world
+from tips_dist.data.store import normalisation_scale
+from tips_dist.data.store import normalised as normalised_poses
 from tips_dist.files import StorageError, UserError
 from tips_dist.models import write_tensors
 from tips_dist.training import checkpoint, execution, precision
@@ -47,6 +49,56 @@ def test_golden_losses(tmp_path: Path, way: str) -> None:
             train(configuration, [0, 1], world(), tmp_path, should_stop=StopAfter(25))
         train(configuration, [0, 1], world(), tmp_path, workers=2)
     equal(tmp_path, golden)
+
+
+NORMALISED = ("torso_legs", "model.batch_norm=true", "model.dropout=0.1")
+
+
+@pytest.fixture(scope="module")
+def normalised(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The history of two packed seeds with batch norm, on one worker."""
+    folder = tmp_path_factory.mktemp("normalised")
+    train(tiny(*NORMALISED), [0, 1], world(), folder)
+    return history(folder)
+
+
+@pytest.mark.parametrize("way", ["alone", "two_workers", "resumed_on_two_workers"])
+def test_losses_and_signals_with_batch_norm(tmp_path: Path, way: str, normalised: list[dict[str, Any]]) -> None:
+    """All losses and signals of 40 steps, within 0.2 % (measured: 0.01 %)."""
+    configuration = tiny(*NORMALISED)
+    if way == "alone":
+        train(configuration, [1], world(), tmp_path)
+        normalised = [row for row in normalised if row["seed"] == 1]
+    elif way == "two_workers":
+        train(configuration, [0, 1], world(), tmp_path, workers=2)
+    else:
+        with pytest.raises(Interrupted):
+            train(configuration, [0, 1], world(), tmp_path, should_stop=StopAfter(25))
+        train(configuration, [0, 1], world(), tmp_path, workers=2)
+    equal(tmp_path, normalised)
+
+
+def test_a_step_with_batch_norm_does_not_depend_on_the_number_of_workers() -> None:
+    """Gradients and running statistics of one step, tensor by tensor, within float32's rounding."""
+    configuration = tiny(*NORMALISED, "training.steps=1", "training.evaluate_every=1")
+    poses = normalised_poses(world(), world().rows("train"), normalisation_scale(world()))
+
+    def step(workers: int) -> dict[str, torch.Tensor]:
+        plan = execution.Plan(workers)
+        with execution.workers(plan, configuration) as group:
+            state = State(configuration, (0, 1), torch.device("cpu"), group=group)
+            engine = execution.lead(state, poses, plan)
+            engine.step(next(engine.batches()))
+            group.tell({"ended": []})  # lets the other worker end
+        players = state.networks.items()
+        found = {f"{player}/{name}": p.grad for player, network in players for name, p in network.named_parameters()}
+        return {**dict(state.lifter.named_buffers()), **{name: g for name, g in found.items() if g is not None}}
+
+    alone, together = step(1), step(2)
+    assert alone.keys() == together.keys()
+    for name, tensor in alone.items():
+        assert tensor.norm() > 1e-3, f"{name} holds nothing but rounding"
+        assert (together[name] - tensor).norm() < 1e-5 * tensor.norm(), name
 
 
 def test_a_batch_that_does_not_divide_among_the_workers_is_one_clear_error(tmp_path: Path) -> None:

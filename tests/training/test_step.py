@@ -9,7 +9,7 @@ from benchmarks.plain import Plain
 from tests.training.worlds import tiny
 from tips_dist import geometry, losses
 from tips_dist.models import matched_width
-from tips_dist.models.blocks import Trunk, initialise
+from tips_dist.models.blocks import PackedBatchNorm, Trunk, initialise
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.training.sampling import Sampler, stream
 from tips_dist.training.state import State
@@ -107,3 +107,11 @@ def test_bfloat16_products_are_near_float32_and_leave_the_parameters_alone() -> 
         assert other.dtype == torch.float32
         error = float(((one - other).norm() / one.norm()).detach())
         assert 0 < error < (0.1 if index else 0.01)
+
+
+def test_batch_norm_takes_its_statistics_in_float32_whatever_the_products() -> None:
+    """A bfloat16 mean of features with mean 8 and deviation 1/20 would be off by up to 1/32."""
+    norm = PackedBatchNorm(2, 4, momentum=1.0)
+    features = (8 + 0.05 * torch.randn(2, 64, 4, generator=stream(0, "features"))).bfloat16()
+    assert norm(features).dtype == norm.mean.dtype == torch.float32
+    torch.testing.assert_close(norm.mean, features.float().mean(1, keepdim=True))

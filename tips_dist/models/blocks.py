@@ -17,14 +17,17 @@ from torch.autograd.function import once_differentiable
 class PackedLinear(nn.Module):
     """K linear layers side by side: (K, B, in) -> (K, B, out), one batched matrix product."""
 
-    def __init__(self, pack: int, features_in: int, features_out: int) -> None:
+    bias: nn.Parameter | None
+
+    def __init__(self, pack: int, features_in: int, features_out: int, *, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(pack, features_in, features_out))
-        self.bias = nn.Parameter(torch.empty(pack, 1, features_out))
+        self.register_parameter("bias", nn.Parameter(torch.empty(pack, 1, features_out)) if bias else None)
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply row k's layer to row k's features."""
-        return torch.bmm(features, self.weight) + self.bias
+        product = torch.bmm(features, self.weight)
+        return product if self.bias is None else product + self.bias
 
 
 class PackedBatchNorm(nn.Module):
@@ -43,6 +46,7 @@ class PackedBatchNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalise by the batch in training, by the running statistics otherwise."""
+        features = features.to(self.weight.dtype)  # products may be in bfloat16; statistics are not
         if self.training:
             mean = self.average(features.mean(1, keepdim=True))
             variance = self.average((features - mean).square().mean(1, keepdim=True))
@@ -121,6 +125,10 @@ class _Trunk(torch.autograd.Function):
 class ResidualBlock(nn.Module):
     """(Linear, [batch norm,] ReLU, [dropout]) twice, plus a skip connection (the authors' block).
 
+    A linear layer before batch norm has no bias: the batch's mean takes it out again. Its gradient would be 0 but for
+    rounding, which Adam scales up to whole steps: a random walk that training does not see, but that the running mean
+    follows too late, so that evaluation would depend on the order in which floats are added.
+
     ``dtype`` is the type of its matrix products: float32, or bfloat16 (what is added to the skip connection, the
     skip connection itself and all parameters stay in float32).
     """
@@ -130,13 +138,14 @@ class ResidualBlock(nn.Module):
         self.dtype = torch.float32
         layers: list[nn.Module] = []
         for _ in range(2):
-            layers.append(PackedLinear(pack, width, width))
+            layers.append(PackedLinear(pack, width, width, bias=not batch_norm))
             if batch_norm:
                 layers.append(PackedBatchNorm(pack, width))
             layers.append(nn.ReLU(inplace=not batch_norm))
             if dropout:
                 layers.append(PackedDropout(dropout))
         self.layers = nn.Sequential(*layers)
+        self.register_load_state_dict_pre_hook(_fold_biases)  # type: ignore[no-untyped-call]
 
     def forward(self, features: Tensor) -> Tensor:
         """(K, B, width) -> (K, B, width)."""
@@ -147,6 +156,14 @@ class ResidualBlock(nn.Module):
             with torch.autocast(features.device.type, dtype=self.dtype):
                 out = features + self.layers(features)
         return out
+
+
+def _fold_biases(block: ResidualBlock, tensors: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Read what was written when linear layers before batch norm had a bias: the running mean takes it out."""
+    for index, layer in enumerate(block.layers):
+        mean = f"{prefix}layers.{index}.mean"
+        if isinstance(layer, PackedBatchNorm) and mean in tensors:
+            tensors[mean] = tensors[mean] - tensors.pop(f"{prefix}layers.{index - 1}.bias", 0)
 
 
 class Trunk(nn.Sequential):
@@ -173,7 +190,7 @@ def initialise(model: nn.Module, generators: Sequence[torch.Generator]) -> None:
     for layer in model.modules():
         if isinstance(layer, PackedLinear):
             bound = 1 / math.sqrt(layer.weight.shape[1])
-            for parameter in (layer.weight, layer.bias):
+            for parameter in layer.parameters():
                 rows = parameter.shape[0] // len(generators)
                 shape = (rows, *parameter.shape[1:])
                 drawn = [torch.rand(shape, generator=g, dtype=parameter.dtype) for g in generators]

@@ -93,7 +93,7 @@ def matched_width(name: str, width: int) -> int:
 
 
 def lifter_parameters(name: str, width: int) -> int:
-    """Trainable numbers of one lifter, counted analytically."""
+    """Trainable numbers of one lifter, counted analytically; batch norm adds one per feature that it normalises."""
     representation = REPRESENTATIONS[name]
     parts = representation.parts
     inputs = sum(2 * len(part.joints) + 1 for part in parts) * width

@@ -47,4 +47,5 @@ class Plan:
 
 def _layer(layer: nn.Module) -> Layer:
     assert isinstance(layer, PackedLinear)
+    assert layer.bias is not None
     return layer.weight[0].detach().clone(), layer.bias[0, 0].detach().clone()

@@ -77,11 +77,14 @@ def load_weights(path: Path) -> tuple[Lifter, dict[str, Any]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         record = json.loads(metadata["record"])
+        # Dropout has no tensors and is not recorded, but it moves a block's second linear layer on by one place.
+        second = f"blocks.0.layers.{3 if record['batch_norm'] else 2}.weight"
         lifter = Lifter(
             REPRESENTATIONS[record["representation"]],
             int(record["width"]),
             blocks=int(record["blocks"]),
             batch_norm=bool(record["batch_norm"]),
+            dropout=0.0 if second in tensors else 0.5,
         )
         lifter.load_state_dict(tensors)
     except FileNotFoundError:

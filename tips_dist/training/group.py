@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as differentiable
 from torch import Tensor
 from torch._C._distributed_c10d import TCPStore
 
@@ -43,7 +42,8 @@ class Group:
         """Mean over the workers; gradients flow through it."""
         if self.size == 1:
             return value
-        return differentiable.all_reduce(value.contiguous()) / self.size  # type: ignore[no-untyped-call, no-any-return]
+        found: Tensor = _Mean.apply(value, self.size)  # type: ignore[no-untyped-call]
+        return found
 
     def tell(self, message: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Rank 0's ``message`` (plain data), on every worker."""
@@ -71,6 +71,24 @@ class Group:
                 dist.broadcast(source, 0)
             found[name] = source
         return found
+
+
+class _Mean(torch.autograd.Function):
+    """Mean over the workers, (...) -> (...). What each worker gets back is the mean of all workers' gradients.
+
+    So the mean of the workers' parameter gradients is the gradient of the mean of their losses.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, size: int) -> Tensor:
+        ctx.size = size
+        total = value.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total / size
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _Mean.forward(ctx, gradient, ctx.size), None
 
 
 ALONE = Group()

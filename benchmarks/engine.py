@@ -30,7 +30,6 @@ from tips_dist.config import Configuration, parse_study
 from tips_dist.data.procedural import generate
 from tips_dist.files import write_json, write_text
 from tips_dist.models import lifter_parameters, matched_width
-from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.training import precision
 from tips_dist.training.engine import Engine
 from tips_dist.training.loop import train
@@ -50,6 +49,7 @@ class Results:
     rows: list[tuple[str, str, str]] = field(default_factory=list)
     curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     numbers: dict[str, Any] = field(default_factory=dict)
+    profiles: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add(self, title: str, value: float | None, form: str = "{:.2f}x", reach: str = "") -> None:
         text = "not measured" if value is None else form.format(value)
@@ -221,6 +221,32 @@ def variants(results: Results) -> None:
     results.add("torch.compile against eager, S=8 B=256 W=256", ratio(compare(works, results), "eager", "compiled"))
 
 
+KINDS = {
+    "matrix products": ("bmm", "baddbmm", "mm", "addmm"),
+    "ReLU, both ways": ("clamp_min_", "relu_", "threshold_backward"),
+    "additions": ("add", "add_"),
+    "copies and type changes": ("copy_", "cat", "index"),
+    "Adam": ("_fused_adam_",),
+    "sums": ("sum", "mean"),
+}
+
+
+def profile(results: Results) -> None:
+    """Where the time of a step goes, in percent: what bounds the gain from anything but faster products."""
+    for kind, seeds, width in (("float32", 8, 256), ("bf16", 8, 256), ("float32", 1, 256))[: 1 if results.quick else 3]:
+        step = stepper(configure(width, 256, precision=kind), seeds)
+        step()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+            for _ in range(3 if results.quick else 20):
+                step()
+        spent = {event.key.removeprefix("aten::"): event.self_cpu_time_total for event in profiler.key_averages()}
+        total = sum(spent.values())
+        point = {kind: 100 * sum(spent.get(name, 0.0) for name in names) / total for kind, names in KINDS.items()}
+        title = f"{kind}, S={seeds} B=256 W={width}"
+        results.profiles[title] = {**point, "the rest": 100 - sum(point.values())}
+        print(title, {name: f"{value:.0f} %" for name, value in results.profiles[title].items()}, flush=True)
+
+
 def whole_runs(results: Results) -> None:
     """Figures that need the loop: workers and checkpoints, by the clock from one evaluation step to the next."""
     poses, _ = generate(2000, 0)
@@ -296,6 +322,16 @@ def curves(results: Results) -> None:
 def table(results: Results, machine: str) -> str:
     lines = [f"{machine}", "", "| figure | measured | reach |", "|---|---|---|"]
     lines += [f"| {title} | {value} | {reach} |" for title, value, reach in results.rows]
+    head = list(next(iter(results.profiles.values())))
+    lines += [
+        "",
+        "Share of a step's time, in percent:",
+        "",
+        f"| | {' | '.join(head)} |",
+        "|---" * (1 + len(head)) + "|",
+    ]
+    for title, point in results.profiles.items():
+        lines.append(f"| {title} | {' | '.join(f'{point[name]:.0f}' for name in head)} |")
     for title, points in results.curves.items():
         lines += ["", f"Growth over {title}:", "", "| S | B | W | seed-steps/s | GF/s |", "|---|---|---|---|---|"]
         lines += [f"| {p['S']} | {p['B']} | {p['W']} | {p['seed-steps/s']:.0f} | {p['GF/s']:.0f} |" for p in points]
@@ -309,14 +345,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     began, results = time.perf_counter(), Results(options.quick)
-    for part in (share_of_best, against_plain, packing, variants, whole_runs, memory, curves):
+    for part in (share_of_best, against_plain, packing, variants, profile, whole_runs, memory, curves):
         part(results)
     model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if "model name" in line), "CPU")
     machine = f"{os.cpu_count()} x {model}, torch {torch.__version__}, {platform.python_version()}, "
     machine += f"{datetime.date.today()}, load {os.getloadavg()[0]:.1f}. {options.note}".strip()
     took = time.perf_counter() - began
-    write_json(Path("bench-results/engine.json"), {"machine": machine, "seconds": took, "figures": results.numbers,
-               "curves": results.curves, "representations": list(REPRESENTATIONS)})  # fmt: skip
+    found = {"figures": results.numbers, "curves": results.curves, "profiles": results.profiles}
+    write_json(Path("bench-results/engine.json"), {"machine": machine, "seconds": took, **found})
     print(f"{took:.0f} s; bench-results/engine.json")
     if not options.quick:
         text = README.read_text()

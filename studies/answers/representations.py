@@ -48,7 +48,7 @@ def answers(
 def error_at_selection(study: Material) -> Table:
     """(a) Error of the selected checkpoint of each chosen configuration, against solo."""
     table = Table(
-        "N-MPJPE (sign-resolved, mm, validation) at the selected checkpoint of the chosen configuration, 8 seeds",
+        "N-MPJPE (sign-resolved, mm, validation) at the selected checkpoint of the chosen configuration, over its seeds",
         ["representation", "lifter's rate", "risk", "N-MPJPE", "PA-MPJPE", "against solo, mm", "against solo, %",
          "Cliff's delta"],
     )  # fmt: skip
@@ -66,7 +66,7 @@ def error_at_selection(study: Material) -> Table:
 def trials(study: Material) -> Table:
     """Every configuration, so that the choice among them can be followed."""
     table = Table(
-        "All configurations (* chosen by risk): N-MPJPE (sign-resolved, mm, validation) over 8 seeds",
+        "All configurations (* chosen by risk): N-MPJPE (sign-resolved, mm, validation), mean over seeds",
         ["configuration", "lifter's rate", "risk", "selected", "best", "last", "random"],
     )
     for trial, seeds in study.trials().items():
@@ -180,7 +180,7 @@ def student(study: Material, ground: Ground, tests: TestErrors) -> Table:
     for name in (BASE, "torso_legs"):
         found_all = [tests[history.run, history.seed] for history in study.of(name) if history.file]
         columns = [mean(one[key] for one in found_all) for key in ("all", "seen", "left_out")]
-        table.add(f"{name}, selected, 8 seeds", *columns, mean(own["all"] - one["all"] for one in found_all))
+        table.add(f"{name}, selected, mean of its seeds", *columns, mean(own["all"] - one["all"] for one in found_all))
     return table
 
 
@@ -281,7 +281,7 @@ def _counts(ground: Ground) -> dict[str, int]:
 def references(study: Material, prior: Material, reference: dict[str, Any]) -> Table:
     """(j) Between a supervised lifter and weak supervision."""
     table = Table(
-        "N-MPJPE (mm, validation), 8 seeds; the bone prior against the same configuration without it",
+        "N-MPJPE (mm, validation), mean over seeds; the bone prior against the same configuration without it",
         ["lifter", "N-MPJPE", "PA-MPJPE", "with minus without the prior", "above supervised"],
     )
     supervised = reference["validation"]["n_mpjpe"]
@@ -310,7 +310,7 @@ def twin(study: Material, seeds: list[SeedHistory]) -> tuple[str, list[SeedHisto
 def precision(study: Material, rounded: Material) -> Table:
     """What products in bfloat16 cost: each representation of ``rounded`` against its float32 twin."""
     table = Table(
-        "N-MPJPE (sign-resolved, mm, validation), 8 seeds: residual blocks in bfloat16 against float32",
+        "N-MPJPE (sign-resolved, mm, validation), mean over seeds: residual blocks in bfloat16 against float32",
         ["representation, checkpoint", "float32", "bf16", "bf16 minus float32, mm", "in %", "Cliff's delta"],
     )
     for name in rounded.chosen:

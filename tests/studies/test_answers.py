@@ -52,6 +52,14 @@ def test_parts_are_told_to_be_better_and_steadier(material: Material) -> None:
     assert ends["solo"][1] == 0
 
 
+def test_a_run_is_set_against_its_twin(material: Material) -> None:
+    """Against itself nothing differs; the twin is the trial with the same representation and rate."""
+    trial, seeds = representations.twin(material, material.of("solo"))
+    assert (trial, seeds) == (material.chosen["solo"], material.of("solo"))
+    for row in representations.precision(material, material).rows:
+        assert number(row[3]) == 0
+
+
 def test_near_after_counts_from_the_minimum_on() -> None:
     assert representations.near_after(np.array([300, 200, 100, 104, 104, 106.0])) == 3 / 4
     assert representations.near_after(np.array([5, 4, 3, 2, 1.0])) == 1

@@ -48,7 +48,7 @@ def answers(
 def error_at_selection(study: Material) -> Table:
     """(a) Error of the selected checkpoint of each chosen configuration, against solo."""
     table = Table(
-        "N-MPJPE (sign-resolved, mm, validation) at the selected checkpoint of the chosen configuration, over its seeds",
+        "N-MPJPE (sign-resolved, mm, validation) at the selected checkpoints of the chosen configuration",
         ["representation", "lifter's rate", "risk", "N-MPJPE", "PA-MPJPE", "against solo, mm", "against solo, %",
          "Cliff's delta"],
     )  # fmt: skip

@@ -23,6 +23,7 @@ from tips_dist.files import UserError, write_json, write_with
 from tips_dist.report.summary import write_summary
 
 RESULTS = Path(__file__).parents[1] / "results"
+FRONT = Path(__file__).parents[2] / "README.md"
 
 
 def main() -> int:
@@ -48,6 +49,8 @@ def main() -> int:
         else:
             tables = search.answers(study, load(newest(given.papers)), ground)
         _write(study, tables, folder)
+        if given.study == "representations" and given.output == RESULTS:
+            fill(FRONT, {"front": tables["front"]})
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

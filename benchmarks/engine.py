@@ -125,7 +125,7 @@ def compare(works: Mapping[str, Work], results: Results, least: float = 0.5) -> 
     """Seconds per call of each work, in turns: name -> one number per repeat."""
     for work in works.values():
         work()
-    repeats, least = (2, 0.1) if results.quick else (5, least)
+    repeats, least = (2, 0.1) if results.quick else (4, least)
     found: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
@@ -263,10 +263,10 @@ def whole_runs(results: Results) -> None:
         return (len(told) - 1) / (told[-1] - told[0])
 
     width = 64 if results.quick else 256
-    pairs = [(rate(width, 256, 2, workers=1), rate(width, 256, 2, workers=2)) for _ in range(1 if results.quick else 3)]
+    pairs = [(rate(width, 256, 2, workers=1), rate(width, 256, 2, workers=2)) for _ in range(1 if results.quick else 2)]
     results.add(f"2 workers of 1 thread against 1 worker of {cores}, S=2 B=256 W={width}",
                 statistics.median(two / one for one, two in pairs))  # fmt: skip
-    pairs = [(rate(width, 256, 2), rate(width, 256, 2, every=1)) for _ in range(1 if results.quick else 7)]
+    pairs = [(rate(width, 256, 2), rate(width, 256, 2, every=1)) for _ in range(1 if results.quick else 5)]
     cost = statistics.median(without / often - 1 for without, often in pairs)
     results.add(f"Cost of a checkpoint every 50 steps, S=2 B=256 W={width}", 100 * cost, "{:+.1f} %", "under 2 %")
 

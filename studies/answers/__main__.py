@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("study", choices=["representations", "recipes", "search"])
     parser.add_argument("run", type=Path, help="the finished run folder, or a folder of runs: its newest")
     parser.add_argument("--prior", type=Path, help="representations: the run of bone_prior.yaml")
-    parser.add_argument("--bf16", type=Path, help="representations: the run of precision.yaml")
+    parser.add_argument("--bf16", type=Path, help="representations: the run of precision.yaml, if any")
     parser.add_argument("--papers", type=Path, help="search: the run of papers.yaml")
     parser.add_argument("--poses", type=Path, required=True)
     parser.add_argument("--truth", type=Path, required=True)
@@ -43,7 +43,9 @@ def main() -> int:
         ground = Ground.read(given.poses, given.truth)
         study = load(newest(given.run))
         if given.study == "representations":
-            tables = _representations(study, load(newest(given.prior)), load(newest(given.bf16)), ground, folder)
+            tables = _representations(
+                study, load(newest(given.prior)), load(newest(given.bf16)) if given.bf16 else None, ground, folder
+            )
         elif given.study == "recipes":
             tables = recipes.answers(study)
         else:
@@ -64,7 +66,7 @@ def newest(path: Path) -> Path:
 
 
 def _representations(
-    study: Material, prior: Material, rounded: Material, ground: Ground, folder: Path
+    study: Material, prior: Material, rounded: Material | None, ground: Ground, folder: Path
 ) -> dict[str, Table]:
     folder.mkdir(parents=True, exist_ok=True)
     one = study.histories[0].configuration()

@@ -25,7 +25,7 @@ TestErrors = Mapping[tuple[str, int], dict[str, float]]  # (trial, seed) -> Grou
 
 
 def answers(
-    study: Material, prior: Material, rounded: Material, ground: Ground, reference: dict[str, Any]
+    study: Material, prior: Material, rounded: Material | None, ground: Ground, reference: dict[str, Any]
 ) -> dict[str, Table]:
     """Every question's table, by its letter; ``prior`` and ``rounded`` are the runs with bone prior and with bf16."""
     tests = test_errors(study, ground)
@@ -41,7 +41,7 @@ def answers(
         "h": mirrored(study, ground),
         "i": left_out(study, tests, reference, ground),
         "j": references(study, prior, reference),
-        "bf16": precision(study, rounded),
+        **({"bf16": precision(study, rounded)} if rounded else {}),
         "trials": trials(study),
     }
 

@@ -43,7 +43,8 @@ def main() -> int:
         ground = Ground.read(given.poses, given.truth)
         study = load(newest(given.run))
         if given.study == "representations":
-            tables = _representations(
+            rounded = load(newest(given.bf16)) if given.bf16 else None
+            tables = _representations(study, load(newest(given.prior)), rounded, ground, folder)
                 study, load(newest(given.prior)), load(newest(given.bf16)) if given.bf16 else None, ground, folder
             )
         elif given.study == "recipes":

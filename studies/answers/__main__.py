@@ -45,8 +45,6 @@ def main() -> int:
         if given.study == "representations":
             rounded = load(newest(given.bf16)) if given.bf16 else None
             tables = _representations(study, load(newest(given.prior)), rounded, ground, folder)
-                study, load(newest(given.prior)), load(newest(given.bf16)) if given.bf16 else None, ground, folder
-            )
         elif given.study == "recipes":
             tables = recipes.answers(study)
         else:

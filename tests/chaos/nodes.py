@@ -20,10 +20,14 @@ from tips_dist.study.cluster import prepare_environment
 
 
 @contextlib.contextmanager
-def cluster(nodes: int) -> Iterator[dict[str, Any]]:
-    """Run one; gives ``address``, ``gcs`` (pid), ``raylets`` (node id: pid), ``environment`` (of its drivers)."""
+def cluster(nodes: int, loopback: bool = True) -> Iterator[dict[str, Any]]:
+    """Run one; gives ``address``, ``gcs`` (pid), ``raylets`` (node id: pid), ``environment`` (of its drivers).
+
+    The nodes' address is 127.0.0.1, or else this machine's address in its network.
+    """
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # drivers, like the nodes, are at home on loopback
+    # drivers are at home where the nodes are
+    environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0" if loopback else "1"
     own = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     command = [sys.executable, "-m", "tests.chaos.nodes", str(nodes)]
     with subprocess.Popen(

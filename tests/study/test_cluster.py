@@ -9,7 +9,7 @@ import pytest
 
 from tips_dist.config import Resources
 from tips_dist.files import UserError
-from tips_dist.study.cluster import check_fits
+from tips_dist.study.cluster import check_fits, share
 
 
 def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
@@ -24,15 +24,28 @@ def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
         ({"cpus": 1, "gpus": 0.25}, [node(2), node(1, 1)], True),
         ({"cpus": 2, "gpus": 1}, [node(2), node(1, 1)], False),
         ({"cpus": 4}, [node(8, alive=False), node(2)], False),
+        ({"cpus": 4, "workers": 2}, [node(2), node(3)], True),  # but its workers on several
+        ({"cpus": 4, "workers": 2}, [node(4)], True),
+        ({"cpus": 6, "workers": 2}, [node(2), node(4)], False),
+        ({"cpus": 1, "workers": 3}, [node(1)], True),  # a third each
+        ({"cpus": 2, "gpus": 2, "workers": 2}, [node(2), node(1, 1), node(1, 1)], True),
     ],
 )
 def test_a_study_that_cannot_be_placed_is_refused(asked: dict[str, Any], nodes: list[Any], fits: bool) -> None:
     if fits:
         check_fits(Resources(**asked), nodes)
     else:
-        with pytest.raises(UserError, match=f"asks for {asked['cpus']} CPUs and .* GPUs on one node") as caught:
+        each = asked["cpus"] / asked.get("workers", 1)
+        with pytest.raises(UserError, match=f"asks for {each:g} CPUs and .* GPUs on one node") as caught:
             check_fits(Resources(**asked), nodes)
         assert "have: 2 CPUs and 0 GPUs" in str(caught.value) or "1 CPUs and 1 GPUs" in str(caught.value)
+
+
+def test_workers_share_no_card() -> None:
+    with pytest.raises(UserError, match=r"resources.gpus: 1 GPUs do not divide among resources.workers = 2"):
+        share(Resources(gpus=1, workers=2))
+    assert share(Resources(cpus=3, gpus=4, workers=2)) == {"CPU": 1.5, "GPU": 2}
+    assert share(Resources(cpus=1, gpus=0.25)) == {"CPU": 1, "GPU": 0.25}
 
 
 def test_importing_the_study_costs_neither_ray_nor_optuna_nor_torch() -> None:

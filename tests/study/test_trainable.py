@@ -13,6 +13,7 @@ from tips_dist.files import StorageError, read_json, read_json_lines
 from tips_dist.study import trainable
 from tips_dist.study.records import STOP_FILE, Trial, read_trial
 from tips_dist.study.trainable import ALIVE_FILE, NO_RISK, run_trial
+from tips_dist.training.execution import WorkerLost
 
 
 class Listener:
@@ -64,6 +65,16 @@ def test_the_reported_risk_is_always_a_number(run: Path) -> None:
     listener = Listener()
     go(run, FakeTraining(silent=["solo-000"]), listener)
     assert {(report["risk"], report["judged"]) for report in listener.reports} == {(NO_RISK, False)}
+
+
+def test_a_lost_worker_fails_no_trial(run: Path) -> None:
+    def lost(*arguments: Any, **options: Any) -> Any:
+        raise WorkerLost("worker 1 of 2 is gone")
+
+    with pytest.raises(WorkerLost):
+        go(run, lost)
+    assert read_trial(run, "solo-000").state == "running"  # as after any other death of its worker
+    assert "worker 1 of 2" in (run / "trials" / "solo-000" / "error.txt").read_text()
 
 
 def test_an_exception_becomes_a_failed_record(run: Path) -> None:

@@ -125,6 +125,14 @@ def test_a_dead_worker_ends_the_trial_with_its_name_and_the_checkpoint_is_good(t
     equal(tmp_path, json.loads((GOLDEN / "solo.json").read_text()))
 
 
+def test_a_worker_that_never_comes_is_not_waited_for(tmp_path: Path) -> None:
+    def launch(host: str, port: int, rank: int, size: int) -> execution.Helper:
+        return execution.Local(execution.Plan(2, device="no such device")).launch(host, port, rank, size)
+
+    with pytest.raises(execution.WorkerLost, match=r"worker 1 of 2 is gone \(exit status 1\)"):
+        train(tiny(), [0], world(), tmp_path, plan=execution.Plan(2, launch=launch))
+
+
 def test_a_follower_without_its_leader_says_so_in_one_line() -> None:
     command = [
         sys.executable,

@@ -75,7 +75,7 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0) ->
     if address is None:
         asked = {
             "address": "local",
-            "include_dashboard": resources.workers > 1,  # without it Ray Train leaks placement groups
+            "include_dashboard": False,
             "object_store_memory": 256 * 2**20 + 2 * data_bytes,
         }
     else:
@@ -113,25 +113,40 @@ def _silence() -> None:
         worker.print_to_stdstream = lambda *arguments, **keywords: None
 
 
+def share(resources: Resources) -> dict[str, float]:
+    """What one worker of a trial asks of Ray: one bundle of its placement group.
+
+    Raises:
+        UserError: the GPUs do not divide among the workers, who take whole cards.
+    """
+    workers = resources.workers
+    if workers > 1 and resources.gpus % workers:
+        raise UserError(
+            f"resources.gpus: {resources.gpus:g} GPUs do not divide among resources.workers = {workers}, which need "
+            "cards of their own; set gpus to a multiple of workers"
+        )
+    gpus = {"GPU": resources.gpus / workers} if resources.gpus else {}
+    return {"CPU": resources.cpus / workers, **gpus}
+
+
 def check_fits(resources: Resources, nodes: list[dict[str, Any]]) -> None:
     """Refuse what could never be placed, instead of letting Ray wait for ever.
 
     Args:
-        resources: what one trial asks.
+        resources: what one trial asks; a worker needs its share of it on one node.
         nodes: as ``ray.nodes()`` tells them.
 
     Raises:
-        UserError: no living node has the CPUs and GPUs; the message names what is asked and what exists.
+        UserError: the living nodes have no place for all workers; the message names what is asked and what exists.
     """
-    have = [
-        (float(node["Resources"].get("CPU", 0)), float(node["Resources"].get("GPU", 0)))
-        for node in nodes
-        if node["Alive"]
-    ]
-    if any(cpus >= resources.cpus and gpus >= resources.gpus for cpus, gpus in have):
+    each = share(resources)
+    have = [{key: float(node["Resources"].get(key, 0)) for key in ("CPU", "GPU")} for node in nodes if node["Alive"]]
+    slack = 1e-6  # thirds of a CPU
+    if sum(min(int(node[key] / amount + slack) for key, amount in each.items()) for node in have) >= resources.workers:
         return
-    nodes_text = ", ".join(sorted(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in have)) or "none"
+    nodes_text = ", ".join(sorted(f"{node['CPU']:g} CPUs and {node['GPU']:g} GPUs" for node in have)) or "none"
+    who = "a trial asks" if resources.workers == 1 else f"each of a trial's {resources.workers} workers asks"
     raise UserError(
-        f"resources: a trial asks for {resources.cpus:g} CPUs and {resources.gpus:g} GPUs on one node; the cluster's "
+        f"resources: {who} for {each['CPU']:g} CPUs and {each.get('GPU', 0):g} GPUs on one node; the cluster's "
         f"nodes have: {nodes_text}. Lower resources.cpus or resources.gpus, or choose another cluster with --address"
     )

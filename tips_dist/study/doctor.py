@@ -291,7 +291,7 @@ def _judged(answer: dict[str, Any], before: float, after: float, host: str, runs
 
 def _fits(study: Study, nodes: list[dict[str, Any]], check: Callable[..., None]) -> Finding:
     check(study.resources, nodes)
-    asked = f"{study.resources.cpus:g} CPUs, {study.resources.gpus:g} GPUs: fits on a node"
+    asked = f"{study.resources.cpus:g} CPUs, {study.resources.gpus:g} GPUs, {study.resources.workers} worker(s): fits"
     return Finding("resources of a trial", "ok", asked, where="cluster")
 
 

@@ -84,6 +84,7 @@ def run_trial(
 
     Raises:
         StorageError: storage is full or stayed away; the record is as the last write left it.
+        WorkerLost: one of several workers died; so does this one, and the trial starts again from its checkpoint.
     """
     trial = read_trial(run, identity)
     if trial.state in FINAL or (run / STOP_FILE).exists():
@@ -122,6 +123,8 @@ def run_trial(
                 return
             with contextlib.suppress(StorageError):
                 write_text(folder / "error.txt", traceback.format_exc())
+            if _worker_lost(error):
+                raise
             message = f"{type(error).__name__}: {error}".splitlines()[0]
             changes = {"state": "failed", "error": message, "ended": timestamp()}
         patiently(lambda: trial.now(**changes, wall_seconds=_wall(trial, clock)).write(run))
@@ -140,6 +143,12 @@ class StopFlag:
             self._next = now + 0.5
             self.seen = self._path.exists()
         return self.seen
+
+
+def _worker_lost(error: Exception) -> bool:
+    from tips_dist.training.execution import WorkerLost  # torch: only trials need it
+
+    return isinstance(error, WorkerLost)
 
 
 def _wall(trial: Trial, since: float) -> float:

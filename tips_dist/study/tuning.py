@@ -20,9 +20,10 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tips_dist.config import Study
+from tips_dist.config import Resources, Study
 from tips_dist.data.store import Poses
 from tips_dist.files import StorageError, UserError, read_json
+from tips_dist.study.cluster import share
 from tips_dist.study.records import FINAL, STOP_FILE, StudyEvent, Trial, patiently, read_trial, timestamp
 from tips_dist.study.search import Search
 from tips_dist.study.trainable import ALIVE_FILE, VERDICT, Train, run_trial
@@ -52,14 +53,14 @@ def run_trials(
     if not unfinished and not search.remaining():
         return
     resources = study.resources
-    asked = {"cpu": resources.cpus, **({"gpu": resources.gpus} if resources.gpus else {})}
+    asked = tune.PlacementGroupFactory([share(resources)] * resources.workers, strategy="PACK")
     driver = Driver(study, run, search, unfinished, progress)
     trainable = tune.with_parameters(
         trial_function,
         data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
         run=str(run),
         train=train,
-        resources=resources.model_dump(),
+        resources=resources,
     )
     with tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
         tuner = tune.Tuner(
@@ -81,29 +82,33 @@ def run_trials(
 
 
 def trial_function(
-    config: dict[str, Any], data: list[Any], run: str, train: Train | None, resources: dict[str, Any]
+    config: dict[str, Any], data: list[Any], run: str, train: Train | None, resources: Resources
 ) -> None:
     """What a Ray worker runs for one trial (see :func:`tips_dist.study.trainable.run_trial`)."""
     if train is None:
         from tips_dist.study.monitored import monitored_train
 
         train = monitored_train
-    if resources["workers"] > 1:
-        train = functools.partial(cast("Any", train), workers=resources["workers"])
-    try:
-        run_trial(
-            Path(run),
-            config["trial"],
-            ray.get(data[0]),
-            train,
-            tune.report,
-            threads=max(1, int(resources["cpus"])),
-            device="cuda" if resources["gpus"] else "cpu",
-            heartbeat=resources["heartbeat_seconds"],
-            node=ray.get_runtime_context().get_node_id(),
-        )
-    except StorageError as error:
-        tune.report({"trial": config["trial"], "halt": str(error)})
+    device = "cuda" if resources.gpus else "cpu"
+    with contextlib.ExitStack() as stack:
+        if resources.workers > 1:
+            from tips_dist.study.spread import spread
+
+            train = functools.partial(cast("Any", train), plan=stack.enter_context(spread(resources, device)))
+        try:
+            run_trial(
+                Path(run),
+                config["trial"],
+                ray.get(data[0]),
+                train,
+                tune.report,
+                threads=max(1, int(resources.cpus)),
+                device=device,
+                heartbeat=resources.heartbeat_seconds,
+                node=ray.get_runtime_context().get_node_id(),
+            )
+        except StorageError as error:
+            tune.report({"trial": config["trial"], "halt": str(error)})
 
 
 class Driver(Searcher):  # type: ignore[misc]

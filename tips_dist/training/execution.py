@@ -31,6 +31,7 @@ from tips_dist.training.group import ALONE, Group, join
 from tips_dist.training.state import State
 
 LOOPBACK = "127.0.0.1"
+ARRIVED = "arrived"  # key in the store: the workers, other than rank 0, that have come
 
 
 class WorkerLost(RuntimeError):  # noqa: N818
@@ -40,8 +41,8 @@ class WorkerLost(RuntimeError):  # noqa: N818
 class Helper(Protocol):
     """A started worker."""
 
-    def gone(self) -> bool:
-        """Whether it has ended."""
+    def gone(self, patience: float = ...) -> str | None:
+        """How it died; None if it did its work or lives, after ``patience`` seconds (by itself: what it may take)."""
         ...
 
     def end(self) -> None:
@@ -90,25 +91,46 @@ def workers(plan: Plan, configuration: Configuration) -> Iterator[Group]:
         )
     if plan.device == "cuda" and plan.launch is None and torch.cuda.device_count() < plan.workers:
         raise UserError(f"resources.workers: {plan.workers} workers need a card each, {torch.cuda.device_count()} seen")
-    store = TCPStore(plan.host, 0, plan.workers, is_master=True, wait_for_workers=False)
+    store = _listen(plan)
     helpers: list[Helper] = []
     try:
         with _interface(plan.host):
             launch = plan.launch or Local(plan).launch
             helpers = [launch(plan.host, store.port, rank, plan.workers) for rank in range(1, plan.workers)]
+            _meet(store, helpers)
             group = join(store, 0, plan.workers, plan.device_of(0))
         yield group
     except RuntimeError as error:
-        gone = [rank for rank, helper in enumerate(helpers, start=1) if helper.gone()]
+        ends = [(rank, helper.gone()) for rank, helper in enumerate(helpers, start=1)]
+        gone = " and ".join(f"{rank} of {plan.workers} is gone ({how})" for rank, how in ends if how)
         if not gone:
             raise
-        names = " and ".join(str(rank) for rank in gone)
-        raise WorkerLost(f"worker {names} of {plan.workers} is gone; the last checkpoint is whole") from error
+        raise WorkerLost(f"worker {gone}; the last checkpoint is whole") from error
     finally:
         for helper in helpers:
             helper.end()
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _listen(plan: Plan) -> TCPStore:
+    """Rank 0's store, at ``plan.host`` alone: left to itself it listens on every network of this machine."""
+    server = socket.create_server((plan.host, 0))
+    port = server.getsockname()[1]
+    return TCPStore(
+        plan.host, port, plan.workers, is_master=True, wait_for_workers=False, master_listen_fd=server.detach()
+    )
+
+
+def _meet(store: TCPStore, helpers: Sequence[Helper]) -> None:
+    """Wait until every helper has come.
+
+    Raises:
+        RuntimeError: one ended before (it lacks what it needs, or its machine died); the others would wait in vain.
+    """
+    while store.add(ARRIVED, 0) < len(helpers):
+        if any(helper.gone(0.05) for helper in helpers):
+            raise RuntimeError("a worker ended before training began")
 
 
 def lead(state: State, poses: NDArray[np.float32], plan: Plan) -> Engine:
@@ -139,8 +161,17 @@ def follow(host: str, port: int, rank: int, size: int, device: str = "cpu", pati
     """
     where = Plan(workers=size, device=device).device_of(rank)
     store = TCPStore(host, port, size, is_master=False, timeout=timedelta(seconds=patience))
+    store.add(ARRIVED, 1)
     with _interface(host):
         group = join(store, rank, size, where)
+    try:
+        _work(group, where)
+    finally:
+        dist.destroy_process_group()
+
+
+def _work(group: Group, where: torch.device) -> None:
+    """Step with the group until rank 0 says that all seeds have ended, or the steps are done."""
     order = group.tell()
     if order["threads"]:
         torch.set_num_threads(order["threads"])
@@ -156,7 +187,6 @@ def follow(host: str, port: int, rank: int, size: int, device: str = "cpu", pati
                 engine.step(batch)
             state.sums = {}
             state.compact(group.tell()["ended"])
-    dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
@@ -177,10 +207,10 @@ class Local:
 class _Process:
     process: subprocess.Popen[bytes]
 
-    def gone(self) -> bool:
+    def gone(self, patience: float = 1.0) -> str | None:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=1)
-        return self.process.returncode is not None
+            self.process.wait(timeout=patience)
+        return f"exit status {self.process.returncode}" if self.process.returncode else None
 
     def end(self) -> None:
         try:

@@ -150,6 +150,7 @@ def test_ctrl_c_saves_every_trial_and_resume_ends_the_same(launch: Launch, calm:
     assert decisions(run) == decisions(calm)
 
 
+@pytest.mark.chaos  # what is left behind can hold this session's CPUs, so that the tests after it would wait
 def test_a_trial_that_does_not_answer_ctrl_c_is_left_behind_in_time(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

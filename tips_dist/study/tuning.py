@@ -55,7 +55,6 @@ def run_trials(
     resources = study.resources
     asked = tune.PlacementGroupFactory([share(resources)] * resources.workers, strategy="PACK")
     driver = Driver(study, run, search, unfinished, progress)
-    watch = Watch(driver)
     trainable = tune.with_parameters(
         trial_function,
         data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
@@ -72,15 +71,11 @@ def run_trials(
                 name="study",
                 stop=Pruning(driver),
                 failure_config=tune.FailureConfig(max_failures=resources.max_failures),
-                callbacks=[watch, Quiet()],
+                callbacks=[Watch(driver), Quiet()],
                 verbose=0,
             ),
         )
-        try:
-            tuner.fit()
-        except KeyboardInterrupt:
-            watch.kill_all()  # whoever did not answer would hold its CPUs for as long as this process lives
-            raise
+        tuner.fit()
     if driver.halted:
         raise StorageError(driver.halted)
     search.recover()  # what a write that was tried twice left behind
@@ -285,11 +280,6 @@ class Watch(tune.Callback):  # type: ignore[misc]
             self._seen[identity] = (changed, now)
             return False
         return now - before[1] > self._limit
-
-    def kill_all(self) -> None:
-        """Kill the workers of all trials that run."""
-        for trial in list(self._driver.live.values()):
-            self._kill(trial.folder(self._driver.run) / ALIVE_FILE)
 
     def _kill(self, path: Path) -> None:
         try:

@@ -20,9 +20,9 @@ study: $(STAMP)
 	$(BIN)/tips-dist data generate -o data/quickstart
 	$(BIN)/tips-dist run studies/quickstart.yaml --truth data/quickstart.truth3d.h5
 
-## study-results: the published studies from nothing, about two hours on two cores; interrupted, call it again.
+## study-results: the published studies from nothing, two to three hours on two cores; interrupted, call it again.
 ## CMU=FILE says where cmu_mocap_17.h5 is. Tables and figures go into studies/results/
-study-results: $(foreach s,representations bone_prior precision recipes search papers,$(RESULTS)/$(s)/done)
+study-results: $(foreach s,representations bone_prior precision recipes search papers long,$(RESULTS)/$(s)/done)
 	$(BIN)/python -m studies.answers representations $(RESULTS)/representations --prior $(RESULTS)/bone_prior \
 		--bf16 $(RESULTS)/precision $(TRUTH)
 	$(BIN)/python -m studies.answers recipes $(RESULTS)/recipes $(TRUTH)

@@ -114,14 +114,18 @@ def example_run(folder: Path, poses: Poses, joints: Joints) -> None:
             true = offsets[rows].numpy() * signs
             for index, noise in enumerate(NOISE[seed]):
                 depths[index, seed] = true + generator.normal(0, noise, true.shape) * (np.arange(17) > 0)
-            entries.append({"trial": trial, "representation": name, "seed": seed, "step": 30, "risk": 0.5})
+            file = f"trials/{trial}/candidates/seed0-step30.safetensors" if seed == 0 else None
+            entry = {"trial": trial, "representation": name, "seed": seed, "step": 30, "risk": 0.5, "file": file}
+            entries.append(entry)
         np.save(base / "depths.npy", depths)
         history = [{"step": step, "seed": seed, "risk": 0.5} for step in STEPS for seed in SEEDS]
         append_json_lines(base / "history.jsonl", history)
         record = {"scale": scale, "data_digest": poses.digest, "step": 30, "seed": 0, "risk": 0.5}
         lifter = fitted_lifter(name, inputs, offsets[poses.rows("train")])
-        file = base / "candidates" / "seed0-step30.safetensors"
-        save_weights(file, lifter, 0, {**record, "part_signs": [1] * len(representation.lifters)})
+        for step in (20, 30):  # step 20 was not selected
+            candidate = base / "candidates" / f"seed0-step{step}.safetensors"
+            signs_told = [1] * len(representation.lifters)
+            save_weights(candidate, lifter, 0, {**record, "step": step, "part_signs": signs_told})
         if name == "solo":
             save_weights(folder / "student" / "student.safetensors", lifter, 0, {**record, "part_signs": [1]})
     write_json(folder / "selection.json", {"schema": 1, "teachers": [], "seeds": entries, "rule": "test"})

@@ -98,9 +98,9 @@ def test_signs_are_resolved_whole_and_by_part(result: dict[str, Any]) -> None:
         assert mirrored["pa_mpjpe"][2] > 1.2 * mirrored["pa_mpjpe_resolved"][2]
 
 
-def test_candidates_and_student(result: dict[str, Any], data: Data) -> None:
+def test_what_was_selected_and_the_student(result: dict[str, Any], data: Data) -> None:
     poses, _ = data
-    assert [(entry["trial"], entry["seed"], entry["step"]) for entry in result["candidates_test"]] == [
+    assert [(entry["trial"], entry["seed"], entry["step"]) for entry in result["selected_test"]] == [
         ("solo-000", 0, 30),
         ("torso_legs-000", 0, 30),
     ]
@@ -116,7 +116,7 @@ def test_candidates_and_student(result: dict[str, Any], data: Data) -> None:
     assert set(by["part"]) == {"legs", "torso"}
     assert np.mean([by["joint"][name]["n_mpjpe"] for name in by["joint"]]) == pytest.approx(test["n_mpjpe"])
     # The student of this run is the solo candidate itself.
-    assert test["n_mpjpe"] == result["candidates_test"][0]["n_mpjpe"]
+    assert test["n_mpjpe"] == result["selected_test"][0]["n_mpjpe"]
 
 
 def test_only_evaluation_json_and_the_card_that_quotes_it_change(run: Path) -> None:

@@ -315,6 +315,6 @@ def _evaluation(trials: dict[str, Any]) -> dict[str, Any]:
         "data_digest": "e" * 64,
         "split_errors": {},
         "trials": trials,
-        "candidates_test": [],
+        "selected_test": [],
         "student": {"validation": metrics, "test": metrics | {"n_mpjpe_resolved": 97.5}},
     }

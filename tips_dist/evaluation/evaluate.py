@@ -26,9 +26,9 @@ SCHEMA = 1
 
 
 def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> dict[str, Any]:
-    """Evaluate every seed's whole history on the validation poses, and candidates and student on the test poses.
+    """Evaluate every seed's whole history on the validation poses, and what was selected on the test poses.
 
-    The history is judged from the recorded depths of the trials (float16), so oracle, last and random checkpoints
+    Judged on test are each seed's selected candidate, which its user would keep, and the student. The history is judged from the recorded depths of the trials (float16), so oracle, last and random checkpoints
     need no weights. Poses are those of the run; ``poses`` says where they lie if they were moved.
 
     Returns:
@@ -50,7 +50,7 @@ def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> dict[str,
         "counts": {split: len(bench) for split, bench in benches.items()},
         "split_errors": {split: "the data set has no such rows" for split, bench in benches.items() if not len(bench)},
         "trials": _trials(run, data, ground, scale),
-        "candidates_test": [_candidate(file, benches["test"]) for file in _candidates(run) if len(benches["test"])],
+        "selected_test": [_candidate(file, benches["test"]) for file in _selected(run) if len(benches["test"])],
         "student": _student(student, benches),
         "student_digest": hashlib.sha256(student.read_bytes()).hexdigest() if student.exists() else None,
     }
@@ -122,11 +122,7 @@ def run_poses(run: Path, study: dict[str, Any], poses: Path | None = None) -> Po
 
 
 def _trials(run: Path, data: Poses, ground: Truth, scale: float) -> dict[str, Any]:
-    selection = run / "selection.json"
-    chosen = {
-        (entry["trial"], entry["seed"]): entry["step"]
-        for entry in (read_json(selection)["seeds"] if selection.exists() else [])
-    }
+    chosen = {(entry["trial"], entry["seed"]): entry["step"] for entry in _selection(run)}
     benches: dict[int, Bench] = {}
     result = {}
     for file in sorted(run.glob("trials/*/trial.json")):
@@ -172,8 +168,14 @@ def _depths(path: Path, seeds: int, poses: int) -> npt.NDArray[np.float16] | Non
     return depths
 
 
-def _candidates(run: Path) -> list[Path]:
-    return sorted(run.glob("trials/*/candidates/*.safetensors"))
+def _selection(run: Path) -> list[dict[str, Any]]:
+    """What was selected for each seed; none in a run that is not finished."""
+    file = run / "selection.json"
+    return list(read_json(file)["seeds"]) if file.exists() else []
+
+
+def _selected(run: Path) -> list[Path]:
+    return sorted(run / entry["file"] for entry in _selection(run) if entry["file"])
 
 
 def _candidate(file: Path, bench: Bench) -> dict[str, Any]:

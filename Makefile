@@ -25,6 +25,7 @@ study: $(STAMP)
 study-results: $(foreach s,representations bone_prior precision recipes search papers long,$(RESULTS)/$(s)/done)
 	$(BIN)/python -m studies.answers representations $(RESULTS)/representations --prior $(RESULTS)/bone_prior \
 		--bf16 $(RESULTS)/precision $(TRUTH)
+	$(BIN)/python -m studies.answers long $(RESULTS)/long $(TRUTH)
 	$(BIN)/python -m studies.answers recipes $(RESULTS)/recipes $(TRUTH)
 	$(BIN)/python -m studies.answers search $(RESULTS)/search --papers $(RESULTS)/papers $(TRUTH)
 

@@ -1,4 +1,4 @@
-"""Pictures of the representations study."""
+"""Pictures of the studies of representations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ def curves(study: Material, path: Path) -> None:
     """True error over the steps of every seed of each chosen configuration, with the selected checkpoints."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 3, figsize=(11, 5.6), sharex=True, sharey=True, layout="constrained")
+    columns = min(3, len(study.chosen))
+    rows = -(-len(study.chosen) // columns)
+    size = (11, 2.8 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False,
+                                layout="constrained")  # fmt: skip
     for axis, name in zip(axes.flat, study.chosen, strict=False):
         seeds = study.of(name)
         for history in seeds:
@@ -26,8 +30,7 @@ def curves(study: Material, path: Path) -> None:
         axis.plot(seeds[0].steps, middle, color=OURS, linewidth=1.8, label="median seed")
         chosen = [(history.truth["selected"]["step"], history.at("selected")) for history in seeds if history.file]
         axis.scatter(*zip(*chosen, strict=True), s=22, color="#c8553d", zorder=3, label="selected without truth")
-        axis.set_title(f"{name} (lifter's rate {study.parameters[study.chosen[name]]['training.generator_lr']:g})",
-                       fontsize=10)  # fmt: skip
+        axis.set_title(f"{name} (lifter's rate {seeds[0].configuration().training.generator_lr:g})", fontsize=10)
         axis.grid(alpha=0.25)
     axes[0, 0].set_ylim(60, 200)
     axes[0, 0].legend(frameon=False, fontsize=9)

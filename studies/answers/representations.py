@@ -1,4 +1,7 @@
-"""The questions of ``studies/representations.yaml``, (a) to (j), one function each."""
+"""The questions of ``studies/representations.yaml``, (a) to (j), one function each.
+
+``studies/long.yaml`` asks the first five again.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,18 @@ def answers(
         "i": left_out(study, tests, reference, ground),
         "j": references(study, prior, reference),
         **({"bf16": precision(study, rounded)} if rounded else {}),
+        "trials": trials(study),
+    }
+
+
+def longer(study: Material) -> dict[str, Table]:
+    """Questions (a) to (e) once more, of ``studies/long.yaml``: what the time after the minimum does."""
+    return {
+        "a": error_at_selection(study),
+        "b": staying_near_the_minimum(study),
+        "c": ending_near_the_best(study),
+        "d": regret(study),
+        "e": stopping(study),
         "trials": trials(study),
     }
 
@@ -353,7 +368,7 @@ def _card(study: Material) -> scorecard.Card:
 
 
 def _rate(study: Material, trial: str) -> str:
-    return f"{study.parameters[trial].get('training.generator_lr', float('nan')):g}"
+    return f"{study.trials()[trial][0].configuration().training.generator_lr:g}"
 
 
 def _figure(figure: scorecard.Figure | None, factor: float = 1.0) -> Statistic | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from studies.answers import recipes, representations, search
+from studies.answers import figures, recipes, representations, search
 from studies.answers.__main__ import save_histories
 from studies.answers.material import Material, load
 from studies.answers.tables import Table, apart, delta, fill, mean
@@ -58,6 +59,22 @@ def test_a_run_is_set_against_its_twin(material: Material) -> None:
     assert (trial, seeds) == (material.chosen["solo"], material.of("solo"))
     for row in representations.precision(material, material).rows:
         assert number(row[3]) == 0
+
+
+def test_a_run_without_a_search_is_answered_too(material: Material, tmp_path: Path) -> None:
+    """``long.yaml`` has one trial per representation and no searched values."""
+    trials = [
+        {**trial, "parameters": {}} for trial in material.folder.trials if trial["id"] in material.chosen.values()
+    ]
+    kept = [history for history in material.histories if history.run in material.chosen.values()]
+    alone = dataclasses.replace(material, folder=dataclasses.replace(material.folder, trials=trials), histories=kept)
+    tables = representations.longer(alone)
+    assert set(tables) == {"a", "b", "c", "d", "e", "trials"}
+    assert [row[1] for row in tables["trials"].rows] == [
+        f"{seeds[0].configuration().training.generator_lr:g}" for seeds in alone.trials().values()
+    ]
+    figures.curves(alone, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
 def test_near_after_counts_from_the_minimum_on() -> None:

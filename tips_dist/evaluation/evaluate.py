@@ -28,8 +28,9 @@ SCHEMA = 1
 def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> dict[str, Any]:
     """Evaluate every seed's whole history on the validation poses, and what was selected on the test poses.
 
-    Judged on test are each seed's selected candidate, which its user would keep, and the student. The history is judged from the recorded depths of the trials (float16), so oracle, last and random checkpoints
-    need no weights. Poses are those of the run; ``poses`` says where they lie if they were moved.
+    What was selected is each seed's candidate of lowest risk, which its user would keep, and the student. The history
+    is judged from the recorded depths of the trials (float16), so oracle, last and random checkpoints need no
+    weights. Poses are those of the run; ``poses`` says where they lie if they were moved.
 
     Returns:
         The content of ``evaluation.json``, which is written into the run folder (the student's model card quotes it).

@@ -22,10 +22,11 @@ study: $(STAMP)
 
 ## study-results: the published studies from nothing, two to three hours on two cores; interrupted, call it again.
 ## CMU=FILE says where cmu_mocap_17.h5 is. Tables and figures go into studies/results/
-study-results: $(foreach s,representations bone_prior precision recipes search papers long,$(RESULTS)/$(s)/done)
+study-results: $(foreach s,representations bone_prior precision recipes search papers long rates,$(RESULTS)/$(s)/done)
 	$(BIN)/python -m studies.answers representations $(RESULTS)/representations --prior $(RESULTS)/bone_prior \
 		--bf16 $(RESULTS)/precision $(TRUTH)
 	$(BIN)/python -m studies.answers long $(RESULTS)/long $(TRUTH)
+	$(BIN)/python -m studies.answers rates $(RESULTS)/rates $(TRUTH)
 	$(BIN)/python -m studies.answers recipes $(RESULTS)/recipes $(TRUTH)
 	$(BIN)/python -m studies.answers search $(RESULTS)/search --papers $(RESULTS)/papers $(TRUTH)
 

@@ -1,4 +1,4 @@
-"""Write the results of a study: ``python -m studies.answers {representations,long,recipes,search} RUN ...``.
+"""Write the results of a study: ``python -m studies.answers {representations,long,rates,recipes,search} RUN ...``.
 
 Fills the tables of ``studies/results/NAME/README.md`` and writes ``answers.json``, ``summary.json``, the histories
 (``histories.npz``) and, where the study has them, the figures and the report.
@@ -29,7 +29,7 @@ FRONT = Path(__file__).parents[2] / "README.md"
 def main() -> int:
     """Parse, load, answer, write."""
     parser = argparse.ArgumentParser(prog="python -m studies.answers", description=__doc__)
-    parser.add_argument("study", choices=["representations", "long", "recipes", "search"])
+    parser.add_argument("study", choices=["representations", "long", "rates", "recipes", "search"])
     parser.add_argument("run", type=Path, help="the finished run folder, or a folder of runs: its newest")
     parser.add_argument("--prior", type=Path, help="representations: the run of bone_prior.yaml")
     parser.add_argument("--bf16", type=Path, help="representations: the run of precision.yaml, if any")
@@ -45,10 +45,10 @@ def main() -> int:
         if given.study == "representations":
             rounded = load(newest(given.bf16)) if given.bf16 else None
             tables = _representations(study, load(newest(given.prior)), rounded, ground, folder)
-        elif given.study == "long":
+        elif given.study in ("long", "rates"):
             folder.mkdir(parents=True, exist_ok=True)
             figures.curves(study, folder / "curves.png")
-            tables = representations.longer(study)
+            tables = representations.again(study)
         elif given.study == "recipes":
             tables = recipes.answers(study)
         else:

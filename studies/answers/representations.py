@@ -1,6 +1,6 @@
 """The questions of ``studies/representations.yaml``, (a) to (j), one function each.
 
-``studies/long.yaml`` asks the first five again.
+``studies/long.yaml`` and ``studies/rates.yaml`` ask the first five again.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def answers(
     }
 
 
-def longer(study: Material) -> dict[str, Table]:
-    """Questions (a) to (e) once more, of ``studies/long.yaml``: what the time after the minimum does."""
+def again(study: Material) -> dict[str, Table]:
+    """Questions (a) to (e) once more, of a study with solo among its representations."""
     return {
         "a": error_at_selection(study),
         "b": staying_near_the_minimum(study),

@@ -68,7 +68,7 @@ def test_a_run_without_a_search_is_answered_too(material: Material, tmp_path: Pa
     ]
     kept = [history for history in material.histories if history.run in material.chosen.values()]
     alone = dataclasses.replace(material, folder=dataclasses.replace(material.folder, trials=trials), histories=kept)
-    tables = representations.longer(alone)
+    tables = representations.again(alone)
     assert set(tables) == {"a", "b", "c", "d", "e", "trials"}
     assert [row[1] for row in tables["trials"].rows] == [
         f"{seeds[0].configuration().training.generator_lr:g}" for seeds in alone.trials().values()

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tips_dist.config import parse_study
-from tips_dist.storage import HEAVY_INTERVALS
+from tips_dist.mirror import HEAVY_INTERVALS
 
 S3_WRITES = 3500.0  # per second and prefix, as documented
 S3_PRICE = 5.0e-6  # dollars per write
@@ -98,7 +98,7 @@ def search_costs(sampler: str, sizes: list[int], probe: int) -> dict[int, dict[s
 
 def mirror_costs(trials: int) -> dict[str, float]:
     """Seconds per file looked at and per small file copied in a round of the mirror."""
-    from tips_dist.storage import Mirror
+    from tips_dist.mirror import Mirror
 
     with tempfile.TemporaryDirectory() as name:
         run = Path(name) / "runs" / "scale"

@@ -10,20 +10,8 @@ from pathlib import Path
 import pytest
 
 from tips_dist.files import StorageError, UserError, write_json
-from tips_dist.storage import (
-    MIRROR_FILE,
-    Mirror,
-    Store,
-    below,
-    cache_folder,
-    fetch,
-    fetch_file,
-    inside,
-    mirror_of,
-    mirror_once,
-    mirrored,
-    mirrored_by,
-)
+from tips_dist.mirror import Mirror, mirror_of, mirror_once, mirrored, mirrored_by
+from tips_dist.storage import MIRROR_FILE, Store, below, cache_folder, fetch, fetch_file, inside
 
 
 @pytest.fixture(scope="module")

@@ -9,17 +9,16 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import re
 import types
 import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tips_dist.files import UserError
 from tips_dist.skeleton import REPRESENTATIONS
+from tips_dist.study_yaml import load_yaml
 
 
 class Section(BaseModel):
@@ -405,39 +404,3 @@ def _known_keys(section: type[Section], location: list[str]) -> list[str]:
 def _nearest(name: str, known: typing.Iterable[str]) -> str:
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{matches[0]}'?)" if matches else ""
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-4 as a number (YAML 1.1 reads it as text) and refuses duplicate keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[typing.Hashable, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            key = str(self.construct_object(key_node))
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-# YAML 1.1 also reads on, off, yes and no as booleans; here only true and false are.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$", re.IGNORECASE), list("tTfF"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$"), list("-+0123456789.")
-)
-
-
-def load_yaml(text: str, where: str) -> Any:
-    """Plain data from YAML text: numbers like 1e-4 are numbers, ``off`` is text, a key may stand once."""
-    try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader: builds plain data only
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        at = f" line {mark.line + 1}" if mark else ""
-        raise UserError(f"{where}:{at} not valid YAML ({getattr(error, 'problem', None) or error})") from None

@@ -1,6 +1,6 @@
-"""Run folders and data at an address (``s3://…``, ``gs://…``, whatever pyarrow or fsspec opens): mirror and fetch.
+"""Run folders and data at an address (``s3://…``, ``gs://…``, whatever pyarrow or fsspec opens).
 
-A run folder lives on a file system, where its driver works. ``Mirror`` copies it to an address while the study runs;
+A run folder lives on a file system, where its driver works. ``mirror.py`` copies it to an address while the study runs;
 ``fetch`` brings what a command needs of it into a local cache. Nothing is ever worked on in place: an object store has
 neither append nor rename nor locks (docs/storage.md says what follows from that).
 """
@@ -9,29 +9,21 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import itertools
 import os
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from tips_dist.files import StorageError, UserError, read_json, write_json, write_with
+from tips_dist.files import StorageError, UserError, write_with
 
 MIRROR_FILE = "mirror.json"
-INTERVAL_SECONDS = 30.0
-HEAVY_INTERVALS = 10  # checkpoints and depths are copied that much rarer (benchmarks/scale.py says why)
-PARALLEL = 8  # copies at a time
 PATIENCE_SECONDS = 300.0  # that storage may be away before the study's end is reported as not mirrored
 _CHUNK = 2**20
 _REFUSALS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "HTTP status 403", "not found")
-_NEVER = ("lock", ".lock", ".stop", ".*.tmp", "*/.lock", "*/.*.tmp")
 _RECORDS = ("study.json", "study.yaml", "selection.json", "evaluation.json", "summary.json", MIRROR_FILE)
 _TRIALS = ("trials/*/trial.json", "trials/*/alive.json")
 _READING = (*_RECORDS, *_TRIALS, "trials/*/history.jsonl", "student/*", "optuna.journal")
@@ -183,7 +175,7 @@ def fetch(url: str, purpose: str = "everything", folder: Path | None = None, pat
     """
     store = Store(url, patience)
     local = folder or cache_folder(url)
-    there = {name: entry for name, entry in store.list().items() if _matches(name, NEEDS[purpose])}
+    there = {name: entry for name, entry in store.list().items() if matches(name, NEEDS[purpose])}
     if "study.json" not in there:
         raise UserError(f"{url}: not a run folder (it has no study.json)")
     for name, entry in there.items():
@@ -198,7 +190,7 @@ def fetch(url: str, purpose: str = "everything", folder: Path | None = None, pat
         os.utime(path, (entry.changed, entry.changed))
     for path in [path for path in local.rglob("*") if path.is_file()]:
         name = path.relative_to(local).as_posix()
-        if name.startswith("trials/") and _matches(name, NEEDS[purpose]) and name not in there:
+        if name.startswith("trials/") and matches(name, NEEDS[purpose]) and name not in there:
             path.unlink()
     return local
 
@@ -242,152 +234,6 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-class Mirror:
-    """Copies a run folder to an address: changed files at intervals, everything once more at the end.
-
-    Order matters: a copy must be a state that a killed study might have left behind, as ``resume`` takes those. So of
-    the files found, the search's journal goes first (trials without a journal entry do not exist, entries without
-    trials do), then histories, depths and candidates, then checkpoints (history beyond a checkpoint is cut, a
-    checkpoint beyond its history would be lost work), then the trials' records. Checkpoints and depths, which are large
-    and change all the time, join in every tenth round only, and never for more than a tenth of the time.
-    """
-
-    def __init__(self, run: Path, url: str, interval: float = INTERVAL_SECONDS, patience: float = PATIENCE_SECONDS):
-        """Prepare a mirror of ``run`` below ``url`` (the run folder's name is appended)."""
-        self.run, self.url, self.interval = run, url, interval
-        self.store = Store(below(url, run.name), patience)
-        self.failure: str | None = None  # why the last round failed
-        self._there: dict[str, tuple[int, int]] | None = None  # name -> (size, mtime in ns) as last copied
-        self._next_heavy = 0.0
-        self._lock = threading.Lock()
-
-    def round(self, *, ended: bool = False) -> int:
-        """Copy what has changed, drop what has gone; returns the number of files copied.
-
-        Raises:
-            UserError, StorageError: storage refuses or stays away.
-        """
-        with self._lock:
-            self._note(ended)
-            if self._there is None:
-                self._there = self._already_there()
-            found = dict(_files(self.run))
-            begun = time.monotonic()
-            heavy = ended or begun >= self._next_heavy
-            names = sorted((name for name in found if heavy or not _heavy(name)), key=_order)
-            with ThreadPoolExecutor(PARALLEL) as pool:  # parallel within a group, one group after another
-                copied = sum(
-                    sum(pool.map(self._copy, group))
-                    for _, group in itertools.groupby(names, key=lambda name: _order(name)[0])
-                )
-            if heavy:
-                spent = time.monotonic() - begun
-                self._next_heavy = time.monotonic() + max(HEAVY_INTERVALS * self.interval, HEAVY_INTERVALS * spent)
-            for name in [name for name in self._there if name not in found]:
-                self.store.delete(name)
-                del self._there[name]
-            return copied
-
-    def _copy(self, name: str) -> bool:
-        assert self._there is not None
-        try:
-            state = _state(self.run / name)
-            if self._there.get(name) == state:
-                return False
-            self.store.put(self.run / name, name)
-        except FileNotFoundError:
-            return False
-        self._there[name] = state
-        return True
-
-    def watch(self, done: threading.Event) -> None:
-        """Make rounds until told to end; a round that fails is not fatal, the next one makes up for it."""
-        while not done.wait(self.interval):
-            try:
-                self.round()
-                self.failure = None
-            except (UserError, OSError) as error:
-                self.failure = str(error)
-
-    def _note(self, ended: bool) -> None:
-        note = {
-            "url": self.url,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "time": time.time(),
-            "interval_seconds": self.interval,
-            "ended": ended,
-        }
-        write_json(self.run / MIRROR_FILE, note)
-
-    def _already_there(self) -> dict[str, tuple[int, int]]:
-        """Files that an earlier driver copied and that have not changed since."""
-        there: dict[str, tuple[int, int]] = {}
-        for name, entry in self.store.list().items():
-            path = inside(self.run, name)
-            here = _state(path) if path.is_file() else (0, 0)
-            unchanged = here[0] == entry.size and here[1] / 1e9 <= entry.changed
-            there[name] = here if unchanged else (-1, 0)
-        return there
-
-
-@contextmanager
-def mirrored(run: Path, url: str | None, interval: float = INTERVAL_SECONDS) -> Iterator[None]:
-    """Mirror a run folder while the body works in it.
-
-    Args:
-        run: the run folder.
-        url: below which the copy lies; None goes on with the address an earlier driver used, if there was one.
-        interval: seconds between two rounds.
-
-    Raises:
-        UserError: the address cannot be used; said before the body starts.
-        StorageError: the last round failed; the run folder itself is complete.
-    """
-    url = url or mirror_of(run)
-    if url is None:
-        yield
-        return
-    mirror = Mirror(run, url, interval)
-    mirror.round()
-    done = threading.Event()
-    thread = threading.Thread(target=mirror.watch, args=(done,), name="mirror", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        mirror.round(ended=True)
-
-
-def mirror_once(run: Path) -> str | None:
-    """Copy what was written after the study's end; the address of the copy, or None if the run has no mirror."""
-    url = mirror_of(run)
-    if url is None:
-        return None
-    Mirror(run, url).round(ended=True)
-    return below(url, run.name)
-
-
-def mirror_of(run: Path) -> str | None:
-    """The address that a run folder was mirrored to, if it was."""
-    path = run / MIRROR_FILE
-    return str(read_json(path)["url"]) if path.exists() else None
-
-
-def mirrored_by(run: Path) -> dict[str, Any] | None:
-    """In a fetched copy: who works on the run (``host``, ``pid``), if its driver was heard of lately."""
-    try:
-        note = read_json(run / MIRROR_FILE)
-        lately = time.time() - float(note["time"]) < 4 * float(note["interval_seconds"]) + 60
-    except (UserError, KeyError, TypeError, ValueError):
-        return None
-    if note.get("ended") or not lately or note.get("host") == socket.gethostname():
-        return None
-    return {"host": note["host"], "pid": note["pid"], "since": None}
-
-
 def _file_system(url: str) -> tuple[Any, str]:
     from pyarrow import fs
 
@@ -408,29 +254,8 @@ def _file_system(url: str) -> tuple[Any, str]:
     return fs.PyFileSystem(fs.FSSpecHandler(files)), path
 
 
-def _files(run: Path) -> Iterator[tuple[str, Path]]:
-    for path in run.rglob("*"):
-        name = path.relative_to(run).as_posix()
-        if path.is_file() and not path.is_symlink() and not _matches(name, _NEVER):
-            yield name, path
-
-
-def _heavy(name: str) -> bool:
-    """Large files that change all the time while a trial runs."""
-    return "/checkpoint/" in name or name.endswith("/depths.npy")
-
-
-def _order(name: str) -> tuple[int, str]:
-    if name == "optuna.journal":
-        return 0, name
-    if "/checkpoint/" in name:
-        return 2, name
-    if name.endswith("trial.json"):
-        return 3, name
-    return (4 if name == MIRROR_FILE else 1), name
-
-
-def _matches(name: str, patterns: Iterable[str]) -> bool:
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a name fits any of the patterns."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
@@ -440,11 +265,6 @@ def _same(path: Path, entry: Entry) -> bool:
     except OSError:
         return False
     return found.st_size == entry.size and abs(found.st_mtime - entry.changed) < 0.001
-
-
-def _state(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 def _line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ import typer
 
 from tips_dist.commands.output import console, print_json
 from tips_dist.files import UserError
-from tips_dist.storage import mirror_once
+from tips_dist.mirror import mirror_once
 
 if TYPE_CHECKING:
     from tips_dist.config import Study

@@ -6,9 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tips_dist.config import Policy, load_yaml, validate
+from tips_dist.config import Policy, validate
 from tips_dist.files import UserError, read_json, read_json_lines
 from tips_dist.stability.detectors import HEALTHY, Judge, Recipe, Verdict
+from tips_dist.study_yaml import load_yaml
 
 
 def audit(run: Path, policy: Policy | None = None) -> dict[str, Any]:

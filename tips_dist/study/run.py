@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from tips_dist.config import Study, digest
 from tips_dist.files import UserError
-from tips_dist.storage import Store, below, fetch, mirrored
+from tips_dist.mirror import mirrored
+from tips_dist.storage import Store, below, fetch
 from tips_dist.study.cluster import connected
 from tips_dist.study.folder import (
     check_unchanged,

@@ -10,7 +10,7 @@ from typing import Any
 
 from tips_dist.config import Study
 from tips_dist.files import UserError, read_json
-from tips_dist.storage import mirrored_by
+from tips_dist.mirror import mirrored_by
 from tips_dist.study import space
 from tips_dist.study.folder import read_record, recorded_study
 from tips_dist.study.records import FINAL, Trial, holder, read_trials

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from tips_dist.commands.address import run_folder
+from tips_dist.commands.datasets import data_app
 from tips_dist.commands.jobs import Address as ClusterAddress
 from tips_dist.commands.jobs import jobs_app
 from tips_dist.files import StorageError, UserError
@@ -42,7 +43,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Make, import or inspect a data set.", rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(jobs_app, name="jobs")
 
@@ -374,48 +374,6 @@ def doctor(
     from tips_dist.commands import doctor as command
 
     command.doctor(study, runs, storage, address, as_json=as_json)
-
-
-@data_app.command()
-def generate(
-    output: Annotated[Path, typer.Option("--output", "-o", help="PREFIX of the two files to write.")],
-    poses: Annotated[int, typer.Option(help="How many poses.", min=1)] = 20_000,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    as_json: Json = False,
-) -> None:
-    """Generate plausible human motion: PREFIX.pose2d.h5 and PREFIX.truth3d.h5."""
-    from tips_dist.commands import datasets as command
-
-    command.generate(output, poses, seed, as_json=as_json)
-
-
-@data_app.command("import")
-def import_(
-    format: Annotated[str, typer.Argument(metavar="FORMAT", help="The data set's layout, such as cmu.")],
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The file or folder to import.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="PREFIX of the files to write.")],
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An option of the importer; repeatable."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Convert a data set to PREFIX.pose2d.h5 and, where it has 3D, PREFIX.truth3d.h5."""
-    from tips_dist.commands import datasets as command
-
-    command.import_(format, source, output, options or [], as_json=as_json)
-
-
-@data_app.command()
-def inspect(
-    file: Annotated[Path, typer.Argument(metavar="POSES", help="A pose2d file.")],
-    picture: Annotated[Path | None, typer.Option(help="Draw some poses into this PNG file.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Print counts, splits and ranges of a data set, and draw a picture."""
-    from tips_dist.commands import datasets as command
-
-    command.inspect(file, picture, as_json=as_json)
 
 
 def main() -> None:

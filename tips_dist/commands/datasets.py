@@ -1,32 +1,59 @@
-"""Commands about data sets: generate, import, inspect."""
+"""``data``: make, import or inspect a data set."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
+import typer
 
 from tips_dist.commands.output import print_json, print_record
 from tips_dist.files import UserError
+from tips_dist.study_yaml import load_yaml
+
+data_app = typer.Typer(help="Make, import or inspect a data set.", rich_markup_mode=None, no_args_is_help=True)
+
+Prefix = Annotated[Path, typer.Option("--output", "-o", help="PREFIX of the files to write.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 
 
-def generate(prefix: Path, poses: int, seed: int, *, as_json: bool) -> None:
-    """Write a procedural data set."""
+@data_app.command()
+def generate(
+    output: Prefix,
+    poses: Annotated[int, typer.Option(help="How many poses.", min=1)] = 20_000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Generate plausible human motion: PREFIX.pose2d.h5 and PREFIX.truth3d.h5."""
     from tips_dist.data.procedural import write
 
-    _show(write(prefix, poses, seed), as_json)
+    _show(write(output, poses, seed), as_json)
 
 
-def import_(format: str, source: Path, prefix: Path, options: list[str], *, as_json: bool) -> None:
-    """Import a data set."""
+@data_app.command("import")
+def import_(
+    format: Annotated[str, typer.Argument(metavar="FORMAT", help="The data set's layout, such as cmu.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The file or folder to import.")],
+    output: Prefix,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of the importer; repeatable."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Convert a data set to PREFIX.pose2d.h5 and, where it has 3D, PREFIX.truth3d.h5."""
     from tips_dist.data.importers import import_data
 
-    _show(import_data(format, source, prefix, _options(options)), as_json)
+    _show(import_data(format, source, output, _options(options or [])), as_json)
 
 
-def inspect(file: Path, picture: Path | None, *, as_json: bool) -> None:
-    """Print what a pose file holds."""
+@data_app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="POSES", help="A pose2d file.")],
+    picture: Annotated[Path | None, typer.Option(help="Draw some poses into this PNG file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print counts, splits and ranges of a data set, and draw a picture."""
     from tips_dist.data import inspection
 
     found = inspection.inspect(file)
@@ -42,10 +69,7 @@ def _options(texts: list[str]) -> dict[str, Any]:
         key, separator, value = text.partition("=")
         if not separator:
             raise UserError(f"--set {text}: expected key=value, for example cameras=4")
-        try:
-            values[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"--set {text}: the value is not a number, word or list") from None
+        values[key.strip()] = load_yaml(value, f"--set {text}")
     return values
 
 

@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
     folder: Path = given.output / given.study
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         ground = Ground.read(given.poses, given.truth)
         study = load(newest(given.run))
@@ -46,11 +47,12 @@ def main() -> int:
             rounded = load(newest(given.bf16)) if given.bf16 else None
             tables = _representations(study, load(newest(given.prior)), rounded, ground, folder)
         elif given.study in ("long", "rates"):
-            folder.mkdir(parents=True, exist_ok=True)
             figures.curves(study, folder / "curves.png")
             tables = representations.again(study)
         elif given.study == "recipes":
             tables = recipes.answers(study)
+            shown = {name: tables[name] for name in study.folder.representations}
+            figures.effects(shown, list(recipes.OUTCOMES), folder / "effects.png")
         else:
             tables = search.answers(study, load(newest(given.papers)), ground)
         _write(study, tables, folder)
@@ -71,7 +73,6 @@ def newest(path: Path) -> Path:
 def _representations(
     study: Material, prior: Material, rounded: Material | None, ground: Ground, folder: Path
 ) -> dict[str, Table]:
-    folder.mkdir(parents=True, exist_ok=True)
     one = study.histories[0].configuration()
     recipe = Recipe(one.model.width, one.training.steps, one.training.batch_size)
     reference = supervised(ground.poses, ground.truth, recipe, [history.seed for history in study.of("solo")])
@@ -84,7 +85,6 @@ def _representations(
 
 
 def _write(study: Material, tables: dict[str, Table], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     run = study.folder.study
     origin: dict[str, Any] = {key: run.get(key) for key in ("name", "digest", "created", "git", "versions", "host")}
     write_json(folder / "answers.json", {"schema": 1, "run": origin, "chosen": study.chosen,

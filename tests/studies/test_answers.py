@@ -96,6 +96,14 @@ def test_drift_is_the_end_over_the_minimum(material: Material) -> None:
     assert recipes.drift(history) == pytest.approx(np.median(tail) / history.errors.min() - 1, abs=0.02)
 
 
+def test_effects_are_drawn(tmp_path: Path) -> None:
+    table = Table("Title", ["factor", "from, to", "drift, %"])
+    table.add("rotation", "per_sample, batch", {"value": 12.34, "low": 10.0, "high": 15.0, "runs": 8})
+    table.add("dropout", "0.0, 0.5", None)
+    figures.effects({"solo": table, "torso_legs": table}, ["drift, %"], tmp_path / "effects.png")
+    assert (tmp_path / "effects.png").stat().st_size > 5_000
+
+
 def test_effects_and_their_signs() -> None:
     assert number(mean([1.0, 2.0, 3.0])) == 2
     assert number(apart([11.0, 11.0], [10.0, 10.0])) == 1

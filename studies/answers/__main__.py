@@ -51,7 +51,7 @@ def main() -> int:
             tables = representations.again(study)
         elif given.study == "recipes":
             tables = recipes.answers(study)
-            shown = {name: tables[name] for name in study.folder.representations}
+            shown = {name: (tables[name], tables[f"{name}_seeds"]) for name in study.folder.representations}
             figures.effects(shown, list(recipes.OUTCOMES), folder / "effects.png")
         else:
             tables = search.answers(study, load(newest(given.papers)), ground)

@@ -61,25 +61,34 @@ def selected(study: Material, path: Path, supervised: float) -> None:
     plt.close(figure)
 
 
-def effects(tables: dict[str, Table], outcomes: list[str], path: Path) -> None:
-    """Effect of every factor on some outcomes, with intervals; one colour per representation."""
+def effects(tables: dict[str, tuple[Table, Table]], outcomes: list[str], path: Path) -> None:
+    """Effect of every factor on some outcomes; one colour per representation.
+
+    Of the two tables of a representation, the first's intervals are drawn thin, the second's thick.
+    """
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(outcomes), figsize=(11, 4), sharey=True, squeeze=False, layout="constrained")
     for shift, (name, color) in enumerate(zip(tables, (OURS, "#c8553d"), strict=False)):
-        rows = tables[name].data()["rows"]
+        thin, thick = (table.data()["rows"] for table in tables[name])
         for axis, outcome in zip(axes.flat, outcomes, strict=True):
-            for place, row in enumerate(rows.values()):
-                cell, height = row[outcome], place + 0.24 * (shift - 0.5)
+            for place, (key, row) in enumerate(thin.items()):
+                cell, narrow, height = row[outcome], thick[key][outcome], place + 0.24 * (shift - 0.5)
                 if cell is not None:
-                    axis.plot([cell["low"], cell["high"]], [height] * 2, color=color, linewidth=1.5)
+                    axis.plot([cell["low"], cell["high"]], [height] * 2, color=color, linewidth=0.8)
+                    axis.plot([narrow["low"], narrow["high"]], [height] * 2, color=color, linewidth=2.5)
                     axis.plot(cell["value"], height, "o", color=color, markersize=5, label=None if place else name)
             axis.set_title(outcome, fontsize=10)
-            axis.set_yticks(range(len(rows)), [f"{key}: {row['from, to']}" for key, row in rows.items()], fontsize=9)
+            axis.set_yticks(range(len(thin)), [f"{key}: {row['from, to']}" for key, row in thin.items()], fontsize=9)
             axis.axvline(0, color="black", linewidth=0.8)
             axis.grid(alpha=0.25, axis="x")
     axes[0, 0].invert_yaxis()
-    axes[0, 0].legend(frameon=False, fontsize=9)
-    figure.supxlabel("mean at the second level minus mean at the first (95 % interval)", fontsize=10)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside upper right", ncols=2
+    )
+    label = (
+        "mean at the second level minus mean at the first (95 % interval: thin over trials and seeds, thick over seeds)"
+    )
+    figure.supxlabel(label, fontsize=10)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from studies.answers.material import Material, SeedHistory
-from studies.answers.tables import Table, effect, over_trials
+from studies.answers.tables import Table, effect, effect_over_seeds, over_trials
 from tips_dist.config import Choice, Study, validate
 
 TAIL = 0.2  # the last fifth of a run, as in benchmarks/stability/labels.py
@@ -31,6 +31,7 @@ def answers(study: Material) -> dict[str, Table]:
     """A table of effects for each representation, and the means of all runs."""
     factors = levels(study)
     tables = {name: effects(study, name, factors) for name in study.folder.representations}
+    tables |= {f"{name}_seeds": effects(study, name, factors, over_seeds=True) for name in study.folder.representations}
     overview = Table("Means over all sixteen recipes, four seeds each", ["representation", *OUTCOMES])
     for name in study.folder.representations:
         groups = study.trials(name).values()
@@ -44,10 +45,14 @@ def levels(study: Material) -> dict[str, Sequence[Any]]:
     return {key: value.choice for key, value in resolved.space.items() if isinstance(value, Choice)}
 
 
-def effects(study: Material, representation: str, factors: dict[str, Sequence[Any]]) -> Table:
-    """Second level minus first, for every factor and outcome."""
+def effects(
+    study: Material, representation: str, factors: dict[str, Sequence[Any]], *, over_seeds: bool = False
+) -> Table:
+    """Second level minus first, for every factor and outcome; intervals over trials and seeds, or over seeds alone."""
+    interval = "seeds alone" if over_seeds else "trials and seeds"
     table = Table(
-        f"{representation}: mean of the eight recipes at the second level minus that of the eight at the first",
+        f"{representation}: mean of the eight recipes at the second level minus that of the eight at the first "
+        f"(95 % interval over {interval})",
         ["factor", "from, to", *OUTCOMES],
     )
     groups = study.trials(representation)
@@ -57,7 +62,9 @@ def effects(study: Material, representation: str, factors: dict[str, Sequence[An
             for level in (second, first)
         ]
         found = (
-            effect(*([[read(history) for history in seeds] for seeds in side] for side in sides))
+            (effect_over_seeds if over_seeds else effect)(
+                *([[read(history) for history in seeds] for seeds in side] for side in sides)
+            )
             for read in OUTCOMES.values()
         )
         table.add(key.split(".")[1], f"{first}, {second}", *found)

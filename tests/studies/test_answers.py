@@ -12,7 +12,7 @@ import pytest
 from studies.answers import figures, recipes, representations, search
 from studies.answers.__main__ import save_histories
 from studies.answers.material import Material, load
-from studies.answers.tables import Table, apart, delta, fill, mean
+from studies.answers.tables import Table, apart, delta, effect, effect_over_seeds, fill, mean
 from tests.report.builder import build
 from tips_dist.config import load_study
 from tips_dist.files import UserError
@@ -100,7 +100,7 @@ def test_effects_are_drawn(tmp_path: Path) -> None:
     table = Table("Title", ["factor", "from, to", "drift, %"])
     table.add("rotation", "per_sample, batch", {"value": 12.34, "low": 10.0, "high": 15.0, "runs": 8})
     table.add("dropout", "0.0, 0.5", None)
-    figures.effects({"solo": table, "torso_legs": table}, ["drift, %"], tmp_path / "effects.png")
+    figures.effects({"solo": (table, table), "torso_legs": (table, table)}, ["drift, %"], tmp_path / "effects.png")
     assert (tmp_path / "effects.png").stat().st_size > 5_000
 
 
@@ -109,6 +109,19 @@ def test_effects_and_their_signs() -> None:
     assert number(apart([11.0, 11.0], [10.0, 10.0])) == 1
     assert number(apart([11.0, 11.0], [10.0, 10.0], percent=True)) == 10
     assert delta([1.0, 2.0], [3.0, 4.0]) == -1
+
+
+def test_trials_of_a_design_do_not_widen_an_effect() -> None:
+    """Two recipes that differ by 50, each with a partner that is 3 worse."""
+    random = np.random.default_rng(1)
+    good = [[base + random.normal(0, 1) for _ in range(20)] for base in (100, 150)]
+    bad = [[base + random.normal(0, 1) for _ in range(20)] for base in (103, 153)]
+    wide, narrow = effect(bad, good), effect_over_seeds(bad, good)
+    assert wide is not None
+    assert narrow is not None
+    assert wide["value"] == pytest.approx(narrow["value"])
+    assert wide["low"] < 0 < 2 < narrow["low"] < 3 < narrow["high"] < 4
+    assert effect_over_seeds([[np.nan]], good) is None
 
 
 def test_teachers_are_the_seeds_of_lowest_risk(material: Material) -> None:

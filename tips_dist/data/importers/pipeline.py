@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,10 @@ class Options(Section):
     test_share: Share = 0.15  # share of sequences held out for testing
     minimum_score: Share = 0.3  # a detected joint below this score counts as missing
     unit_mm: Positive | None = None  # millimetres per unit of the source's 3D
+    up: Literal["x", "y", "z", "-x", "-y", "-z"] | None = None  # the axis of the source that points up
+    names: dict[str, str] = Field(
+        default_factory=dict
+    )  # which of the source's joints a joint is, where its name does not tell
     universal: bool = False  # take the joints scaled to one universal skeleton instead of the subject's own
     allow_pickle: bool = False  # read object arrays, with an unpickler that knows arrays and plain containers only
 

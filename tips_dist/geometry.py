@@ -128,8 +128,7 @@ def joint_signs(signs: Tensor, representation: Representation) -> Tensor:
 
     A joint that several lifters predict takes the sign of the first.
     """
-    first = [next((i for i, part in enumerate(representation.lifters) if j in part.joints), 0) for j in range(17)]
-    return signs[..., first]
+    return signs[..., list(representation.sign_of_joint)]
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:

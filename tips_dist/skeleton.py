@@ -66,6 +66,14 @@ class Representation:
             return self.parts
         return (Part("whole", tuple(range(len(JOINTS)))),)
 
+    @property
+    def sign_of_joint(self) -> tuple[int, ...]:
+        """(17) index into ``lifters`` of the one whose depth sign a joint takes: the first that predicts it."""
+        return tuple(
+            next((index for index, part in enumerate(self.lifters) if joint in part.joints), 0)
+            for joint in range(len(JOINTS))
+        )
+
 
 _TORSO_HEAD = (7, 8, 9, 10)
 _SIDE = {"left": (0, *LEFT_LEG, 7, 8, 9, 10, *LEFT_ARM), "right": (0, *RIGHT_LEG, 7, 8, 9, 10, *RIGHT_ARM)}

@@ -214,11 +214,13 @@ def summary(
     as_json: Json = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
     as_latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX tables (booktabs).")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV; a spreadsheet reads no cell as a formula.")] = False,
 ) -> None:
     """Print the tables of a study and write summary.json."""
     from tips_dist.commands import reading as command
 
-    style = "json" if as_json else "markdown" if as_markdown else "latex" if as_latex else "table"
+    asked = {"json": as_json, "markdown": as_markdown, "latex": as_latex, "csv": as_csv}
+    style = next((name for name, wanted in asked.items() if wanted), "table")
     command.summary(folder, command.Show(by.value, sort, descending, where or [], style))
 
 

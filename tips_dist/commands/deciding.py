@@ -59,12 +59,12 @@ def distill(folder: Path, poses: Path | None) -> None:
 def evaluate(folder: Path, truth: Path, poses: Path | None, *, as_json: bool) -> None:
     """Evaluate a run, print the tables that show it."""
     from tips_dist.evaluation.evaluate import evaluate_run
-    from tips_dist.report import summary, tables
+    from tips_dist.report import formats, summary, tables
 
     result = evaluate_run(folder, truth, poses)
     found = summary.write_summary(folder)
     if as_json:
         print_json(result)
         return
-    tables.print_tables(console(), tables.representation_tables(found), tables.notes(found))
+    formats.print_tables(console(), tables.representation_tables(found), tables.notes(found))
     print(f"Wrote {folder / 'evaluation.json'}")

@@ -82,7 +82,7 @@ def _events(folder: Path, found: dict[str, Any]) -> list[StudyEvent]:
 
 def compare(folders: Sequence[Path], *, as_json: bool, as_markdown: bool) -> None:
     """Print studies side by side."""
-    from tips_dist.report import comparing, tables
+    from tips_dist.report import comparing, formats
     from tips_dist.report.reading import read_run
     from tips_dist.report.summary import summarise
 
@@ -94,9 +94,9 @@ def compare(folders: Sequence[Path], *, as_json: bool, as_markdown: bool) -> Non
     if as_json:
         print_json(summaries)
     elif as_markdown:
-        sys.stdout.write(tables.markdown(shown, lines))
+        sys.stdout.write(formats.markdown(shown, lines))
     else:
-        tables.print_tables(console(), shown, lines)
+        formats.print_tables(console(), shown, lines)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Show:
 
 def summary(folder: Path, show: Show) -> None:
     """Print a run folder's summary as tables, Markdown, LaTeX or JSON; the whole one is written to summary.json."""
-    from tips_dist.report import choosing, tables
+    from tips_dist.report import choosing, formats, tables
     from tips_dist.report.reading import read_run
     from tips_dist.report.summary import summarise, write_summary
     from tips_dist.study.folder import recorded_study
@@ -135,9 +135,11 @@ def summary(folder: Path, show: Show) -> None:
         ]  # fmt: skip
     lines = tables.notes(found)
     if show.style == "table":
-        tables.print_tables(console(), shown, lines)
+        formats.print_tables(console(), shown, lines)
+    elif show.style == "csv":
+        sys.stdout.write(formats.comma_separated(shown))
     else:
-        sys.stdout.write((tables.markdown if show.style == "markdown" else tables.latex)(shown, lines))
+        sys.stdout.write((formats.markdown if show.style == "markdown" else formats.latex)(shown, lines))
 
 
 def report(folder: Path, poses: Path | None) -> None:

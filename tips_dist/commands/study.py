@@ -123,7 +123,7 @@ def _view(trials: int, *, job: bool) -> Iterator[Progress]:
 
 def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
     """Evaluate if there is truth (everything is decided by now), summarise, and say what was written."""
-    from tips_dist.report import summary, tables
+    from tips_dist.report import formats, summary, tables
 
     if truth is not None:
         from tips_dist.evaluation.evaluate import evaluate_run
@@ -135,7 +135,7 @@ def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
         print_json(found)
         return
     screen = console()
-    tables.print_tables(screen, tables.representation_tables(found), tables.notes(found))
+    formats.print_tables(screen, tables.representation_tables(found), tables.notes(found))
     for name, what in _WRITTEN.items():
         if (folder / name).exists():
             screen.print(f"  {folder / name}: {what}", highlight=False, markup=False, soft_wrap=True)

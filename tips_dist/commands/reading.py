@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tips_dist.commands.output import console, print_json, print_record
+from tips_dist.commands.output import console, print_json, print_record, say
 from tips_dist.files import UserError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def follow(folder: Path) -> None:
             time.sleep(FOLLOW_SECONDS)
             found = read_status(folder)
     if not found["done"]:
-        print(f"Nobody works on this run; go on with: tips-dist resume {folder}")
+        say(f"Nobody works on this run; go on with: tips-dist resume {folder}")
 
 
 def _events(folder: Path, found: dict[str, Any]) -> list[StudyEvent]:
@@ -154,7 +154,7 @@ def report(folder: Path, poses: Path | None) -> None:
     found = write_summary(folder)
     ranks = importances(recorded_study(run.study), found["trials"])
     path = write_report(run, found, importances=ranks, poses=_validation_poses(run, poses))
-    print(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    say(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 def _validation_poses(run: RunFolder, poses: Path | None) -> NDArray[np.float32] | None:
@@ -183,7 +183,7 @@ def monitor(folder: Path, host: str, port: int) -> None:
         address = launch(folder / "trials", host, port)
     except OSError as error:
         raise UserError(f"--port {port}: TensorBoard cannot listen on {host}:{port} ({error})") from None
-    print(f"TensorBoard on {address} (Ctrl-C ends it)", flush=True)
+    say(f"TensorBoard on {address} (Ctrl-C ends it)")
     from threading import Event
 
     Event().wait()

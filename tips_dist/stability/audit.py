@@ -8,7 +8,8 @@ from typing import Any
 
 from tips_dist.config import Policy, validate
 from tips_dist.files import UserError, read_json, read_json_lines
-from tips_dist.stability.detectors import HEALTHY, Judge, Recipe, Verdict
+from tips_dist.stability.detectors import Judge, Recipe
+from tips_dist.stability.verdicts import HEALTHY, Verdict
 from tips_dist.study_yaml import load_yaml
 
 

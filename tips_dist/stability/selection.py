@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from tips_dist.files import UserError, read_json, write_json
 from tips_dist.skeleton import JOINTS, REPRESENTATIONS
-from tips_dist.stability.detectors import COLLAPSED, DIVERGED
+from tips_dist.stability.verdicts import taints
 
 RULE = (
     "Per seed, the candidate with the lowest risk, if it was written before the onset of a divergence or collapse. "
@@ -73,11 +73,10 @@ def _seed(run: Path, trial: dict[str, Any], outcome: dict[str, Any]) -> dict[str
         "chosen": False,
         "rank": None,
     }
-    broken = outcome["verdict"] in (DIVERGED, COLLAPSED) and outcome["onset"] is not None
     if outcome["best_step"] is None:
         return {**row, "why": "no evaluation step with a finite risk"}
     file = f"trials/{trial['id']}/candidates/seed{outcome['seed']}-step{outcome['best_step']}.safetensors"
-    if broken and outcome["best_step"] > outcome["onset"]:
+    if taints(outcome["verdict"], outcome["onset"], outcome["best_step"]):
         return {**row, "why": f"its lowest risk came after the onset of '{outcome['verdict']}' at {outcome['onset']}"}
     if not (run / file).exists():
         return {**row, "why": f"{file} is missing"}

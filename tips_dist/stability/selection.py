@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from tips_dist.files import UserError, read_json, write_json
-from tips_dist.skeleton import JOINTS, REPRESENTATIONS
+from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability.verdicts import taints
 
 RULE = (
@@ -99,11 +99,10 @@ def _disagreement(run: Path, rows: list[dict[str, Any]]) -> None:
     trial = read_json(path.with_name("trial.json"))
     every = int(trial["configuration"]["training"]["evaluate_every"])
     recorded = np.load(path, mmap_mode="r")
-    lifters = REPRESENTATIONS[rows[0]["representation"]].lifters
-    first = [next((i for i, part in enumerate(lifters) if joint in part.joints), 0) for joint in range(len(JOINTS))]
+    lifter_of = list(REPRESENTATIONS[rows[0]["representation"]].lifter_of)
     depths = [
         recorded[row["step"] // every - 1, trial["seeds"].index(row["seed"])].astype(np.float32)
-        * np.array(row["part_signs"], np.float32)[first]
+        * np.array(row["part_signs"], np.float32)[lifter_of]
         for row in rows
     ]
     for index, row in enumerate(rows):

@@ -126,9 +126,9 @@ def resolve_signs(poses: Tensor, offsets: Tensor, representation: Representation
 def joint_signs(signs: Tensor, representation: Representation) -> Tensor:
     """Spread one sign per independent lifter over the joints: (..., P) -> (..., 17).
 
-    A joint that several lifters predict takes the sign of the first.
+    A joint that several lifters predict takes the sign of the first (``Representation.lifter_of``).
     """
-    return signs[..., list(representation.sign_of_joint)]
+    return signs[..., list(representation.lifter_of)]
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from tips_dist.commands.output import console, print_json, say
@@ -26,28 +27,28 @@ def select(folder: Path, *, as_json: bool) -> None:
 
 def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
     """Replay a stopping policy over the recorded histories and print what it would have done."""
+    from tips_dist.audit import audit_run, read_policy
     from tips_dist.report.formats import print_tables
     from tips_dist.report.tables import Table, number
-    from tips_dist.stability import audit as audits
 
-    found = audits.audit(folder, audits.read_policy(policy) if policy else None)
+    found = audit_run(folder, read_policy(policy) if policy else None)
     if as_json:
-        print_json(found)
+        print_json({**dataclasses.asdict(found), "policy": found.policy.model_dump()})
         return
     head = ("trial", "seed", "verdict", "stopped at", "lowest risk", "kept", "why")
     rows = [
         (
-            row["trial"],
-            str(row["seed"]),
-            row["verdict"],
-            "never" if row["stop_step"] is None else str(row["stop_step"]),
-            number(row["best_risk"], None),
-            number(row["kept_risk"], None),
-            "history was cut when it was made" if row["cut"] else row["reason"],
+            row.trial,
+            str(row.seed),
+            row.verdict,
+            "never" if row.stop_step is None else str(row.stop_step),
+            number(row.best_risk, None),
+            number(row.kept_risk, None),
+            "history was cut when it was made" if row.cut else row.reason,
         )
-        for row in found["seeds"]
+        for row in found.seeds
     ]
-    print_tables(console(), [Table("What this policy would have done", head, rows)], [audits.answer(found)])
+    print_tables(console(), [Table("What this policy would have done", head, rows)], [found.words()])
 
 
 def distill(folder: Path, poses: Path | None) -> None:

@@ -143,4 +143,4 @@ def _joint_signs(lifted: Lifted) -> Floats:
     """(17,) factors that turn depths as predicted into sign-resolved ones; 1 where the signs are unknown."""
     if not lifted.signs or lifted.representation not in REPRESENTATIONS:
         return np.ones(len(JOINTS))
-    return np.array(lifted.signs, float)[list(REPRESENTATIONS[lifted.representation].sign_of_joint)]
+    return np.array(lifted.signs, float)[list(REPRESENTATIONS[lifted.representation].lifter_of)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from tips_dist.commands.output import console, print_json
@@ -28,22 +29,22 @@ def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
     """Replay a stopping policy over the recorded histories and print what it would have done."""
     from rich.table import Table
 
-    from tips_dist.stability import audit as audits
+    from tips_dist.audit import audit_run, read_policy
 
-    found = audits.audit(folder, audits.read_policy(policy) if policy else None)
+    found = audit_run(folder, read_policy(policy) if policy else None)
     if as_json:
-        print_json(found)
+        print_json({**dataclasses.asdict(found), "policy": found.policy.model_dump()})
         return
     table = Table(
         "trial", "seed", "verdict", "stopped at", "lowest risk", "kept", "why", box=None, title_justify="left"
     )
-    for row in found["seeds"]:
-        stopped = "never" if row["stop_step"] is None else str(row["stop_step"])
-        risks = ["-" if risk is None else f"{risk:.4g}" for risk in (row["best_risk"], row["kept_risk"])]
-        why = "history was cut when it was made" if row["cut"] else row["reason"]
-        table.add_row(row["trial"], str(row["seed"]), row["verdict"], stopped, *risks, why)
+    for row in found.seeds:
+        stopped = "never" if row.stop_step is None else str(row.stop_step)
+        risks = ["-" if risk is None else f"{risk:.4g}" for risk in (row.best_risk, row.kept_risk)]
+        why = "history was cut when it was made" if row.cut else row.reason
+        table.add_row(row.trial, str(row.seed), row.verdict, stopped, *risks, why)
     console().print(table)
-    print(audits.answer(found))
+    print(found.words())
 
 
 def distill(folder: Path, poses: Path | None) -> None:

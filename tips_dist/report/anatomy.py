@@ -134,12 +134,9 @@ def poses_figure(lifted: Lifted, poses: Floats) -> Figure:
 
 
 def _joint_signs(lifted: Lifted) -> Floats:
-    signs = np.ones(len(JOINTS))
-    if lifted.representation in REPRESENTATIONS:
-        lifters = REPRESENTATIONS[lifted.representation].lifters
-        for part, sign in zip(lifters, lifted.signs, strict=len(lifted.signs) > 0):
-            signs[list(part.joints)] = sign
-    return signs
+    if lifted.representation not in REPRESENTATIONS or not len(lifted.signs):
+        return np.ones(len(JOINTS))
+    return np.array(lifted.signs, np.float64)[list(REPRESENTATIONS[lifted.representation].lifter_of)]
 
 
 def _sides() -> list[tuple[str, Any, set[int]]]:

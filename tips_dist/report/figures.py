@@ -14,10 +14,10 @@ from scipy.stats import spearmanr
 from tips_dist.report.curves import BAND, Series, band
 from tips_dist.report.style import VERDICT_COLOUR, VERDICT_SYMBOL, style
 from tips_dist.report.tables import number
+from tips_dist.stability.verdicts import is_sound
 
 POINTS = 4000  # the most points of a scatter
 THIN_LINES = 24  # the most runs of a representation that are drawn one by one
-BROKEN = ("diverged", "collapsed", "non_finite")
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def survival(series: Sequence[Series]) -> Figure | None:
     words = []
     for representation, items in by_representation(series).items():
         runs = [item.run for item in items]
-        broken = [run.verdict in BROKEN for run in runs]
-        when = [run.onset if run.verdict in BROKEN and run.onset is not None else run.stopped_step for run in runs]
+        broken = [not is_sound(run.verdict) for run in runs]
+        when = [run.onset if not is_sound(run.verdict) and run.onset is not None else run.stopped_step for run in runs]
         fitted = KaplanMeierFitter().fit(when, broken)
         share, limits = fitted.survival_function_.iloc[:, 0], fitted.confidence_interval_
         look = style(representation)

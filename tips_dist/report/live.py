@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from tips_dist.report.style import STATE_SIGN, VERDICT_COLOUR, VERDICTS, style
+from tips_dist.report.style import STATE_SIGN, VERDICT_COLOUR, style
 from tips_dist.report.tables import number, verdict_words
+from tips_dist.stability.verdicts import KINDS
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -21,7 +22,6 @@ DONE = ("finished", "stopped", "failed")
 REDRAW_SECONDS = 0.25
 PLAIN_SECONDS = 30.0  # the most often a plain line tells of mere progress
 _BARS = "▁▂▃▄▅▆▇█"
-_SHORT = {"healthy": "ok", "plateaued": "pl", "diverged": "div", "collapsed": "col", "non_finite": "nan"}
 
 
 class Event(Protocol):
@@ -175,9 +175,9 @@ def _seeds(verdicts: Mapping[str, int], wide: bool) -> RenderableType:
     from rich.text import Text
 
     text = Text()
-    for name in VERDICTS:
+    for name, kind in KINDS.items():
         if count := verdicts.get(name, 0):
-            word = name.replace("_", "-") if wide else _SHORT[name]
+            word = name.replace("_", "-") if wide else kind.short
             text.append(f"{count} {word} " if wide else f"{count}{word} ", style=VERDICT_COLOUR[name])
     return text
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tips_dist.report.reading import METRICS
-from tips_dist.report.style import VERDICTS
+from tips_dist.stability.verdicts import KINDS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -258,7 +258,7 @@ def _latex(text: str) -> str:
 
 def verdict_words(verdicts: dict[str, int]) -> str:
     """Counts by verdict in a fixed order: "6 healthy, 2 diverged"."""
-    names = [*VERDICTS, *sorted(set(verdicts) - set(VERDICTS))]
+    names = [*KINDS, *sorted(set(verdicts) - set(KINDS))]
     return ", ".join(f"{verdicts[name]} {name.replace('_', '-')}" for name in names if verdicts.get(name))
 
 

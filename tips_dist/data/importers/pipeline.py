@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,10 @@ class Options(Section):
     validation_share: Share = 0.15  # share of sequences held out for validation
     test_share: Share = 0.15  # share of sequences held out for testing
     minimum_score: Share = 0.3  # a detected joint below this score counts as missing
+    minimum_joints: Annotated[int, Field(ge=2, le=17)] = 12  # a detected person with fewer joints is dropped
+    keypoints: str | None = None  # the order of a detector's keypoints, where the file does not name them
+    people: Literal["main", "all"] = "main"  # of several people in a frame: the one seen longest, or each of them
+    image_px: tuple[Count, Count] | None = None  # width and height of the images, where the file lacks it
     unit_mm: Positive | None = None  # millimetres per unit of the source's 3D
     universal: bool = False  # take the joints scaled to one universal skeleton instead of the subject's own
     allow_pickle: bool = False  # read object arrays, with an unpickler that knows arrays and plain containers only

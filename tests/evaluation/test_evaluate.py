@@ -18,7 +18,7 @@ from tips_dist.data import procedural
 from tips_dist.data.store import Poses, normalisation_scale, normalised, write_poses, write_truth
 from tips_dist.evaluation.evaluate import evaluate_run, evaluate_weights
 from tips_dist.files import UserError, append_json_lines, read_json, write_json
-from tips_dist.training.loop import validation_rows
+from tips_dist.training.validation import validation_rows
 
 Data = tuple[Poses, Joints]
 

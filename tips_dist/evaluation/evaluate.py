@@ -20,7 +20,7 @@ from tips_dist.evaluation.truth import Truth, read_truth
 from tips_dist.files import UserError, read_json, read_json_lines, write_json
 from tips_dist.model_card import write_card
 from tips_dist.models import Lifter, load_weights
-from tips_dist.training.loop import validation_rows
+from tips_dist.training.validation import validation_rows
 
 SCHEMA = 1
 

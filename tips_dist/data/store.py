@@ -41,6 +41,7 @@ COLUMNS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
 SCORE = (np.dtype("float32"), (len(JOINTS),))
 ORDINARY = -1  # the stretch of a row that belongs to none
 NAMES = ("subject_names", "sequence_names", "camera_names")
+LEAST_VALIDATION_SEQUENCES = 2  # one alone says nothing about others
 _HINT = "make one with 'tips-dist data generate -o NAME' or 'tips-dist data import FORMAT SOURCE -o NAME'"
 _BLOCK = 65_536  # rows looked at together
 
@@ -405,6 +406,21 @@ def open_poses(data: config.Data, base: Path) -> Poses:
     from tips_dist.data import procedural
 
     return procedural.generate(data.procedural.poses, data.procedural.seed)[0]
+
+
+def check_decidable(poses: Poses) -> None:
+    """Refuse data on whose validation split nothing can be decided: an empty one, or one of a single sequence.
+
+    Raises:
+        UserError: it is so; the message says how to hold out more.
+    """
+    sequences = len(np.unique(poses.sequence[poses.rows("validation")]))
+    if sequences < LEAST_VALIDATION_SEQUENCES:
+        held = "holds a single sequence" if sequences else "is empty"
+        raise UserError(
+            f"{poses.source}: the validation split {held}, so nothing can be decided; import the data again with "
+            "more held out (validation_share, validation_subjects) or with more sequences"
+        )
 
 
 def normalisation_scale(poses: Poses) -> float:

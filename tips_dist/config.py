@@ -11,6 +11,7 @@ import hashlib
 import json
 import types
 import typing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,10 +22,34 @@ from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.study_yaml import load_yaml
 
 
+@dataclass(frozen=True)
+class Before:
+    """Declares what runs did that do not know a key, where that is not its default: ``Annotated[float, Before(0.0)]``.
+
+    A record that lacks the key is read with this value, so that a new knob, or a new default, changes no old run.
+    """
+
+    value: Any
+
+
 class Section(BaseModel):
-    """A group of knobs: immutable, strictly typed, and without room for unknown keys."""
+    """A group of knobs: immutable, strictly typed, and without room for unknown keys.
+
+    One that was read from a record (:func:`recorded`) has a value for every knob, and ``model_fields_set`` says which
+    of them the record knew: the others did not exist when it was made.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def before(section: type[Section]) -> dict[str, Any]:
+    """The knobs of a section that declare :class:`Before`, with what runs did that do not know them."""
+    return {
+        name: mark.value
+        for name, field in section.model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, Before)
+    }
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -56,6 +81,7 @@ class Model(Section):
     student_blocks: Count = 3
     batch_norm: bool = False  # lifter only; the authors' recipe has it on (docs/recipe.md says why it is off)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # lifter only; the authors use 0.5
+    spectral_norm: bool = False  # discriminator only: its layers' largest singular values are 1 (arXiv 1802.05957)
 
 
 class Training(Section):
@@ -72,6 +98,10 @@ class Training(Section):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     final_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0  # exponential decay of both rates to this share
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.998  # decay of the lifter's moving average; 0: off
+    judge: Literal["averaged", "raw", "both"] = "averaged"  # both: raw depths lie beside (depths_raw.npy)
+    instance_noise: NonNegative = 0.0  # on all that the discriminator sees, in root-to-head distances; 0 at the end
+    gradient_clip: NonNegative = 0.0  # longest gradient, per seed and player (arXiv 1211.5063); 0: any
     flip_probability: Share = 0.5  # mirror a pose left to right (sides relabelled)
     rotation: Literal["per_sample", "batch"] = "per_sample"
     azimuth_degrees: Annotated[float, Field(gt=0, le=180)] = 160.0
@@ -100,6 +130,9 @@ class Losses(Section):
     cycle_3d: NonNegative = 0.0
     consistency_90: NonNegative = 3.0
     bone_prior: NonNegative = 0.0  # mean human bone ratios: needs 3D statistics, so this is weak supervision
+    bend: NonNegative = 0.0  # anatomical prior: knees bend forward, elbows backward
+    bend_margin: NonNegative = 0.0  # how far they should at least, in limb lengths
+    r1: NonNegative = 0.0  # penalty on the discriminator's slope at real poses (arXiv 1801.04406)
     adversarial_kind: Literal["least_squares", "cross_entropy"] = "least_squares"
     real_label: Annotated[float, Field(gt=0.5, le=1)] = 1.0
     label_swap: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # probability that a pose's real/fake label is swapped
@@ -356,6 +389,47 @@ def digest(value: Any) -> str:
 
 
 SectionT = typing.TypeVar("SectionT", bound=Section)
+
+
+def complete(section: SectionT) -> SectionT:
+    """The same section with every knob set, so that a record of it knows all that exist today."""
+    return type(section).model_validate_json(section.model_dump_json())
+
+
+def recorded(section: type[SectionT], values: Any) -> SectionT:
+    """Check the values that a record holds; knobs it does not know get what runs did before them (:class:`Before`).
+
+    Raises:
+        ValidationError: a value is wrong, or a key is unknown to this version.
+    """
+    if not isinstance(values, dict):
+        return section.model_validate(values)
+    filled = _filled(section, values)
+    found = section.model_validate_json(json.dumps(filled))
+    _forget(found, values)
+    return found
+
+
+def _filled(section: type[Section], values: dict[str, Any]) -> dict[str, Any]:
+    result = {**before(section), **values}
+    for name, inner in _inner(section).items():
+        value = result.get(name, {})
+        if isinstance(value, dict):
+            result[name] = _filled(inner, value)
+    return result
+
+
+def _forget(section: Section, values: dict[str, Any]) -> None:
+    """Leave in ``model_fields_set`` only what stands in ``values``."""
+    section.__pydantic_fields_set__.intersection_update(values)
+    for name in _inner(type(section)):
+        inner = getattr(section, name)
+        _forget(inner, values.get(name, {}))
+
+
+def _inner(section: type[Section]) -> dict[str, type[Section]]:
+    """The fields that are sections with a default."""
+    return {n: type(f.default) for n, f in section.model_fields.items() if isinstance(f.default, Section)}
 
 
 def validate(section: type[SectionT], values: Any, where: str) -> SectionT:

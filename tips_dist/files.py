@@ -83,7 +83,15 @@ def read_json(path: Path) -> Any:
 
 def append_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     """Append ``rows`` to ``path``, one JSON object a line, in a single write."""
-    text = "".join(json.dumps(row, sort_keys=True, allow_nan=False) + "\n" for row in rows)
+    append_text(path, "".join(json.dumps(row, sort_keys=True, allow_nan=False) + "\n" for row in rows))
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append ``text`` to ``path`` as UTF-8 in a single write.
+
+    Raises:
+        StorageError: the disk is full or not writable.
+    """
     try:
         with path.open("ab") as stream:
             stream.write(text.encode())

@@ -19,6 +19,7 @@ from pydantic import Field
 from tips_dist.config import Count, NonNegative, Positive, Section, Share
 from tips_dist.data.cameras import rig
 from tips_dist.data.importers.thinning import stretches, thin_together
+from tips_dist.data.instants import out_of_time
 from tips_dist.data.store import ORDINARY, SPLITS, Writer
 from tips_dist.files import UserError
 from tips_dist.skeleton import HEAD, JOINTS
@@ -87,6 +88,7 @@ class Source:
     total: int | None = None
     image_px: tuple[int, int] | None = None  # width and height, where known
     scores: bool = False
+    synchronous: bool = False  # by construction; otherwise the poses are asked
     neighbours: bool = True  # frame numbers that follow each other are neighbours in time
 
 
@@ -136,6 +138,8 @@ def stream(source: Source, options: Options, record: Record, writer: Writer, don
         for clip in group:
             views.append((clip, _clean(clip, source, record)))
             done()
+        if not source.synchronous:
+            _keep_apart(views, record)
         for (clip, rows), kept in zip(views, _thinned(views, options, record), strict=True):
             record.kept += len(kept)
             _append(writer, codes, clip, rows[kept], ORDINARY)
@@ -160,6 +164,18 @@ def stream(source: Source, options: Options, record: Record, writer: Writer, don
             "hold out more (validation_share, validation_subjects), or import more sequences."
         )
     return writer.finish(codes.names(), source.name, source.frame_rate_hz, vars(record))
+
+
+def _keep_apart(views: list[tuple[Clip, Array]], record: Record) -> None:
+    """Give views that share frame numbers but not the time a sequence of their own, so that they make no instants."""
+    apart = out_of_time([(clip.frames[rows], clip.poses[rows]) for clip, rows in views])
+    for (clip, _), alone in zip(views, apart, strict=True):
+        if alone:
+            record.note(
+                f"{clip.sequence}: {clip.camera} does not show the body that the other cameras show at the same frame "
+                "numbers, so it is kept as a sequence of its own"
+            )
+            clip.sequence = f"{clip.sequence} ({clip.camera})"
 
 
 class _Codes:

@@ -190,7 +190,9 @@ def _map(
     if options.keypoints is not None:
         found = joint_maps.by_order(options.keypoints, count, str(where))
         if wrong := joint_maps.misfits(found, _points(where, values)):
-            record.warn(f"no body lies in keypoints in the order of {options.keypoints}: {'; '.join(wrong[:3])}")
+            text = f"no body lies in keypoints in the order of {options.keypoints}: {'; '.join(wrong[:3])}"
+            record.warn(text)
+            record.findings.append({"check": "keypoint_order", "subject": "", "text": text})
         return found
     if names is not None:
         if len(names) != count:

@@ -425,9 +425,12 @@ def check_decidable(poses: Poses) -> None:
 
 def normalisation_scale(poses: Poses) -> float:
     """Ten times the mean 2D distance from root to head, in px, over the train rows (arXiv 2209.00618)."""
-    train = poses.poses[poses.rows("train")]
-    if len(train) == 0:
+    rows = poses.rows("train")
+    if len(rows) == 0:
         raise UserError(f"{poses.source}: no rows in the train split, so there is nothing to train on")
+    train = poses.poses[rows[poses.present[rows][:, [ROOT, HEAD]].all(axis=1)]]
+    if len(train) == 0:
+        raise UserError(f"{poses.source}: no row of the train split has a head; detect it, or lower minimum_score")
     scale = 10.0 * float(np.linalg.norm((train[:, HEAD] - train[:, ROOT]).astype(np.float64), axis=-1).mean())
     if scale <= 0:
         raise UserError(f"{poses.source}: root and head coincide in every train row; are these poses?")

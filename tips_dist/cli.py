@@ -18,6 +18,7 @@ from tips_dist.commands.datasets import data_app
 from tips_dist.commands.jobs import Address as ClusterAddress
 from tips_dist.commands.jobs import jobs_app
 from tips_dist.files import StorageError, UserError
+from tips_dist.terminal import clean, cleaned
 
 
 class Size(enum.StrEnum):
@@ -379,9 +380,10 @@ def doctor(
 def main() -> None:
     """Run the command line; turn errors meant for people into one line and an exit code."""
     try:
-        app()
+        with cleaned():
+            app()
     except UserError as error:
-        print(f"tips-dist: {error}", file=sys.stderr)
+        print(f"tips-dist: {clean(str(error))}", file=sys.stderr)
         sys.exit(1 if isinstance(error, StorageError) else 2)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         sys.stderr.close()

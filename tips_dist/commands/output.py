@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from tips_dist.terminal import console as console
 
 
 def print_json(value: Any) -> None:
@@ -28,13 +27,6 @@ def print_record(value: dict[str, Any], indent: str = "") -> None:
                 print(f"{indent}  - " + ", ".join(f"{name} {_plain(cell)}" for name, cell in row.items()))
         else:
             print(f"{indent}{key}: {_plain(item)}")
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A console for standard output, or for progress on standard error."""
-    from rich.console import Console
-
-    return Console(stderr=stderr)
 
 
 def _plain(value: Any) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tips_dist.config import Policy, validate
-from tips_dist.files import UserError, read_json, read_json_lines
+from tips_dist.files import UserError, read_json, read_json_lines, read_text
 from tips_dist.stability.detectors import HEALTHY, Judge, Recipe, Verdict
 from tips_dist.study_yaml import load_yaml
 
@@ -61,9 +61,7 @@ def read_policy(path: Path) -> Policy:
     Raises:
         UserError: the file is missing, or a key or value is wrong.
     """
-    if not path.exists():
-        raise UserError(f"{path}: no such policy file")
-    return validate(Policy, load_yaml(path.read_text(), str(path)) or {}, where=str(path))
+    return validate(Policy, load_yaml(read_text(path, "policy file"), str(path)) or {}, where=str(path))
 
 
 def replay(rows: list[dict[str, Any]], steps: int, recipe: Recipe, policy: Policy) -> tuple[Verdict, int | None]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, seen_by_rig, splits_by_name
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file
 from tips_dist.skeleton import JOINTS, J
 
 USES = ("cameras", "seed", "unit_mm", "validation_share", "test_share")
@@ -109,6 +109,7 @@ def read(path: Path) -> tuple[list[Node], Floats, float]:
     Raises:
         UserError: the file is not BVH; the message names file and line.
     """
+    check_file(path)
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import scipy.io
 
 from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, check_subjects
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file
 
 USES = ("validation_subjects", "universal")
 # The 17 joints among the 28, in this program's order; its neck is our thorax, its head our neck.
@@ -60,6 +60,7 @@ def _clips(path: Path, key: str, options: Options) -> Iterator[Clip]:
 
 def _read(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
     """Cell arrays of a MATLAB 5 file, one entry per camera."""
+    check_file(path)
     with path.open("rb") as stream:
         start = stream.read(1024)
     if start.startswith(b"MATLAB 7.3") or b"HDF" in start:

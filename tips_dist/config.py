@@ -76,6 +76,8 @@ class Training(Section):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     final_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0  # exponential decay of both rates to this share
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.998  # decay of the lifter's moving average; 0: off
+    judge: Literal["averaged", "raw", "both"] = "averaged"  # both: raw depths lie beside (depths_raw.npy)
     flip_probability: Share = 0.5  # mirror a pose left to right (sides relabelled)
     rotation: Literal["per_sample", "batch"] = "per_sample"
     azimuth_degrees: Annotated[float, Field(gt=0, le=180)] = 160.0
@@ -104,6 +106,8 @@ class Losses(Section):
     cycle_3d: NonNegative = 0.0
     consistency_90: NonNegative = 3.0
     bone_prior: NonNegative = 0.0  # mean human bone ratios: needs 3D statistics, so this is weak supervision
+    bend: NonNegative = 0.0  # anatomical prior: knees bend forward, elbows backward
+    bend_margin: NonNegative = 0.0  # how far they should at least, in limb lengths
     adversarial_kind: Literal["least_squares", "cross_entropy"] = "least_squares"
     real_label: Annotated[float, Field(gt=0.5, le=1)] = 1.0
     label_swap: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # probability that a pose's real/fake label is swapped

@@ -48,12 +48,13 @@ def mirror_depth(poses: Tensor, signs: Tensor) -> Tensor:
     return torch.cat((poses[..., :2], (poses[..., 2] * signs).unsqueeze(-1)), dim=-1)
 
 
-def bend(poses: Tensor) -> Tensor:
+def bend(poses: Tensor, least: float = 1e-12) -> Tensor:
     """How far knees bend forward and elbows backward, in limb lengths: (..., 17, 3) -> (..., 4).
 
     Knees (left, right), then elbows. Positive is anatomically right. Forward is the cross product of the hip (or
     shoulder) axis, right to left, with the upward direction of the trunk. The upward direction is taken in the image
-    plane, so that mirroring the depth of a limb's own girdle and limb flips the value exactly.
+    plane, so that mirroring the depth of a limb's own girdle and limb flips the value exactly. Where that cross product
+    is shorter than ``least`` nobody can tell forward, and the value shrinks to 0.
     """
     up = poses[..., J["thorax"], :] - poses[..., J["hip"], :]
     up = torch.cat((up[..., :2], torch.zeros_like(up[..., 2:])), dim=-1)
@@ -63,7 +64,7 @@ def bend(poses: Tensor) -> Tensor:
         ("shoulder", "elbow", "wrist", -1.0),
     ):
         axis = poses[..., J[f"left_{girdle}"], :] - poses[..., J[f"right_{girdle}"], :]
-        forward = torch.nn.functional.normalize(torch.cross(axis, up, dim=-1), dim=-1)
+        forward = torch.nn.functional.normalize(torch.cross(axis, up, dim=-1), dim=-1, eps=least)
         for side in ("left", "right"):
             start = poses[..., J[f"{side}_{girdle}"], :]
             limb = poses[..., J[f"{side}_{end}"], :] - start

@@ -58,6 +58,8 @@ def adversarial_step(
         terms["consistency_90"] = losses.turn_consistency(again_offsets[:, size:], turned[..., 2], joints)
     if "bone_prior" in values:
         terms["bone_prior"] = losses.bone_prior(pose)
+    if "bend" in values:
+        terms["bend"] = losses.bend(pose, weights.bend_margin)
     own = sum((values[name] * term for name, term in terms.items() if name in values), start=0 * terms["cycle_2d"])
 
     # --- The discriminator sees real poses and the views, once, for both players ---------------------------------

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, seen_by_rig, splits_by_name
+from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, seen_by_rig
+from tips_dist.data.importers.splits import splits_by_name
 from tips_dist.files import UserError, check_file
 from tips_dist.skeleton import JOINTS, J
 

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, splits_by_name
+from tips_dist.data.importers.pipeline import Clip, Options, Record, Source
+from tips_dist.data.importers.splits import splits_by_name
 from tips_dist.data.json_stream import items
 from tips_dist.files import UserError
 from tips_dist.skeleton import JOINTS, J
@@ -78,7 +79,9 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
         for group in groups
         for clip in _clips(people, group, names[sequence[group[0]]], splits, order[group], options, record)
     )
-    return Source(f"COCO keypoints ({source.name})", 0.0, False, clips, len(groups), people.size, scores=True)
+    return Source(
+        f"COCO keypoints ({source.name})", 0.0, False, clips, len(groups), people.size, scores=True, neighbours=False
+    )
 
 
 def to_poses(keypoints: Array) -> tuple[Array, Array]:

@@ -79,9 +79,3 @@ def test_a_text_of_more_than_its_share_is_refused(tmp_path: Path) -> None:
     assert len(files.read_text(tmp_path / "large", most_bytes=100)) == 100
     with pytest.raises(UserError, match="larger than"):
         files.read_text(tmp_path / "large", most_bytes=99)
-
-
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
-def test_no_cell_is_a_formula(text: str) -> None:
-    assert files.csv_cell(text) == "'" + text
-    assert files.csv_cell("walking@12") == "walking@12"

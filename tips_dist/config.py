@@ -12,6 +12,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,10 +23,34 @@ from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.study_yaml import load_yaml
 
 
+@dataclass(frozen=True)
+class Before:
+    """Declares what runs did that do not know a key, where that is not its default: ``Annotated[float, Before(0.0)]``.
+
+    A record that lacks the key is read with this value, so that a new knob, or a new default, changes no old run.
+    """
+
+    value: Any
+
+
 class Section(BaseModel):
-    """A group of knobs: immutable, strictly typed, and without room for unknown keys."""
+    """A group of knobs: immutable, strictly typed, and without room for unknown keys.
+
+    One that was read from a record (:func:`recorded`) has a value for every knob, and ``model_fields_set`` says which
+    of them the record knew: the others did not exist when it was made.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def before(section: type[Section]) -> dict[str, Any]:
+    """The knobs of a section that declare :class:`Before`, with what runs did that do not know them."""
+    return {
+        name: mark.value
+        for name, field in section.model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, Before)
+    }
 
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
@@ -362,6 +387,47 @@ def digest(value: Any) -> str:
 
 
 SectionT = typing.TypeVar("SectionT", bound=Section)
+
+
+def complete(section: SectionT) -> SectionT:
+    """The same section with every knob set, so that a record of it knows all that exist today."""
+    return type(section).model_validate_json(section.model_dump_json())
+
+
+def recorded(section: type[SectionT], values: Any) -> SectionT:
+    """Check the values that a record holds; knobs it does not know get what runs did before them (:class:`Before`).
+
+    Raises:
+        ValidationError: a value is wrong, or a key is unknown to this version.
+    """
+    if not isinstance(values, dict):
+        return section.model_validate(values)
+    filled = _filled(section, values)
+    found = section.model_validate_json(json.dumps(filled))
+    _forget(found, values)
+    return found
+
+
+def _filled(section: type[Section], values: dict[str, Any]) -> dict[str, Any]:
+    result = {**before(section), **values}
+    for name, inner in _inner(section).items():
+        value = result.get(name, {})
+        if isinstance(value, dict):
+            result[name] = _filled(inner, value)
+    return result
+
+
+def _forget(section: Section, values: dict[str, Any]) -> None:
+    """Leave in ``model_fields_set`` only what stands in ``values``."""
+    section.__pydantic_fields_set__.intersection_update(values)
+    for name in _inner(type(section)):
+        inner = getattr(section, name)
+        _forget(inner, values.get(name, {}))
+
+
+def _inner(section: type[Section]) -> dict[str, type[Section]]:
+    """The fields that are sections with a default."""
+    return {n: type(f.default) for n, f in section.model_fields.items() if isinstance(f.default, Section)}
 
 
 def validate(section: type[SectionT], values: Any, where: str) -> SectionT:

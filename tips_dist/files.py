@@ -66,11 +66,6 @@ def shown(value: object, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
 
 
-def csv_cell(text: str) -> str:
-    """A text for a CSV file: one that a spreadsheet would take for a formula gets an apostrophe before it."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that a reader sees the old file or the whole new one, never a part.
 
@@ -133,7 +128,15 @@ def read_json(path: Path) -> Any:
 
 def append_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     """Append ``rows`` to ``path``, one JSON object a line, in a single write."""
-    text = "".join(json.dumps(row, sort_keys=True, allow_nan=False) + "\n" for row in rows)
+    append_text(path, "".join(json.dumps(row, sort_keys=True, allow_nan=False) + "\n" for row in rows))
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append ``text`` to ``path`` as UTF-8 in a single write.
+
+    Raises:
+        StorageError: the disk is full or not writable.
+    """
     try:
         with path.open("ab") as stream:
             stream.write(text.encode())

@@ -29,7 +29,8 @@ import numpy.typing as npt
 from tips_dist.data import npz
 from tips_dist.data.importers import coco
 from tips_dist.data.store import read_poses
-from tips_dist.files import UserError, check_file, csv_cell, read_text, write_text, write_with
+from tips_dist.escaping import for_csv
+from tips_dist.files import UserError, check_file, read_text, write_text, write_with
 from tips_dist.models.student import Student
 from tips_dist.skeleton import HEAD, JOINTS, ROOT, J
 
@@ -215,7 +216,7 @@ def write_output(path: Path, found: Input, lifted: Floats, record: dict[str, Any
         writer.writerow(["pose", "joint", "x", "y", "z"])
         for label, pose in zip(found.labels, lifted, strict=True):
             writer.writerows(
-                [csv_cell(label), name, *(f"{value:.5f}" for value in point)]
+                [for_csv(label), name, *(f"{value:.5f}" for value in point)]
                 for name, point in zip(JOINTS, pose, strict=True)
             )
         write_text(path, text.getvalue())

@@ -9,21 +9,19 @@ pass.
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from tips_dist.escaping import plain
+
 if TYPE_CHECKING:
     from rich.console import Console
-
-# C0 and C1 controls, marks that reverse the reading direction, line separators, halves of UTF-16 pairs.
-_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
     r"""``text`` with everything that a terminal would obey written out: ``\x1b`` instead of the escape."""
-    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return text if text.isprintable() else plain(text, lines=True)
 
 
 class CleanStream:

@@ -22,7 +22,8 @@ from scipy.stats import rankdata, spearmanr
 from benchmarks.stability import baselines
 from benchmarks.stability.labels import Array, History, load
 from tips_dist.config import Policy
-from tips_dist.stability.detectors import DIVERGED, HEALTHY, PLATEAUED, SEVERITY, Judge
+from tips_dist.stability.detectors import Judge
+from tips_dist.stability.verdicts import DIVERGED, HEALTHY, PLATEAUED, severity
 
 DRAWS = 1000
 Rows = npt.NDArray[np.int64]
@@ -117,7 +118,7 @@ def selection(card: Card) -> dict[str, dict[str, Figure]]:
 def detection(card: Card, policy: Policy | None) -> dict[str, dict[str, Any]]:
     """Telling diverged seeds from healthy ones; a plateau is no alarm."""
     labels = np.array([history.diverged for history in card.histories])
-    alarms = [_first(history, policy, SEVERITY[DIVERGED]) for history in card.histories]
+    alarms = [_first(history, policy, severity(DIVERGED)) for history in card.histories]
     scores = np.array([_severity(history) for history in card.histories])
     rows: dict[str, dict[str, Any]] = {
         "detectors (ours)": {
@@ -135,7 +136,7 @@ def stopping(card: Card, policy: Policy | None) -> dict[str, dict[str, Any]]:
     histories = card.histories
     rules: dict[str, baselines.Rule] = {
         "never stop": lambda history: None,
-        "verdicts (ours)": lambda history: _first(history, policy, SEVERITY[PLATEAUED]),
+        "verdicts (ours)": lambda history: _first(history, policy, severity(PLATEAUED)),
         "ASHA on risk": baselines.asha(histories),
         "median stopping on risk": baselines.median_stopping(histories),
     }
@@ -155,12 +156,12 @@ def stopping(card: Card, policy: Policy | None) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _first(history: History, policy: Policy | None, severity: int) -> int | None:
+def _first(history: History, policy: Policy | None, least: int) -> int | None:
     """Index of the evaluation step at which a verdict of at least this severity falls."""
     judge = Judge(history.steps[-1], history.adversarial_recipe(), policy)
     for index, (step, row, risk) in enumerate(zip(history.steps, history.rows, history.risks, strict=True)):
         verdict = judge.update(step, {**row, "risk/total": None if np.isnan(risk) else float(risk)})
-        if verdict.kind != HEALTHY and SEVERITY[verdict.kind] >= severity:
+        if verdict.kind != HEALTHY and severity(verdict.kind) >= least:
             return index
     return None
 

@@ -14,12 +14,12 @@ import torch
 from benchmarks.stability import scorecard
 from studies.answers.material import Ground, Material, SeedHistory
 from studies.answers.tables import Array, Table, apart, delta, mean, over_trials
+from tips_dist.bootstrap import Statistic
+from tips_dist.dependence import POSES, input_dependence, long_range
 from tips_dist.evaluation import metrics
 from tips_dist.evaluation.judge import Bench
 from tips_dist.models import load_weights
-from tips_dist.report.statistics import Statistic
 from tips_dist.skeleton import REPRESENTATIONS
-from tips_dist.stability.dependence import POSES, input_dependence, long_range
 from tips_dist.training.loop import validation_rows
 
 NEAR = 1.05  # within 5 % of a minimum

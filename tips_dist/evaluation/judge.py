@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from tips_dist import geometry
+from tips_dist.bootstrap import cluster_interval
 from tips_dist.data.store import Poses, normalised
 from tips_dist.evaluation import metrics
 from tips_dist.evaluation.metrics import Array
@@ -107,7 +108,7 @@ def judge(
         "part_signs": [int(sign) for sign in signs],
         "part_signs_told_here": [int(sign) for sign in told],
         "sign_confidence": confidence.tolist(),
-        "interval": {name: metrics.bootstrap_interval(values, sequences) for name, values in errors.items()},
+        "interval": {name: cluster_interval(values.mean(axis=1), sequences) for name, values in errors.items()},
     }
     for suffix in ("", "_resolved"):
         result[f"pck_150{suffix}"] = metrics.pck(errors[f"n_mpjpe{suffix}"])

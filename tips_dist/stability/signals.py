@@ -42,7 +42,7 @@ from torch import Tensor
 
 from tips_dist import geometry, losses
 from tips_dist.models import Discriminator, Lifter
-from tips_dist.skeleton import BONES, JOINTS, LEGS, TORSO, Representation
+from tips_dist.skeleton import BONES, JOINTS, LEGS, TORSO
 from tips_dist.stability.distances import Reference, two_sample
 
 DIRECTIONS = 64
@@ -202,14 +202,3 @@ def length_variation(lengths: Tensor, subjects: Tensor) -> Tensor:
     deviation = (square / (count - 1).clamp_min(1)).sqrt() / mean.clamp_min(1e-9)
     share = count * (count > 1)
     return (deviation * share).sum(1).mean(-1) / share.sum().clamp_min(1)
-
-
-def part_signs(poses: Tensor, offsets: Tensor, representation: Representation) -> tuple[list[int], list[float]]:
-    """Resolve the signs of one network: (V, 17, 2), (V, 17) -> one sign and confidence per independent lifter."""
-    signs, confidence = geometry.resolve_signs(poses, offsets[None], representation)
-    return [int(sign) for sign in signs[0]], [float(value) for value in confidence[0]]
-
-
-def joint_signs(representation: Representation, signs: list[int]) -> np.ndarray:
-    """(17,) factors that turn predicted offsets into sign-resolved ones."""
-    return geometry.joint_signs(torch.tensor(signs, dtype=torch.float32), representation).numpy()

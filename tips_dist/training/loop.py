@@ -19,8 +19,8 @@ from tips_dist.files import UserError
 from tips_dist.models import parameters_per_seed
 from tips_dist.monitoring import Monitor
 from tips_dist.stability import signals
-from tips_dist.stability.detectors import HEALTHY, NON_FINITE, PLATEAUED
 from tips_dist.stability.risk import risk
+from tips_dist.stability.verdicts import ends_seed, is_sound
 from tips_dist.training import execution, precision, records
 from tips_dist.training.state import State
 
@@ -145,7 +145,7 @@ def train(
                 row["verdict"] = verdict.kind
                 if verdict.kind != before and monitor is not None:
                     monitor.verdict(state.step, seed, verdict.kind, verdict.reason, verdict.onset)
-                if _ends(verdict.kind, configuration):
+                if ends_seed(verdict.kind, configuration.stopping):
                     ended.append(seed)
                     state.stopped[seed] = state.step
 
@@ -155,7 +155,7 @@ def train(
             state.seconds += elapsed
             speed = (state.step - first) * len(state.active) / elapsed
             if monitor is not None:
-                unbroken = sum(judge.verdict.kind in (HEALTHY, PLATEAUED) for judge in state.judges.values())
+                unbroken = sum(is_sound(judge.verdict.kind) for judge in state.judges.values())
                 whole = {"throughput/steps_per_second": speed, "risk/best": _lowest_risk(state)}
                 whole["risk/unbroken_seeds"] = unbroken
                 monitor.evaluation(state.step, [*rows, whole])
@@ -214,14 +214,6 @@ def _rows(measured: dict[str, torch.Tensor], state: State) -> list[dict[str, Any
         row["risk"] = row["risk/total"]
         rows.append(row)
     return rows
-
-
-def _ends(verdict: str, configuration: Configuration) -> bool:
-    """Whether the study's stopping policy ends a seed with this verdict."""
-    stopping = configuration.stopping
-    if verdict == PLATEAUED:
-        return stopping.plateau == "default"
-    return verdict == NON_FINITE or (verdict != HEALTHY and stopping.divergence == "default")
 
 
 def _lowest_risk(state: State) -> float | None:

@@ -280,7 +280,7 @@ def test_no_train_rows_is_said() -> None:
 def test_a_validation_split_that_decides_nothing_is_refused() -> None:
     store.check_decidable(procedural.generate(2000, seed=0)[0])
     empty = dataclasses.replace(MADE, split=np.zeros(len(MADE), np.int8))
-    with pytest.raises(UserError, match="validation split is empty.*validation_subjects"):
+    with pytest.raises(UserError, match=r"validation split is empty.*validation_subjects"):
         store.check_decidable(empty)
     single = np.where(MADE.sequence == 0, 1, 0).astype(np.int8)
     with pytest.raises(UserError, match="holds a single sequence"):

@@ -1,8 +1,7 @@
-"""Commands that redo one step of a finished study: select, audit, distill, evaluate."""
+"""Commands that redo one step of a finished study without truth: select, audit, distill."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from tips_dist.commands.output import console, print_json
@@ -29,11 +28,11 @@ def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
     """Replay a stopping policy over the recorded histories and print what it would have done."""
     from rich.table import Table
 
-    from tips_dist.audit import audit_run, read_policy
+    from tips_dist.audit import audit_run, in_words, read_policy
 
     found = audit_run(folder, read_policy(policy) if policy else None)
     if as_json:
-        print_json({**dataclasses.asdict(found), "policy": found.policy.model_dump()})
+        print_json(found.plain())
         return
     table = Table(
         "trial", "seed", "verdict", "stopped at", "lowest risk", "kept", "why", box=None, title_justify="left"
@@ -44,28 +43,12 @@ def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
         why = "history was cut when it was made" if row.cut else row.reason
         table.add_row(row.trial, str(row.seed), row.verdict, stopped, *risks, why)
     console().print(table)
-    print(found.words())
+    print(in_words(found))
 
 
 def distill(folder: Path, poses: Path | None) -> None:
     """Distil the selected teachers into one student."""
     from tips_dist.distillation import distill as distill_student
-    from tips_dist.evaluation.evaluate import run_poses
-    from tips_dist.files import read_json
+    from tips_dist.runfolder import RunFolder
 
-    data = run_poses(folder, read_json(folder / "study.json"), poses)
-    print(f"Wrote {distill_student(folder, data)}")
-
-
-def evaluate(folder: Path, truth: Path, poses: Path | None, *, as_json: bool) -> None:
-    """Evaluate a run, print the tables that show it."""
-    from tips_dist.evaluation.evaluate import evaluate_run
-    from tips_dist.report import summary, tables
-
-    result = evaluate_run(folder, truth, poses)
-    found = summary.write_summary(folder)
-    if as_json:
-        print_json(result)
-        return
-    tables.print_tables(console(), tables.representation_tables(found), tables.notes(found))
-    print(f"Wrote {folder / 'evaluation.json'}")
+    print(f"Wrote {distill_student(folder, RunFolder(folder).poses(poses))}")

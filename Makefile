@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-CMU ?= $(firstword $(wildcard data/cmu_mocap_17.h5 ../shared/data/cmu_mocap_17.h5) data/cmu_mocap_17.h5)
+CMU ?= $(firstword $(wildcard data/cmu_subjects_17.h5 ../shared/data/cmu_subjects_17.h5) data/cmu_subjects_17.h5)
 LEFT_OUT := data/cmu-left-out
 RESULTS := runs/results
 
@@ -21,7 +21,7 @@ study: $(STAMP)
 	$(BIN)/tips-dist run studies/quickstart.yaml --truth data/quickstart.truth3d.h5
 
 ## study-results: the published studies from nothing, two to three hours on two cores; interrupted, call it again.
-## CMU=FILE says where cmu_mocap_17.h5 is. Tables and figures go into studies/results/
+## CMU=FILE says where cmu_subjects_17.h5 is. Tables and figures go into studies/results/
 study-results: $(foreach s,representations bone_prior precision recipes search papers long rates,$(RESULTS)/$(s)/done)
 	$(BIN)/python -m studies.answers representations $(RESULTS)/representations --prior $(RESULTS)/bone_prior \
 		--bf16 $(RESULTS)/precision $(TRUTH)

@@ -206,6 +206,28 @@ def packing(results: Results) -> None:
     results.add("Cost of values per seed, S=8 B=64 W=64", 100 * (ratio(found, "own", "same") - 1), "{:+.1f} %")
 
 
+def averaging(results: Results) -> None:
+    """The moving average's share of a step, timed inside running steps: its memory is as cold as it is there."""
+    for width, seeds in ((256, 8), (256, 1), (64, 8))[: 1 if results.quick else 3]:
+        state = State(configure(width, 256), tuple(range(seeds)), torch.device("cpu"))
+        step, update, spent = engine_of(state), state.update_average, [0.0]
+
+        def timed(update: Callable[[], None] = update, spent: list[float] = spent) -> None:
+            began = time.perf_counter()
+            update()
+            spent[0] += time.perf_counter() - began
+
+        state.update_average = timed  # type: ignore[method-assign]
+        shares = []
+        step()
+        for _ in range(2 if results.quick else 4):
+            spent[0], began = 0.0, time.perf_counter()
+            seconds(step, 0.1 if results.quick else 2.0)
+            shares.append(100 * spent[0] / (time.perf_counter() - began))
+        results.add(f"Averaging's share of a step, S={seeds} B=256 W={width}", statistics.median(shares), "{:.1f} %",
+                    "2 %" if width == 256 else "")  # fmt: skip
+
+
 def variants(results: Results) -> None:
     for width in (64, 256)[: 1 if results.quick else 2]:
         works: dict[str, Work] = {kind: stepper(configure(width, 256), 8, kind) for kind in exact_backends()}
@@ -345,7 +367,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     began, results = time.perf_counter(), Results(options.quick)
-    for part in (share_of_best, against_plain, packing, variants, profile, whole_runs, memory, curves):
+    for part in (share_of_best, against_plain, packing, averaging, variants, profile, whole_runs, memory, curves):
         part(results)
     model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if "model name" in line), "CPU")
     machine = f"{os.cpu_count()} x {model}, torch {torch.__version__}, {platform.python_version()}, "

@@ -56,6 +56,25 @@ def project(poses: Tensor) -> Tensor:
     return poses[:, :, :2] / torch.clamp(10 + poses[:, :, 2:], min=1)
 
 
+def bend_loss(pose: Tensor, margin: float) -> Tensor:
+    """Knees bent backward and elbows bent forward; not the authors', an anatomical prior: (B, 17, 3) -> ()."""
+    total = torch.zeros(())
+    trunk = (pose[:, 8] - pose[:, 0]) * torch.tensor([1.0, 1.0, 0.0])
+    for (left, right), joints, sign, share in (
+        ((4, 1), ((4, 5, 6), (1, 2, 3)), 1, 1.0),
+        ((11, 14), ((11, 12, 13), (14, 15, 16)), -1, 0.5),
+    ):
+        forward = torch.linalg.cross(pose[:, left] - pose[:, right], trunk)
+        forward = forward / forward.norm(dim=1, keepdim=True).clamp(min=0.01)
+        for start, middle, end in joints:
+            limb, joint = pose[:, end] - pose[:, start], pose[:, middle] - pose[:, start]
+            along = ((joint * limb).sum(1) / (limb * limb).sum(1)).clamp(0, 1)
+            out = ((joint - along[:, None] * limb) * forward).sum(1) / limb.norm(dim=1)
+            wrong = torch.relu(margin - sign * out)
+            total = total + share * torch.where(wrong > 1, 1 + wrong.clamp(min=1).log(), wrong).mean() / 2
+    return total
+
+
 class Plain:
     """One seed of the authors' program."""
 
@@ -68,6 +87,7 @@ class Plain:
         parameters = [parameter for lifter in self.lifters for parameter in lifter.parameters()]
         self.generator_optimiser = torch.optim.Adam(parameters, lr=rates[0])
         self.discriminator_optimiser = torch.optim.Adam(self.discriminator.parameters(), lr=rates[1])
+        self.updates, self.averages = 0, [parameter.detach().clone() for parameter in parameters]
 
     def offsets(self, poses: Tensor) -> Tensor:
         """Every part's network on its own keypoints; the root has no offset."""
@@ -101,6 +121,10 @@ class Plain:
             loss = loss + weights["cycle_2d"] * cycle + weights["consistency_90"] * turns
             loss.backward(inputs=list(lifter.parameters()), retain_graph=True)
             totals = {"cycle_2d": totals["cycle_2d"] + cycle, "turn_90": totals["turn_90"] + turns}
+        bend = bend_loss(pose, weights["bend_margin"]) if weights["bend"] else torch.zeros(())
+        if weights["bend"]:
+            every = [parameter for lifter in self.lifters for parameter in lifter.parameters()]
+            torch.autograd.backward(weights["bend"] * bend, inputs=every)
 
         # --- Discriminator: a lift of its own --------------------------------------------------------------------
         with torch.no_grad():
@@ -115,6 +139,7 @@ class Plain:
             "discriminator/loss": discriminator.detach(),
             "consistency/cycle_2d": totals["cycle_2d"].detach(),
             "consistency/turn_90": totals["turn_90"].detach(),
+            "generator/bend": bend.detach(),
         }
 
     def step(self, batch: Batch, row: int, weights: Mapping[str, float]) -> dict[str, Tensor]:
@@ -126,6 +151,15 @@ class Plain:
         return losses
 
     @torch.no_grad()
+    def average(self, decay: float) -> None:
+        """Take the weights after a step into their moving average, kept in ``averages`` (arXiv 1806.04498)."""
+        decay = min(decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        weights = [parameter for lifter in self.lifters for parameter in lifter.parameters()]
+        pairs = zip(self.averages, weights, strict=True)
+        self.averages = [decay * average + (1 - decay) * weight for average, weight in pairs]
+
+    @torch.no_grad()
     def copy_weights(self, lifter: Lifter, discriminator: Discriminator, row: int) -> None:
         """Start from one seed's weights of the engine's packed networks."""
         count = len(self.parts)
@@ -134,6 +168,8 @@ class Plain:
             for mine, theirs in zip(network.blocks, lifter.blocks, strict=True):
                 _copy_block(mine, theirs, row * count + index)
             _copy(network.head, lifter.heads[index], row)
+        self.updates = 0
+        self.averages = [parameter.clone() for network in self.lifters for parameter in network.parameters()]
         _copy(self.discriminator.input, discriminator.input, row)
         for mine, theirs in zip(self.discriminator.blocks, discriminator.blocks, strict=True):
             _copy_block(mine, theirs, row)

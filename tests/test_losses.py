@@ -3,7 +3,7 @@ import torch
 
 from tests.test_geometry import people, random_poses
 from tips_dist import geometry, losses
-from tips_dist.skeleton import BONES, REPRESENTATIONS, SYMMETRIC_BONES
+from tips_dist.skeleton import BONES, REPRESENTATIONS, SYMMETRIC_BONES, J
 
 
 @pytest.mark.parametrize("name", REPRESENTATIONS)
@@ -82,3 +82,32 @@ def test_loss_gradients() -> None:
         return losses.cycle_2d(view, poses, weights) + losses.bone_prior(pose)
 
     assert torch.autograd.gradcheck(total, torch.randn(2, 3, 17, dtype=torch.float64, requires_grad=True))
+
+
+def test_bend_is_nothing_for_people_and_something_for_their_mirror_images() -> None:
+    poses = people()[None]
+    mirrored = poses * torch.tensor([1.0, 1.0, -1.0])
+    right, wrong = float(losses.bend(poses)), float(losses.bend(mirrored))
+    assert wrong > 10 * right
+    assert float(losses.bend(poses, 0.2)) > right
+
+
+@pytest.mark.parametrize("case", ["one place", "folded", "no trunk", "tiny", "no hips"])
+def test_bend_has_bounded_gradients_on_degenerate_limbs(case: str) -> None:
+    poses = 0.5 * random_poses(1, 2, 8)
+    match case:
+        case "one place":
+            poses[:] = 1.0
+        case "folded":
+            poses[..., J["left_ankle"], :] = poses[..., J["left_hip"], :]
+            poses[..., J["right_wrist"], :] = poses[..., J["right_shoulder"], :]
+        case "no trunk":
+            poses[..., J["thorax"], :] = poses[..., J["hip"], :]
+        case "tiny":
+            poses *= 1e-9
+        case _:
+            poses[..., J["left_hip"], :] = poses[..., J["right_hip"], :]
+    poses.requires_grad_()
+    (gradient,) = torch.autograd.grad(losses.bend(poses, 0.1).sum(), poses)
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() < 100

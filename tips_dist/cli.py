@@ -7,6 +7,7 @@ that resumes is printed).
 from __future__ import annotations
 
 import enum
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,7 @@ from tips_dist.commands.address import run_folder
 from tips_dist.commands.datasets import data_app
 from tips_dist.commands.jobs import Address as ClusterAddress
 from tips_dist.commands.jobs import jobs_app
+from tips_dist.escaping import plain
 from tips_dist.files import StorageError, UserError
 
 
@@ -214,11 +216,13 @@ def summary(
     as_json: Json = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
     as_latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX tables (booktabs).")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV; a spreadsheet reads no cell as a formula.")] = False,
 ) -> None:
     """Print the tables of a study and write summary.json."""
     from tips_dist.commands import reading as command
 
-    style = "json" if as_json else "markdown" if as_markdown else "latex" if as_latex else "table"
+    asked = {"json": as_json, "markdown": as_markdown, "latex": as_latex, "csv": as_csv}
+    style = next((name for name, wanted in asked.items() if wanted), "table")
     command.summary(folder, command.Show(by.value, sort, descending, where or [], style))
 
 
@@ -400,10 +404,13 @@ def doctor(
 
 def main() -> None:
     """Run the command line; turn errors meant for people into one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 gets a ? for what it does not know
+            stream.reconfigure(errors="replace")
     try:
         app()
     except UserError as error:
-        print(f"tips-dist: {error}", file=sys.stderr)
+        print(f"tips-dist: {plain(error, lines=True)}", file=sys.stderr)
         sys.exit(1 if isinstance(error, StorageError) else 2)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         sys.stderr.close()

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tips_dist import geometry
 from tips_dist.geometry import CAMERA_DISTANCE
 from tips_dist.skeleton import BONES, JOINTS, SYMMETRIC_BONES, Representation
 
@@ -94,6 +95,22 @@ def bone_prior(poses: Tensor) -> Tensor:
     """Squared distance of bone ratios from a mean human's: (S, B, 17, 3) -> (S,). Weak supervision; off by default."""
     target = torch.tensor(HUMAN_RATIOS, device=poses.device, dtype=poses.dtype)
     return (bone_ratios(poses) - target / target.mean()).square().mean((-1, -2))
+
+
+ELBOW_SHARE = 0.5  # elbows say less than knees: shoulders turn the plane in which an arm bends
+LEAST_FORWARD = 0.01  # a tenth of a body's hip axis x trunk: below, forward is unsure and its gradient without bound
+
+
+def bend(poses: Tensor, margin: float = 0.0) -> Tensor:
+    """How far knees bend backward and elbows forward, past ``margin``: (S, B, 17, 3) -> (S,).
+
+    An anatomical prior, not a statistic: it breaks the mirror symmetry of depth. In limb lengths, see
+    :func:`geometry.bend`; the mean over both sides. Beyond one limb length it grows as the logarithm, since a limb
+    folded onto itself has next to no length to measure in and would drown all other poses.
+    """
+    wrong = F.relu(margin - geometry.bend(poses, LEAST_FORWARD))
+    wrong = (wrong.clamp_max(1) + wrong.clamp_min(1).log()).mean(1)
+    return wrong[:, :2].mean(-1) + ELBOW_SHARE * wrong[:, 2:].mean(-1)
 
 
 def bone_asymmetry(poses: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from tips_dist.escaping import for_markdown
 from tips_dist.files import UserError, read_json, write_text
 from tips_dist.lifting import FRAME, UNIT
 from tips_dist.models import load_weights
@@ -40,16 +41,17 @@ def card(weights: Path, evaluation: Evaluation | None = None) -> str:
     record, digest = load_weights(weights)[1], hashlib.sha256(weights.read_bytes()).hexdigest()
     kind = "Student" if record.get("kind") == "student" else "Lifter"
     facts = {
-        "weights": f"`{weights.name}`, SHA-256 `{digest}`",
-        "network": f"{record['representation']}, width {record['width']}, {record['blocks']} residual blocks a part",
+        "weights": f"{for_markdown(weights.name)}, SHA-256 `{digest}`",
+        "network": f"{for_markdown(record['representation'])}, width {record['width']}, {record['blocks']} residual "
+        "blocks a part",
         "input": "17 joints (Human3.6M order) in pixels, y down",
         "output": f"17 joints in 3D; {FRAME}; {UNIT}",
-        "trained on": f"{record.get('source', 'see the data digest')}, 2D poses only",
-        "data digest": f"`{record.get('data_digest')}`",
+        "trained on": f"{for_markdown(record.get('source', 'see the data digest'))}, 2D poses only",
+        "data digest": for_markdown(record.get("data_digest")),
         "pixels per ten root-to-head distances": f"{float(record['scale']):.1f}",
         "seed and step": f"{record.get('seed')}, {record.get('step')}",
     }
-    lines = [f"# {kind} `{weights.name}`", "", "A 2D-to-3D human pose lifter trained without 3D data.", ""]
+    lines = [f"# {kind} {for_markdown(weights.name)}", "", "A 2D-to-3D human pose lifter trained without 3D data.", ""]
     lines += [f"- **{name}**: {text}" for name, text in facts.items()]
     lines += ["", *_distillation(weights, digest), *_errors(evaluation, digest), LIMITS]
     return "\n".join(lines)
@@ -66,7 +68,9 @@ def _distillation(weights: Path, digest: str) -> list[str]:
     if report["digest"] != digest:
         return []
     lines = ["## Teachers", "| trial | seed | step | risk |", "|---|---|---|---|"]
-    lines += [f"| {t['trial']} | {t['seed']} | {t['step']} | {t['risk']:.4f} |" for t in report["teachers"]]
+    lines += [
+        f"| {for_markdown(t['trial'])} | {t['seed']} | {t['step']} | {t['risk']:.4f} |" for t in report["teachers"]
+    ]
     share = report["disagreement"]["relative_to_depth_spread"]
     settings = json.dumps(report["settings"], sort_keys=True)
     return [*lines, "", f"Teachers disagree by {share:.0%} of the spread of depth. Settings: `{settings}`.", ""]
@@ -86,5 +90,5 @@ def _errors(evaluation: Evaluation | None, digest: str) -> list[str]:
         names = ("n_mpjpe", "n_mpjpe_resolved", "pa_mpjpe", "pa_mpjpe_resolved", "pck_150_resolved")
         values = [metrics.of(name) for name in names]
         cells = ["-" if value is None else f"{value:.1f}" for value in values]
-        lines.append(f"| {split} | {metrics.poses} | " + " | ".join(cells) + " |")
+        lines.append(f"| {for_markdown(split)} | {metrics.poses} | " + " | ".join(cells) + " |")
     return [*lines, ""]

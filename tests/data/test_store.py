@@ -53,6 +53,45 @@ def test_digest_does_not_depend_on_block_size() -> None:
     assert blocks.hexdigest(names, MADE.source, MADE.frame_rate_hz) == MADE.digest
 
 
+def _with_stretches_and_scores() -> store.Poses:
+    stretch = np.full(len(MADE), store.ORDINARY, np.int32)
+    stretch[[40, 41, 42, 90, 91, 92]] = [0, 0, 0, 1, 1, 1]
+    scores = np.full((len(MADE), 17), 0.5, np.float32)
+    scores[7, 3] = 0.0
+    return dataclasses.replace(MADE, stretch=stretch, scores=scores)
+
+
+def test_stretches_and_scores_travel_with_the_poses(tmp_path: Path) -> None:
+    poses = _with_stretches_and_scores()
+    store.write_poses(tmp_path / "a.pose2d.h5", poses)
+    read = store.read_poses(tmp_path / "a.pose2d.h5")
+    assert read.digest == poses.digest != MADE.digest
+    np.testing.assert_array_equal(read.stretch, poses.stretch)
+    assert np.argwhere(~read.present).tolist() == [[7, 3]]
+    assert [rows.tolist() for rows in read.stretches()] == [[40, 41, 42], [90, 91, 92]]
+    ordinary = np.concatenate([read.rows(split) for split in store.SPLITS])
+    assert set(range(len(MADE))) - set(ordinary.tolist()) == {40, 41, 42, 90, 91, 92}
+
+
+def test_files_of_the_first_schema_open_as_they_were(file: Path, tmp_path: Path) -> None:
+    with h5py.File(file, "r+") as opened:
+        opened.attrs["schema_version"] = 1
+        del opened["stretch"]
+        opened["score"] = np.zeros((len(MADE), 17), np.float32)  # written by the first schema, but read by nobody
+    read = store.read_poses(file)
+    assert read.digest == MADE.digest  # which its truth file names
+    assert read.scores is None
+    assert read.present.all()
+    assert (read.stretch == store.ORDINARY).all()
+
+
+def test_every_column_of_the_second_schema_must_be_there(file: Path) -> None:
+    with h5py.File(file, "r+") as opened:
+        del opened["stretch"]
+    with pytest.raises(UserError, match="/stretch: no such data set"):
+        store.read_poses(file)
+
+
 def test_rows_of_the_splits_part_the_file() -> None:
     rows = np.concatenate([MADE.rows(split) for split in store.SPLITS])
     np.testing.assert_array_equal(np.sort(rows), np.arange(len(MADE)))
@@ -117,7 +156,7 @@ def _changed(file: h5py.File) -> None:
         (_replace("poses", np.zeros((400, 17, 2))), ["/poses is float64", "expected float32"]),
         (_replace("subject", np.zeros((400, 1), np.int32)), ["/subject", "(400, 1)", "(N)"]),
         (_replace("subject_names", 3), ["/subject_names", "list of names"]),
-        (lambda f: f.attrs.__setitem__("schema_version", 7), ["schema_version is 7", "reads 1"]),
+        (lambda f: f.attrs.__setitem__("schema_version", 7), ["schema_version is 7", "reads 1 to 2"]),
         (lambda f: f.attrs.__setitem__("joint_names", ["a"] * 17), ["joint_names", "'a' at 0", "hip"]),
         (lambda f: f.attrs.__setitem__("frame_rate_hz", np.nan), ["frame_rate_hz", "number"]),
         (lambda f: f.attrs.__delitem__("source"), ["source", "text"]),

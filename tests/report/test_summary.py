@@ -10,9 +10,10 @@ import pytest
 
 from tests.report.builder import build
 from tips_dist.files import UserError
+from tips_dist.report.formats import markdown
 from tips_dist.report.reading import read_run
 from tips_dist.report.summary import write_summary
-from tips_dist.report.tables import interval, markdown, notes, representation_tables, verdict_words
+from tips_dist.report.tables import interval, notes, representation_tables, verdict_words
 
 
 def edit(path: Path, **changes: Any) -> None:

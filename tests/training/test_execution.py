@@ -1,6 +1,5 @@
 """One golden list of losses for a trial alone, packed, on two workers, and resumed on another number of workers."""
 
-import json
 import subprocess
 import sys
 import threading
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 from tests.training.test_loop import StopAfter, history
-from tests.training.worlds import tiny, world
+from tests.training.worlds import GOLDEN, golden, tiny, world
 from tips_dist.data.store import normalisation_scale
 from tips_dist.data.store import normalised as normalised_poses
 from tips_dist.files import StorageError, UserError
@@ -20,25 +19,24 @@ from tips_dist.training import checkpoint, execution, precision
 from tips_dist.training.loop import Interrupted, train
 from tips_dist.training.state import State
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def equal(folder: Path, golden: list[dict[str, Any]], rel: float = 2e-3) -> None:
+def equal(folder: Path, expected_rows: list[dict[str, Any]], rel: float = 2e-3) -> None:
     """Losses and signals agree; the risk, a function of them that is tuned elsewhere, is left out."""
-    for row, expected in zip(history(folder), golden, strict=True):
+    for row, expected in zip(history(folder), expected_rows, strict=True):
         for key, value in expected.items():
             if not key.startswith("risk"):
                 assert row[key] == (pytest.approx(value, rel=rel, abs=1e-5) if isinstance(value, float) else value), key
 
 
 @pytest.mark.parametrize("way", ["alone", "packed", "two_workers", "resumed_on_two_workers"])
-def test_golden_losses(tmp_path: Path, way: str) -> None:
-    golden = json.loads((GOLDEN / "torso_legs.json").read_text())
-    configuration = tiny("torso_legs")
+@pytest.mark.parametrize("name", [name for name in GOLDEN if name != "solo"])
+def test_golden_losses(tmp_path: Path, name: str, way: str) -> None:
+    configuration, rows = golden(name)
     if way == "alone":
         train(configuration, [1], world(), tmp_path)
-        golden = [row for row in golden if row["seed"] == 1]
+        rows = [row for row in rows if row["seed"] == 1]
     elif way == "packed":
         train(configuration, [0, 1], world(), tmp_path)
     elif way == "two_workers":
@@ -48,7 +46,7 @@ def test_golden_losses(tmp_path: Path, way: str) -> None:
         with pytest.raises(Interrupted):
             train(configuration, [0, 1], world(), tmp_path, should_stop=StopAfter(25))
         train(configuration, [0, 1], world(), tmp_path, workers=2)
-    equal(tmp_path, golden)
+    equal(tmp_path, rows)
 
 
 NORMALISED = ("torso_legs", "model.batch_norm=true", "model.dropout=0.1")
@@ -119,10 +117,11 @@ def test_a_dead_worker_ends_the_trial_with_its_name_and_the_checkpoint_is_good(t
             started[0].process.kill()
 
     plan = execution.Plan(2, launch=launch)
+    configuration, rows = golden("solo")
     with pytest.raises(execution.WorkerLost, match="worker 1 of 2 is gone"):
-        train(tiny(), [0, 1], world(), tmp_path, plan=plan, report=kill)
-    train(tiny(), [0, 1], world(), tmp_path)
-    equal(tmp_path, json.loads((GOLDEN / "solo.json").read_text()))
+        train(configuration, [0, 1], world(), tmp_path, plan=plan, report=kill)
+    train(configuration, [0, 1], world(), tmp_path)
+    equal(tmp_path, rows)
 
 
 def test_a_worker_that_never_comes_is_not_waited_for(tmp_path: Path) -> None:
@@ -241,14 +240,15 @@ def test_bf16_training_stays_near_float32(tmp_path: Path) -> None:
 @CUDA
 @pytest.mark.parametrize("extra", ["training.precision=float32", "training.precision=tf32", "training.compile=true"])
 def test_a_card_gives_the_golden_losses(tmp_path: Path, extra: str) -> None:
-    train(tiny("torso_legs", extra), [0, 1], world(), tmp_path, device="cuda")
-    golden = json.loads((GOLDEN / "torso_legs.json").read_text())
-    equal(tmp_path, golden, rel=5e-2 if "tf32" in extra else 5e-3)
+    configuration, rows = golden("torso_legs", extra)
+    train(configuration, [0, 1], world(), tmp_path, device="cuda")
+    equal(tmp_path, rows, rel=5e-2 if "tf32" in extra else 5e-3)
 
 
 @CUDA
 def test_two_cards_give_the_golden_losses(tmp_path: Path) -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("needs two CUDA devices")
-    train(tiny("torso_legs"), [0, 1], world(), tmp_path, device="cuda", workers=2)
-    equal(tmp_path, json.loads((GOLDEN / "torso_legs.json").read_text()), rel=5e-3)
+    configuration, rows = golden("torso_legs")
+    train(configuration, [0, 1], world(), tmp_path, device="cuda", workers=2)
+    equal(tmp_path, rows, rel=5e-3)

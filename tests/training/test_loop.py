@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.worlds import tiny, world
+from tests.training.worlds import GOLDEN, golden, tiny, world
 from tips_dist.files import UserError, read_json_lines
 from tips_dist.models import load_weights
 from tips_dist.skeleton import REPRESENTATIONS
@@ -198,12 +197,12 @@ def test_training_lowers_the_risk(tmp_path: Path) -> None:
     assert last < 0.8 * first
 
 
-@pytest.mark.parametrize("name", ["solo", "torso_legs"])
+@pytest.mark.parametrize("name", GOLDEN)
 def test_golden_numbers(tmp_path: Path, name: str) -> None:
     """A short seeded run's losses; a refactor keeps them (meant to move? ``python -m tests.golden.regenerate``)."""
-    golden = json.loads((Path(__file__).parents[1] / "golden" / f"{name}.json").read_text())
-    train(tiny(name), [0, 1], world(), tmp_path)
-    for row, expected in zip(history(tmp_path), golden, strict=True):
+    configuration, rows = golden(name)
+    train(configuration, [0, 1], world(), tmp_path)
+    for row, expected in zip(history(tmp_path), rows, strict=True):
         for key, value in expected.items():
             if isinstance(value, float) and not key.startswith("risk"):  # the risk's calibration may change
                 assert row[key] == pytest.approx(value, rel=5e-3, abs=1e-4), key

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from benchmarks.plain import Plain
-from tests.training.worlds import tiny
+from tests.training.worlds import tiny, world
 from tips_dist import geometry, losses
+from tips_dist.data.store import normalisation_scale, normalised
 from tips_dist.models import matched_width
 from tips_dist.models.blocks import PackedBatchNorm, Trunk, initialise
 from tips_dist.skeleton import REPRESENTATIONS
+from tips_dist.training.engine import Engine
 from tips_dist.training.sampling import Sampler, stream
 from tips_dist.training.state import State
 from tips_dist.training.step import adversarial_step
@@ -21,7 +23,8 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("turns", ["sampled", "all"])
 @pytest.mark.parametrize("name", ["solo", "torso_legs"])
 def test_losses_and_gradients_are_those_of_the_plain_program(name: str, turns: str) -> None:
-    configuration = tiny(name, f"training.turns={turns}", "losses.label_swap=0.2", "losses.adversarial=0.7")
+    more = ("losses.label_swap=0.2", "losses.adversarial=0.7", "losses.bend=2", "losses.bend_margin=0.1")
+    configuration = tiny(name, f"training.turns={turns}", *more)
     representation = REPRESENTATIONS[name]
     state: Any = State(configuration, (0, 1), CPU)
     poses = torch.randn(100, 17, 2, generator=stream(0, "test")) * 0.1 * torch.tensor([0.0] + [1.0] * 16)[:, None]
@@ -42,6 +45,31 @@ def test_losses_and_gradients_are_those_of_the_plain_program(name: str, turns: s
         for mine, theirs in (("input", state.discriminator.input), ("head", state.discriminator.head)):
             expected = getattr(plain.discriminator, mine).weight.grad.T
             torch.testing.assert_close(theirs.weight.grad[row], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_steps_and_averages_are_those_of_the_plain_program() -> None:
+    """Ten steps of both with Adam, the anatomical prior and averaged weights."""
+    configuration = tiny("torso_legs", "losses.bend=1", "training.average=0.8", "training.generator_lr=1e-3")
+    state: Any = State(configuration, (0, 1), CPU)
+    rates = (configuration.training.generator_lr, configuration.training.discriminator_lr)
+    programs = [Plain("torso_legs", matched_width("torso_legs", 16), 16, 1, rates) for _ in range(2)]
+    for row, plain in enumerate(programs):
+        plain.copy_weights(state.lifter, state.discriminator, row)
+    engine = Engine(state, normalised(world(), world().rows("train"), normalisation_scale(world())))
+    for batch in engine.batches():
+        engine.step(batch)
+        for row, plain in enumerate(programs):
+            plain.step(batch, row, configuration.losses.model_dump())
+            plain.average(configuration.training.average)
+    poses = 0.05 * torch.randn(2, 8, 17, 2, generator=stream(0, "test"))
+    raw, averaged = state.lifter(poses), state.averaged(poses)
+    for row, plain in enumerate(programs):
+        torch.testing.assert_close(raw[row], plain.offsets(poses[row]), rtol=1e-3, atol=1e-5)
+        weights = [parameter for lifter in plain.lifters for parameter in lifter.parameters()]
+        for weight, average in zip(weights, plain.averages, strict=True):
+            weight.data = average
+        torch.testing.assert_close(averaged[row], plain.offsets(poses[row]), rtol=1e-3, atol=1e-5)
+    assert (raw - averaged).abs().max() > 1e-2
 
 
 class Certain(torch.nn.Module):

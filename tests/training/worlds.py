@@ -1,6 +1,9 @@
-"""A small world to train in: a handful of synthetic poses and tiny networks."""
+"""A small world to train in: a handful of synthetic poses and tiny networks; and the golden runs."""
 
+import json
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 from tips_dist.config import Configuration, parse_study
 from tips_dist.data.procedural import generate
@@ -22,3 +25,25 @@ training: {steps: 40, batch_size: 16, evaluate_every: 10, checkpoint_every: 2, v
 stopping: {divergence: off, plateau: off}
 """
     return parse_study(text, "test", list(overrides)).configuration(representation)
+
+
+# Golden runs: name of the file in tests/golden -> what ``tiny`` makes their configuration from.
+GOLDEN: dict[str, tuple[str, ...]] = {
+    "solo": ("solo", "training.average=0"),
+    "torso_legs": ("torso_legs", "training.average=0"),
+    "averaged": ("torso_legs", "training.average=0.9", "losses.bend=1", "losses.bend_margin=0.05"),
+    "stabilised": (
+        "solo",
+        "training.average=0.9",
+        "training.instance_noise=0.2",
+        "model.spectral_norm=true",
+        "losses.r1=2",
+        "training.gradient_clip=0.5",
+    ),
+}
+
+
+def golden(name: str, *overrides: str) -> tuple[Configuration, list[dict[str, Any]]]:
+    """A golden run's configuration and its history rows, as ``python -m tests.golden.regenerate`` wrote them."""
+    rows = json.loads((Path(__file__).parents[1] / "golden" / f"{name}.json").read_text())
+    return tiny(*GOLDEN[name], *overrides), rows

@@ -8,48 +8,50 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tips_dist.commands.output import console, print_json
+from tips_dist.commands.output import console, print_json, say
 from tips_dist.files import UserError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from tips_dist.bootstrap import Statistic
     from tips_dist.evaluation.scorecard import Scorecard
+    from tips_dist.report.tables import Table
 
 COLUMNS = {
-    "within": "within a run (median)",
-    "across": "across runs",
+    "within": "within a seed (median)",
+    "across": "across seeds",
     "mm": "regret, mm",
-    "share": "share of random-to-oracle gap",
+    "share": "of the random-to-oracle gap",
     "auroc": "AUROC",
     "told": "diverged told",
-    "false_stops": "false stops among others",
-    "delay": "median delay (share of budget)",
+    "false_stops": "false stops",
+    "delay": "delay, of the budget",
     "saved": "steps saved",
-    "lost_mm": "mm lost at the selected checkpoint",
-    "best_lost": "trials whose best seed lost its best checkpoint",
+    "lost_mm": "mm lost",
+    "best_lost": "best seed lost",
 }
 TABLES = {
-    "ordering": "How well the risk orders checkpoints: Spearman with the true error",
-    "selection": "What choosing checkpoints without truth costs",
-    "detection": "Diverged seeds told",
-    "stopping": "What stopping saves and costs",
+    "ordering": ("estimate", "How well the risk orders checkpoints: Spearman with the true error"),
+    "selection": ("choice", "What choosing checkpoints without truth costs against the best of each seed"),
+    "detection": ("alarm", "Diverged seeds told, others stopped by mistake, and after how much delay (median)"),
+    "stopping": (
+        "rule",
+        "What stopping saves, costs at the checkpoint then selected, and trials that lose their best seed",
+    ),
 }
 
 
 def evaluate(folder: Path, truth: Path, poses: Path | None, *, as_json: bool) -> None:
     """Evaluate a run, print the tables that show it."""
     from tips_dist.evaluation.evaluate import evaluate_run
-    from tips_dist.report import summary, tables
+    from tips_dist.report import formats, summary, tables
 
     result = evaluate_run(folder, truth, poses)
     found = summary.write_summary(folder)
     if as_json:
         print_json(result.plain())
         return
-    tables.print_tables(console(), tables.representation_tables(found), tables.notes(found))
-    print(f"Wrote {folder / 'evaluation.json'}")
+    formats.print_tables(console(), tables.representation_tables(found), tables.notes(found))
+    say(f"Wrote {folder / 'evaluation.json'}")
 
 
 def evaluate_weights(
@@ -59,7 +61,7 @@ def evaluate_weights(
     if poses is None:
         raise UserError(f"evaluate {weights}: say which poses with --poses NAME.pose2d.h5")
     from tips_dist.evaluation import evaluate as evaluations
-    from tips_dist.report import errors, tables
+    from tips_dist.report import errors, formats
 
     result = evaluations.evaluate_weights(weights, truth, poses, split=split, output=output)
     if as_json:
@@ -69,7 +71,7 @@ def evaluate_weights(
     notes = [f"{result.poses.source}: {known}."]
     notes += [f"Wrote {output}"] if output else []
     title = f"{weights.name} on {split}"
-    tables.print_tables(console(), errors.error_tables(result.metrics.model_dump(), title), notes)
+    formats.print_tables(console(), errors.error_tables(result.metrics.model_dump(), title), notes)
 
 
 def at_the_end(folder: Path, truth: Path) -> None:
@@ -110,7 +112,7 @@ def scorecard(
     if len(runs) > 1:
         print_scorecard(f"all {len(runs)} runs together", pooled, called=False)
     if output is not None:
-        print(f"Wrote {output}")
+        say(f"Wrote {output}")
 
 
 def plain_scorecard(card: Scorecard) -> dict[str, Any]:
@@ -120,23 +122,19 @@ def plain_scorecard(card: Scorecard) -> dict[str, Any]:
 
 
 def print_scorecard(name: str, card: Scorecard, *, called: bool) -> None:
-    """The tables of a scorecard; with ``called`` also what was said of each seed."""
-    screen = console()
-    screen.print(_headline(name, card), highlight=False, markup=False)
-    for key, title in TABLES.items():
-        rows = getattr(card, key)
-        if rows:
-            screen.print(_table(title, rows))
-    if called:
-        screen.print(_called(card))
-    screen.print(f"Brackets: 95 % bootstrap interval over {card.drawn}.", highlight=False)
+    """The answer, then the tables; with ``called`` also what was said of each seed."""
+    from tips_dist.report.formats import print_tables
+
+    shown = [_table(key, getattr(card, key)) for key in TABLES if getattr(card, key)]
+    lines = [f"Brackets: 95 % bootstrap interval over {card.drawn}."]
     if card.cut:
-        screen.print(
+        lines.append(
             f"{card.cut} of {card.seeds} histories were cut by stopping when they were made: what would have come is "
             "unknown, so detection and stopping leave them out. For a full answer train with stopping.divergence=off "
-            "and stopping.plateau=off.",
-            highlight=False,
+            "and stopping.plateau=off."
         )
+    say(_headline(name, card))
+    print_tables(console(), [*shown, *([_called(card)] if called else [])], lines)
 
 
 def _headline(name: str, card: Scorecard) -> str:
@@ -153,32 +151,40 @@ def _headline(name: str, card: Scorecard) -> str:
     )
 
 
-def _table(title: str, rows: Mapping[str, Any]) -> Table:
-    from rich.table import Table
+def _table(key: str, rows: Mapping[str, Any]) -> Table:
+    from tips_dist.report.tables import Table
 
+    first, title = TABLES[key]
     plain = {name: dataclasses.asdict(row) for name, row in rows.items()}
-    columns = [key for key in COLUMNS if any(row.get(key) is not None for row in plain.values())]
-    table = Table("", *(COLUMNS[key] for key in columns), title=title, title_justify="left", box=None)
-    for name, row in plain.items():
-        cells = [f"{row[key]} of {row['trials']}" if key == "best_lost" else _cell(row.get(key)) for key in columns]
-        table.add_row(name, *cells)
-    return table
+    columns = [column for column in COLUMNS if any(row.get(column) is not None for row in plain.values())]
+    body = [(name, *(_cell(row, column) for column in columns)) for name, row in plain.items()]
+    return Table(title, (first, *(COLUMNS[column] for column in columns)), body)
 
 
 def _called(card: Scorecard) -> Table:
-    from rich.table import Table
+    from tips_dist.report.tables import Table, number
 
-    head = ("trial", "seed", "verdict", "called at", "since", "truly diverged", "selected", "best", "last, mm", "why")
-    table = Table(*head, title="What was called, and when", title_justify="left", box=None)
-    for row in card.called:
-        truly = f"from step {row.true_onset}" if row.diverged else "no" if not row.cut else "not by then"
-        errors = ["-" if mm is None else f"{mm:.1f}" for mm in (row.selected_mm, row.best_mm, row.last_mm)]
-        steps = ["-" if step is None else str(step) for step in (row.called, row.onset)]
-        table.add_row(row.trial, str(row.seed), row.verdict, *steps, truly, *errors, row.reason)
-    return table
+    head = ("trial", "seed", "verdict", "called at", "since", "diverged", "selected", "best", "last", "why")
+    rows = [
+        (
+            row.trial,
+            str(row.seed),
+            row.verdict,
+            number(row.called, 0),
+            number(row.onset, 0),
+            f"from {row.true_onset}" if row.diverged else "not by then" if row.cut else "no",
+            *(number(mm, 1) for mm in (row.selected_mm, row.best_mm, row.last_mm)),
+            row.reason,
+        )
+        for row in card.called
+    ]
+    return Table("What was called of each seed and when, what truly became of it, and its errors in mm", head, rows)
 
 
-def _cell(found: Statistic | None) -> str:
+def _cell(row: Mapping[str, Any], column: str) -> str:
+    if column == "best_lost":
+        return f"{row[column]} of {row['trials']}"
+    found: Statistic | None = row.get(column)
     if found is None or math.isnan(found["value"]):
         return "-"
     return f"{found['value']:.2f} ({found['low']:.2f}..{found['high']:.2f})"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist.data.store import Poses
+from tips_dist.data.store import ORDINARY, Poses
 from tips_dist.skeleton import MIRROR
 
 SMALLEST_PX = 1.0
@@ -76,7 +76,7 @@ def size(poses: Poses) -> npt.NDArray[np.float64]:
 
 
 def duplicates(poses: Poses) -> Bools:
-    """Rows whose pose stands, bit for bit, in an earlier row."""
+    """Ordinary rows whose pose stands, bit for bit, in an earlier row; rows of stretches are copies by design."""
     bits = np.ascontiguousarray(poses.poses).view(np.uint32).reshape(len(poses), -1)
     factors = np.random.default_rng(0).integers(1, 2**63, size=bits.shape[1], dtype=np.uint64) * np.uint64(
         2
@@ -88,7 +88,7 @@ def duplicates(poses: Poses) -> Bools:
     _, first = np.unique(keys, return_index=True)
     again = np.ones(len(poses), dtype=bool)
     again[first] = False
-    return again
+    return np.asarray(again & (poses.stretch == ORDINARY))
 
 
 def out_of_frame(poses: Poses, image_px: tuple[int, int] | None) -> Bools:

@@ -9,10 +9,9 @@ import numpy as np
 
 from tips_dist.data import hygiene
 from tips_dist.data.store import SPLITS, Poses, normalisation_scale, read_poses, read_record
+from tips_dist.drawing import bone_colours
 from tips_dist.files import UserError, write_with
-from tips_dist.skeleton import BONES, HEAD, JOINTS, ROOT
-
-COLOURS = {"left": "#1f77b4", "right": "#d62728", "middle": "#444444"}
+from tips_dist.skeleton import BONES, HEAD, ROOT
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -100,10 +99,9 @@ def _draw(poses: Any, titles: list[str], flags: list[str], heading: str, path: P
     FigureCanvasAgg(figure)
     for k, (pose, title, flag) in enumerate(zip(poses, titles, flags, strict=True)):
         axes = figure.add_subplot(lines, columns, k + 1)
-        for parent, child in BONES:
-            name = JOINTS[child].split("_")[0]
-            colour = COLOURS.get(name, COLOURS["middle"])
-            axes.plot(*pose[[parent, child]].T, color=colour, linewidth=2, solid_capstyle="round")
+        for bone, colour in zip(BONES, bone_colours(), strict=True):
+            share = [value / 255 for value in colour]
+            axes.plot(*pose[list(bone)].T, color=share, linewidth=2, solid_capstyle="round")
         axes.set_title(f"{flag}\n{title}" if flag else title, fontsize=7, color="#c00000" if flag else "black")
         axes.set_aspect("equal", adjustable="datalim")
         axes.invert_yaxis()

@@ -2,6 +2,8 @@
 
 A data set is two HDF5 files in the same row order: ``NAME.pose2d.h5`` (what everything may read) and
 ``NAME.truth3d.h5`` (what only evaluation may read; this module can write it, never read it).
+
+Schema 2 has ``/stretch`` and takes ``/score`` as part of the content; files of schema 1 have neither and still open.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ from tips_dist.data.hdf5 import dataset, decoded, number, reading, text, writing
 from tips_dist.files import UserError, write_with
 from tips_dist.skeleton import HEAD, JOINTS, ROOT
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+TRUTH_SCHEMA = 1
 SPLITS = ("train", "validation", "test")
 POSE_SUFFIX, TRUTH_SUFFIX = ".pose2d.h5", ".truth3d.h5"
 COLUMNS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
@@ -33,7 +36,10 @@ COLUMNS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
     "camera": (np.dtype("int32"), ()),
     "frame": (np.dtype("int32"), ()),
     "split": (np.dtype("int8"), ()),
+    "stretch": (np.dtype("int32"), ()),
 }
+SCORE = (np.dtype("float32"), (len(JOINTS),))
+ORDINARY = -1  # the stretch of a row that belongs to none
 NAMES = ("subject_names", "sequence_names", "camera_names")
 _HINT = "make one with 'tips-dist data generate -o NAME' or 'tips-dist data import FORMAT SOURCE -o NAME'"
 _BLOCK = 65_536  # rows looked at together
@@ -47,6 +53,9 @@ class Poses:
 
     ``poses`` is (N, 17, 2) float32 in pixels. ``subject``, ``sequence`` and ``camera`` (N,) int32 index the names
     of the same kind, ``frame`` (N,) int32 counts within the recording, ``split`` (N,) int8 indexes :data:`SPLITS`.
+    ``stretch`` (N,) int32 is the number of the stretch of neighbouring frames that a row belongs to, and -1 for an
+    ordinary row; given empty, all rows are ordinary. ``scores`` (N, 17) float32 are a detector's, 0 where a joint is
+    missing (its coordinates are then its parent's); None without a detector.
     """
 
     poses: npt.NDArray[np.float32]
@@ -60,34 +69,69 @@ class Poses:
     camera_names: tuple[str, ...]
     source: str
     frame_rate_hz: float
+    stretch: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    scores: npt.NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.stretch):
+            object.__setattr__(self, "stretch", np.full(len(self.poses), ORDINARY, np.int32))
 
     def __len__(self) -> int:
         return len(self.poses)
+
+    @property
+    def columns(self) -> dict[str, Array]:
+        """All per-row arrays by the name of their data set, the scores only where there are some."""
+        columns = {column: getattr(self, column) for column in COLUMNS}
+        return columns if self.scores is None else columns | {"score": self.scores}
+
+    @functools.cached_property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """Which joints are there (N, 17): those with a score above 0; all of them without scores."""
+        if self.scores is None:
+            return np.ones((len(self), len(JOINTS)), dtype=bool)
+        return np.asarray(self.scores > 0)
 
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the content: arrays, names, source and frame rate; not of the file's bytes."""
         digest = ContentDigest()
-        digest.update({column: getattr(self, column) for column in COLUMNS})
+        digest.update(self.columns)
         names = {key: getattr(self, key) for key in NAMES}
         return digest.hexdigest(names, self.source, self.frame_rate_hz)
 
     def rows(self, split: str) -> npt.NDArray[np.int64]:
-        """Row numbers of a split ("train", "validation" or "test"), ascending."""
-        return np.flatnonzero(self.split == SPLITS.index(split)).astype(np.int64)
+        """Row numbers of a split ("train", "validation" or "test"), ascending; without the rows of stretches."""
+        return np.flatnonzero((self.split == SPLITS.index(split)) & (self.stretch == ORDINARY)).astype(np.int64)
+
+    def stretches(self) -> list[npt.NDArray[np.int64]]:
+        """Row numbers of every stretch as one camera saw it, in frame order; ordered by stretch, then camera."""
+        rows = np.flatnonzero(self.stretch != ORDINARY).astype(np.int64)
+        rows = rows[np.lexsort((self.frame[rows], self.camera[rows], self.stretch[rows]))]
+        new = (np.diff(self.stretch[rows]) != 0) | (np.diff(self.camera[rows]) != 0)
+        return np.split(rows, np.flatnonzero(new) + 1) if len(rows) else []
 
 
 class ContentDigest:
-    """The digest of :attr:`Poses.digest`, fed block by block."""
+    """The digest of :attr:`Poses.digest`, fed block by block.
+
+    A column that says nothing (no row in a stretch, no scores) is left out, which leaves the digests of schema 1.
+    """
 
     def __init__(self) -> None:
-        self._hashes = {column: hashlib.sha256() for column in COLUMNS}
+        self._hashes = {column: hashlib.sha256() for column in (*COLUMNS, "score")}
+        self._silent = {"stretch", "score"}
         self._rows = 0
 
     def update(self, columns: Mapping[str, Array]) -> None:
         """Take in the next rows of every column."""
-        for column, (dtype, _) in COLUMNS.items():
-            self._hashes[column].update(np.ascontiguousarray(columns[column], dtype=dtype).data)
+        for column, (dtype, _) in {**COLUMNS, "score": SCORE}.items():
+            if column in columns:
+                self._hashes[column].update(np.ascontiguousarray(columns[column], dtype=dtype).data)
+        if "score" in columns:
+            self._silent.discard("score")
+        if np.any(np.asarray(columns["stretch"]) != ORDINARY):
+            self._silent.discard("stretch")
         self._rows += len(columns["poses"])
 
     def hexdigest(self, names: Mapping[str, Sequence[str]], source: str, frame_rate_hz: float) -> str:
@@ -95,7 +139,8 @@ class ContentDigest:
         content = {
             "columns": {
                 name: [dtype.str, [self._rows, *shape], self._hashes[name].hexdigest()]
-                for name, (dtype, shape) in COLUMNS.items()
+                for name, (dtype, shape) in {**COLUMNS, "score": SCORE}.items()
+                if name not in self._silent
             },
             "names": {key: list(names[key]) for key in NAMES},
             "source": source,
@@ -120,7 +165,7 @@ class Writer:
         self._digest = ContentDigest()
         self._truth_hash = hashlib.sha256()
         self.rows = 0
-        self.split_counts = [0] * len(SPLITS)
+        self.split_counts = [0] * len(SPLITS)  # ordinary rows
 
     def append(self, columns: Mapping[str, Array], joints_mm: Array | None = None) -> None:
         """Append rows: every column of :data:`COLUMNS`, and the truth (n, 17, 3) in mm if there is a truth file."""
@@ -132,7 +177,7 @@ class Writer:
             _extend(self._columns[name], self.rows, values)
         if "score" in columns:
             if "score" not in self._pose_file:
-                _growing(self._pose_file, "score", np.dtype("f4"), (len(JOINTS),))
+                _growing(self._pose_file, "score", *SCORE)
             _extend(self._pose_file["score"], self.rows, np.asarray(columns["score"], dtype=np.float32))
         if self._joints is not None:
             truth = np.ascontiguousarray(joints_mm, dtype=np.float32)
@@ -141,7 +186,8 @@ class Writer:
             _extend(self._joints, self.rows, truth)
             self._truth_hash.update(truth.data)
         self._digest.update(columns)
-        for code, count in enumerate(np.bincount(columns["split"], minlength=len(SPLITS))):
+        ordinary = np.asarray(columns["stretch"]) == ORDINARY
+        for code, count in enumerate(np.bincount(columns["split"][ordinary], minlength=len(SPLITS))):
             self.split_counts[code] += int(count)
         self.rows += n
 
@@ -164,7 +210,7 @@ class Writer:
         file.attrs["digest"] = digest
         file.attrs["record"] = json.dumps(record or {})
         if self._truth_file is not None:
-            self._truth_file.attrs["schema_version"] = SCHEMA_VERSION
+            self._truth_file.attrs["schema_version"] = TRUTH_SCHEMA
             self._truth_file.attrs["joint_names"] = _encoded(JOINTS)
             self._truth_file.attrs["poses_digest"] = digest
             self._truth_file.attrs["digest"] = self._truth_hash.hexdigest()
@@ -200,7 +246,7 @@ def write_poses(path: Path, poses: Poses, record: Mapping[str, Any] | None = Non
     """
 
     def fill(writer: Writer) -> None:
-        writer.append({column: getattr(poses, column) for column in COLUMNS})
+        writer.append(poses.columns)
         names = {key: getattr(poses, key) for key in NAMES}
         writer.finish(names, poses.source, poses.frame_rate_hz, record)
 
@@ -216,7 +262,7 @@ def write_truth(path: Path, joints_mm: Array, poses_digest: str) -> None:
     def write(temporary: Path) -> None:
         with writing(temporary) as file:
             file.create_dataset("joints", data=truth)
-            file.attrs["schema_version"] = SCHEMA_VERSION
+            file.attrs["schema_version"] = TRUTH_SCHEMA
             file.attrs["joint_names"] = _encoded(JOINTS)
             file.attrs["poses_digest"] = poses_digest
             file.attrs["digest"] = hashlib.sha256(truth.data).hexdigest()
@@ -248,8 +294,11 @@ def read_poses(path: Path) -> Poses:
             type, length or value; one line that names file, data set and row.
     """
     with reading(path, hint=_HINT) as file:
-        _check_header(path, file)
-        columns = {name: _column(path, file, name) for name in COLUMNS}
+        schema = _check_header(path, file)
+        stored = {**COLUMNS, "score": SCORE} if "score" in file and schema > 1 else dict(COLUMNS)
+        if schema == 1:
+            del stored["stretch"]
+        columns = {name: _column(path, file, name, *kind) for name, kind in stored.items()}
         lengths = {name: len(values) for name, values in columns.items()}
         rows = lengths["poses"]
         for name, length in lengths.items():
@@ -262,7 +311,8 @@ def read_poses(path: Path) -> Poses:
         frame_rate = number(path, file, "frame_rate_hz")
         stated = text(path, file, "digest") if "digest" in file.attrs else None
     _check_values(path, columns, names)
-    poses = Poses(**columns, **names, source=source, frame_rate_hz=frame_rate)  # type: ignore[arg-type]
+    scores = columns.pop("score", None)
+    poses = Poses(**columns, scores=scores, **names, source=source, frame_rate_hz=frame_rate)  # type: ignore[arg-type]
     if stated is not None and stated != poses.digest:
         raise UserError(
             f"{path}: the content does not match the file's own digest: it was changed or damaged after it was "
@@ -283,15 +333,17 @@ def read_record(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _check_header(path: Path, file: h5py.File) -> None:
+def _check_header(path: Path, file: h5py.File) -> int:
+    """The file's schema, one that is known here."""
     if "schema_version" not in file.attrs or "poses" not in file:
         kind = "a truth file" if "joints" in file else "another kind of HDF5 file"
         raise UserError(
             f"{path}: not a pose2d file but {kind}; expected data set /poses and attribute schema_version; {_HINT}"
         )
     version = file.attrs["schema_version"]
-    if not np.array_equal(version, SCHEMA_VERSION):
-        raise UserError(f"{path}: attribute schema_version is {version}, this program reads {SCHEMA_VERSION}")
+    if not (np.ndim(version) == 0 and version in range(1, SCHEMA_VERSION + 1)):
+        known = f"this program reads 1 to {SCHEMA_VERSION}"
+        raise UserError(f"{path}: attribute schema_version is {version!s:.20}, {known}")
     joints = tuple(decoded(name) for name in np.atleast_1d(file.attrs.get("joint_names", [])))
     if joints != JOINTS:
         wrong = next((j for j, pair in enumerate(zip(joints, JOINTS, strict=False)) if pair[0] != pair[1]), None)
@@ -299,10 +351,10 @@ def _check_header(path: Path, file: h5py.File) -> None:
         raise UserError(
             f"{path}: attribute joint_names: {what}; expected the 17 Human3.6M joints from hip to right_wrist"
         )
+    return int(version)
 
 
-def _column(path: Path, file: h5py.File, name: str) -> Array:
-    dtype, shape = COLUMNS[name]
+def _column(path: Path, file: h5py.File, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     stored = dataset(path, file, name)
     if len(stored.shape) != 1 + len(shape) or stored.shape[1:] != shape:
         wanted = ", ".join(["N", *map(str, shape)])
@@ -316,14 +368,15 @@ def _column(path: Path, file: h5py.File, name: str) -> Array:
 
 
 def _check_values(path: Path, columns: Mapping[str, Array], names: Mapping[str, tuple[str, ...]]) -> None:
-    poses = columns["poses"]
-    for start in range(0, len(poses), _BLOCK):
-        finite = np.isfinite(poses[start : start + _BLOCK]).all(axis=2)
-        if not finite.all():
-            row, joint = np.argwhere(~finite)[0]
-            raise UserError(
-                f"{path}: /poses row {start + row}, joint {JOINTS[joint]}: not a finite number; remove the row"
-            )
+    for name in ("poses", "score"):
+        values = columns.get(name, np.zeros((0, 0)))
+        for start in range(0, len(values), _BLOCK):
+            finite = np.isfinite(values[start : start + _BLOCK])
+            if not finite.all():
+                row, joint = np.argwhere(~finite)[0][:2]
+                raise UserError(
+                    f"{path}: /{name} row {start + row}, joint {JOINTS[joint]}: not a finite number; remove the row"
+                )
     limits = {key.removesuffix("_names"): len(names[key]) for key in NAMES} | {"split": len(SPLITS)}
     for name, limit in limits.items():
         bad = np.flatnonzero((columns[name] < 0) | (columns[name] >= limit))

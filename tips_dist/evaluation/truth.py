@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tips_dist.data.hdf5 import dataset, reading
-from tips_dist.data.store import SCHEMA_VERSION, Poses
+from tips_dist.data.store import TRUTH_SCHEMA, Poses
 from tips_dist.files import UserError
 from tips_dist.skeleton import JOINTS
 
@@ -53,8 +53,8 @@ def _checked(path: Path, file: h5py.File, poses: Poses) -> h5py.Dataset:
             "schema_version"
         )
     version = file.attrs["schema_version"]
-    if not np.array_equal(version, SCHEMA_VERSION):
-        raise UserError(f"{path}: attribute schema_version is {version}, this program reads {SCHEMA_VERSION}")
+    if not np.array_equal(version, TRUTH_SCHEMA):
+        raise UserError(f"{path}: attribute schema_version is {version}, this program reads {TRUTH_SCHEMA}")
     joints = dataset(path, file, "joints")
     if joints.dtype != np.float32 or joints.shape[1:] != (len(JOINTS), 3):
         raise UserError(f"{path}: /joints is {joints.dtype} {joints.shape}, expected float32 (N, 17, 3)")

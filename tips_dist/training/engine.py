@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tips_dist import losses
 from tips_dist.skeleton import REPRESENTATIONS
@@ -15,6 +16,9 @@ from tips_dist.training.memory import keep_freed
 from tips_dist.training.sampling import Batch, Sampler
 from tips_dist.training.state import State
 from tips_dist.training.step import adversarial_step
+
+# Losses whose means stand in the history, as far as they are on.
+RECORDED = ("generator/adversarial", "generator/loss", "generator/bend", "discriminator/loss", "discriminator/r1")
 
 
 class Engine:
@@ -36,9 +40,11 @@ class Engine:
 
     def step(self, batch: Batch) -> None:
         """Both players move once; losses are summed in ``state.sums`` without waiting for the device."""
-        state = self.state
+        state, configuration = self.state, self.state.configuration
         rates = state.values.rates(state.active, state.step)
         state.seed_dropout()
+        if configuration.model.spectral_norm:
+            state.discriminator.iterate()
         for optimiser in state.optimisers.values():
             optimiser.zero_grad()
         terms = adversarial_step(state.lifter, state.discriminator, batch, state.weights, self.joints, self.shares)
@@ -46,18 +52,36 @@ class Engine:
         state.group.average([*gradients, *terms.values()])
         state.step += 1
         for player, optimiser in state.optimisers.items():
+            if configuration.training.gradient_clip:
+                optimiser.clip(configuration.training.gradient_clip)
             optimiser.step(state.step, rates[player])
+        state.update_average()
         state.sums = {name: state.sums[name] + value if state.sums else value for name, value in terms.items()}
 
     def measure(self, validation: signals.ValidationSet) -> signals.Measured:
-        """Every signal of every active seed, with the losses' means since the last evaluation step among them."""
+        """Every signal of every active seed, of its averaged lifter where there is one; losses and gradients are raw.
+
+        Losses are means since the last evaluation step.
+        """
         state, configuration = self.state, self.state.configuration
-        state.lifter.eval()
-        label = configuration.losses.real_label
-        measured = signals.measure(state.lifter, state.discriminator, validation, label, self.joints)
+        lifter, label = state.judged, configuration.losses.real_label
+        lifter.eval()
+        measured = signals.measure(lifter, state.discriminator, validation, label, self.joints)
         state.lifter.train()
-        for name in ("generator/adversarial", "generator/loss", "discriminator/loss"):
-            measured.signals[name] = state.sums[name] / configuration.training.evaluate_every
+        for name in RECORDED:
+            if name in state.sums:
+                measured.signals[name] = state.sums[name] / configuration.training.evaluate_every
         measured.signals.update(state.norms())
         state.sums = {}
         return measured
+
+    @torch.no_grad()
+    def raw_depths(self, validation: signals.ValidationSet) -> Tensor | None:
+        """Offsets (S, V, 17) of the raw lifters, where they are to be judged beside the averaged ones."""
+        state = self.state
+        if state.configuration.training.judge != "both" or state.averaged is None:
+            return None
+        state.lifter.eval()
+        depths: Tensor = state.lifter(validation.poses.expand(len(state.active), -1, -1, -1))
+        state.lifter.train()
+        return depths

@@ -150,7 +150,7 @@ def train(
                     state.stopped[seed] = state.step
 
             # --- Keep: candidates by risk, depths of this step, history ----------------------------------------------
-            record.keep(state, rows, measured)
+            record.keep(state, rows, measured, engine.raw_depths(validation))
             elapsed = time.perf_counter() - began
             state.seconds += elapsed
             speed = (state.step - first) * len(state.active) / elapsed

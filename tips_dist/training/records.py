@@ -64,7 +64,9 @@ class Recorder:
         write_text(self.history, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
         self._previous_files = self._candidate_files(state)
 
-    def keep(self, state: State, rows: list[dict[str, Any]], measured: Measured) -> None:
+    def keep(
+        self, state: State, rows: list[dict[str, Any]], measured: Measured, raw_depths: torch.Tensor | None = None
+    ) -> None:
         """Record one evaluation step: candidates in memory, depths and history on disk."""
         self.writer.check()
         for row_index, row in enumerate(rows):
@@ -77,17 +79,19 @@ class Recorder:
             if len(kept) < self.configuration.training.candidates or risk < kept[-1].risk:
                 signs = [int(sign) for sign in measured.signs[row_index]]
                 confidence = [float(value) for value in measured.confidence[row_index]]
-                kept.append(Candidate(state.step, risk, signs, confidence, seed_tensors(state.lifter, row_index)))
+                kept.append(Candidate(state.step, risk, signs, confidence, seed_tensors(state.judged, row_index)))
                 kept.sort(key=lambda one: (one.risk, one.step))
                 del kept[self.configuration.training.candidates :]
         if self.configuration.training.record_depths:
-            self._record_depths(state, measured.depths)
+            self._record_depths(state, "depths.npy", measured.depths)
+            if raw_depths is not None:
+                self._record_depths(state, "depths_raw.npy", raw_depths)
         append_json_lines(self.history, rows)
 
-    def _record_depths(self, state: State, depths: torch.Tensor) -> None:
-        """Row e of ``depths.npy`` (E, S, V, 17) holds evaluation step (e + 1) x evaluate_every; float16."""
+    def _record_depths(self, state: State, name: str, depths: torch.Tensor) -> None:
+        """Row e of the file (E, S, V, 17) holds evaluation step (e + 1) x evaluate_every; float16."""
         training = self.configuration.training
-        path = self.folder / "depths.npy"
+        path = self.folder / name
         shape = (training.steps // training.evaluate_every, len(self.seeds), depths.shape[1], len(JOINTS))
         step = np.zeros(shape[1:], np.float16)  # rows of ended seeds are meaningless; the history says which exist
         step[[self.seeds.index(seed) for seed in state.active]] = depths.cpu().numpy().clip(-1e4, 1e4)

@@ -17,9 +17,12 @@ from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability.detectors import Judge, Recipe
 from tips_dist.training import precision
 from tips_dist.training.adam import PackedAdam
+from tips_dist.training.averaging import Average
 from tips_dist.training.group import ALONE, Group
 from tips_dist.training.sampling import stream
 from tips_dist.training.values import Values
+
+FIRST_ITERATIONS = 15  # of the power method at the start; afterwards one a step keeps up with the weights
 
 
 @dataclass
@@ -63,6 +66,8 @@ class State:
     lifter: Lifter = field(init=False)
     discriminator: Discriminator = field(init=False)
     optimisers: dict[str, PackedAdam] = field(init=False)
+    averaging: Average | None = field(init=False)  # None without averaging, and on the workers other than rank 0
+    average_since: dict[int, int] = field(init=False)  # seed -> the step at which its average began
 
     def __post_init__(self) -> None:
         training, losses = self.configuration.training, self.configuration.losses
@@ -72,28 +77,32 @@ class State:
         self.active = list(self.seeds)
         self.judges = {seed: Judge(training.steps, recipe, self.configuration.stopping.policy) for seed in self.seeds}
         self.candidates = {seed: [] for seed in self.seeds}
+        self.average_since = dict.fromkeys(self.seeds, 0)
         self._build()
         initialise(self.lifter, [stream(seed, "lifter") for seed in self.seeds])
         initialise(self.discriminator, [stream(seed, "discriminator") for seed in self.seeds])
+        if self.configuration.model.spectral_norm:
+            self.discriminator.iterate(FIRST_ITERATIONS)
+        if self.averaging is not None:
+            self.averaging.restart(range(len(self.active)))
 
     def _build(self) -> None:
         """Networks and optimisers for the active seeds, weights not yet set."""
-        model, name = self.configuration.model, self.configuration.representation
+        model, training = self.configuration.model, self.configuration.training
         seeds = len(self.active)
-        self.lifter = Lifter(
-            REPRESENTATIONS[name],
-            matched_width(name, model.width),
-            seeds,
-            batch_norm=model.batch_norm,
-            dropout=model.dropout,
+        self.lifter = self._lifter()
+        self.discriminator = Discriminator(
+            model.width, model.discriminator_blocks, seeds, spectral=model.spectral_norm
         ).to(self.device)
-        self.discriminator = Discriminator(model.width, model.discriminator_blocks, seeds).to(self.device)
-        training = self.configuration.training
-        for network in self.networks.values():
+        averages = training.average > 0 and training.judge != "raw" and self.group.rank == 0
+        self.averaging = Average(self._lifter(), self.lifter, training.average) if averages else None
+        for network in (*self.networks.values(), *([self.averaged] if self.averaged else [])):
             for layer in network.modules():
                 if isinstance(layer, ResidualBlock) and training.precision == "bf16":
                     layer.dtype = torch.bfloat16
-                elif isinstance(layer, PackedBatchNorm):
+        for network in self.networks.values():
+            for layer in network.modules():
+                if isinstance(layer, PackedBatchNorm):
                     layer.average = self.group.mean
                 elif isinstance(layer, PackedDropout):
                     layer.share = (self.group.rank, self.group.size, training.batch_size // self.group.size)
@@ -104,6 +113,38 @@ class State:
             for name, network in self.networks.items()
         }
         self.weights = self.values.weights(self.active, self.device)
+
+    def _lifter(self) -> Lifter:
+        """A pack of lifters for the active seeds, weights not yet set."""
+        model, name = self.configuration.model, self.configuration.representation
+        return Lifter(
+            REPRESENTATIONS[name],
+            matched_width(name, model.width),
+            len(self.active),
+            batch_norm=model.batch_norm,
+            dropout=model.dropout,
+        ).to(self.device)
+
+    @property
+    def averaged(self) -> Lifter | None:
+        """The averaged lifters, in evaluation mode, where an average is kept."""
+        return self.averaging.lifter if self.averaging is not None else None
+
+    @property
+    def judged(self) -> Lifter:
+        """The lifters that are judged, kept and taught: averaged, or raw where no average is kept."""
+        return self.averaged or self.lifter
+
+    def update_average(self) -> None:
+        """Take the weights after a step into the averages."""
+        if self.averaging is not None:
+            self.averaging.update([self.step - 1 - self.average_since[seed] for seed in self.active])
+
+    def restart_averages(self, seeds: Sequence[int]) -> None:
+        """Begin these seeds' averages anew from their raw weights."""
+        if self.averaging is not None:
+            self.averaging.restart([self.active.index(seed) for seed in seeds])
+            self.average_since |= dict.fromkeys(seeds, self.step)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -140,6 +181,8 @@ class State:
     def _tensors(self) -> dict[str, Tensor]:
         """All tensors of both players, each with a leading axis of (a multiple of) the active seeds."""
         tensors = {f"sums/{name}": value for name, value in self.sums.items()}
+        if self.averaged is not None:
+            tensors |= {f"averaged/{name}": tensor for name, tensor in self.averaged.state_dict().items()}
         for player, network in self.networks.items():
             tensors |= {f"{player}/{name}": tensor.detach() for name, tensor in network.state_dict().items()}
             for name, mean, square in self._moments(player):
@@ -153,13 +196,14 @@ class State:
         return list(zip(names, optimiser.means, optimiser.squares, strict=True))
 
     def _set_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        self.sums = {name[5:]: value.to(self.device) for name, value in tensors.items() if name.startswith("sums/")}
+        self.sums = {name: value.to(self.device) for name, value in _below("sums/", tensors).items()}
         for player, network in self.networks.items():
-            prefix = f"{player}/"
-            network.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+            network.load_state_dict(_below(f"{player}/", tensors))
             for name, mean, square in self._moments(player):
                 mean.copy_(tensors[f"{player}.exp_avg/{name}"])
                 square.copy_(tensors[f"{player}.exp_avg_sq/{name}"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(_below("averaged/", tensors))
 
     def dump(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Copies of all tensors, and a JSON record, from which :meth:`restore` goes on exactly."""
@@ -171,6 +215,7 @@ class State:
             "matmul": self.matmul,
             "stopped": self.stopped,
             "best": self.best,
+            "average_since": self.average_since,
             "judges": {seed: judge.dump() for seed, judge in self.judges.items()},
             "candidates": {seed: [one.record() for one in kept] for seed, kept in self.candidates.items()},
         }
@@ -189,12 +234,18 @@ class State:
         self.active = list(record["active"])
         self.step, self.seconds = int(record["step"]), float(record["seconds"])
         self.stopped = {int(seed): int(step) for seed, step in record["stopped"].items()}
+        self.average_since |= {int(seed): int(step) for seed, step in record.get("average_since", {}).items()}
         self.best = {int(seed): (float(risk), int(step)) for seed, (risk, step) in record["best"].items()}
         for seed, judge in record["judges"].items():
             self.judges[int(seed)].load(judge)
         if self.active:
             self._build()
             self._set_tensors(tensors)
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, named by the rest."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _take_rows(tensor: Tensor, rows: Sequence[int], seeds: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tips_dist.config import Configuration
 from tips_dist.files import UserError
 
-WEIGHTS = ("adversarial", "cycle_2d", "cycle_3d", "consistency_90", "bone_prior")
+WEIGHTS = ("adversarial", "cycle_2d", "cycle_3d", "consistency_90", "bone_prior", "bend", "r1")
 PER_SEED = ("training.generator_lr", "training.discriminator_lr", *(f"losses.{name}" for name in WEIGHTS))
 
 
@@ -22,6 +22,7 @@ class Weights:
     values: Mapping[str, Tensor]  # name -> (S,)
     kind: str
     real_label: float
+    bend_margin: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,4 +59,4 @@ class Values:
         found = {name: self.of(f"losses.{name}", active) for name in WEIGHTS}
         losses = self.configuration.losses
         tensors = {name: torch.tensor(values, device=device) for name, values in found.items() if any(values)}
-        return Weights(tensors, losses.adversarial_kind, losses.real_label)
+        return Weights(tensors, losses.adversarial_kind, losses.real_label, losses.bend_margin)

@@ -7,11 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
-from tips_dist.data import cameras, importers, procedural, store
-from tips_dist.data.importers import pipeline
+from tips_dist.data import cameras, importers, instants, procedural, store
+from tips_dist.data.importers import splits, thinning
 from tips_dist.files import UserError
 
-REAL = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "cmu_mocap_17.h5"
+REAL = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "cmu_subjects_17.h5"
 
 
 def write_cmu(path: Path, frames: int = 30) -> None:
@@ -29,7 +29,7 @@ def write_cmu(path: Path, frames: int = 30) -> None:
 def test_splits_by_sequence_cameras_and_truth(tmp_path: Path) -> None:
     write_cmu(tmp_path / "cmu.h5")
     summary = importers.import_data(
-        "cmu", tmp_path / "cmu.h5", tmp_path / "out", {"cameras": 3, "minimum_change_mm": 0.0}
+        "cmu", tmp_path / "cmu.h5", tmp_path / "out", {"cameras": 3, "minimum_change_mm": 0.0, "stretches": 0}
     )
     poses = store.read_poses(tmp_path / "out.pose2d.h5")
     by_name = {name: set(poses.split[poses.sequence == k]) for k, name in enumerate(poses.sequence_names)}
@@ -91,11 +91,11 @@ def test_a_wrong_shape_half_way_names_it_and_leaves_nothing(tmp_path: Path) -> N
 def test_thinning_keeps_what_moved() -> None:
     shapes = np.zeros((6, 17, 3))
     shapes[:, 16, 0] = [0, 5, 11, 12, 30, 31]
-    np.testing.assert_array_equal(pipeline.thin(shapes, 10.0), [0, 2, 4])
-    np.testing.assert_array_equal(pipeline.thin(shapes, 0.0), np.arange(6))
+    np.testing.assert_array_equal(thinning.thin(shapes, 10.0), [0, 2, 4])
+    np.testing.assert_array_equal(thinning.thin(shapes, 0.0), np.arange(6))
     long = np.zeros((500, 17, 2))
     long[400:, 3, 1] = 1.0
-    np.testing.assert_array_equal(pipeline.thin(long, 0.5), [0, 400])
+    np.testing.assert_array_equal(thinning.thin(long, 0.5), [0, 400])
 
 
 def test_jumps_faster_than_a_body_and_broken_frames_are_dropped(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_rows_in_another_unit_are_dropped_and_counted(tmp_path: Path) -> None:
 def test_progress_is_drawn_on_a_terminal_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     write_cmu(tmp_path / "cmu.h5")
     importers.import_data("cmu", tmp_path / "cmu.h5", tmp_path / "out")
-    assert capsys.readouterr() == ("", "")
+    assert "importing cmu" not in capsys.readouterr().err
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     importers.import_data("cmu", tmp_path / "cmu.h5", tmp_path / "out")
@@ -136,9 +136,45 @@ def test_progress_is_drawn_on_a_terminal_only(tmp_path: Path, monkeypatch: pytes
 
 
 def test_hold_out_is_spread_and_never_the_whole_group() -> None:
-    assert pipeline.hold_out(["only"], 0.5) == set()
-    assert pipeline.hold_out(["a", "b"], 0.15) == {"b"}
-    assert pipeline.hold_out([str(k) for k in range(30)], 0.1) == {"5", "15", "25"}
+    assert splits.hold_out(["only"], 0.5) == set()
+    assert splits.hold_out(["a", "b"], 0.15) == {"b"}
+    assert splits.hold_out([str(k) for k in range(30)], 0.1) == {"5", "15", "25"}
+
+
+def test_people_held_out_do_what_everybody_does() -> None:
+    counts = {f"p{k}": {"walk": 100} for k in range(5)} | {"q": {"walk": 50, "run": 50}, "r": {"dance": 100}}
+    assert splits.choose_people(counts, 0.28) == splits.choose_people(dict(reversed(counts.items())), 0.28)
+    chosen = splits.choose_people(counts, 0.28)
+    assert len(chosen) == 2
+    assert "q" in chosen or "r" in chosen
+    assert splits.choose_people(counts, 0.0) == set()
+    assert splits.choose_people({"a": {"": 3}, "b": {"": 3}}, 0.3) == set()
+    many = splits.choose_people({f"p{k:03d}": {"": 1 + k} for k in range(100)}, 0.2)
+    assert len(many) == 20
+
+
+def test_views_of_an_instant_stay_or_go_together() -> None:
+    still, moving = np.zeros((6, 17, 3)), np.zeros((6, 17, 3))
+    moving[3:, 16, 0] = 50.0
+    frames = np.arange(6)
+    kept = thinning.thin_together([(frames, still), (frames[1:], moving[1:]), (frames, still)], 10.0)
+    assert [rows.tolist() for rows in kept] == [[0, 3], [2], [0, 3]]
+    apart = thinning.thin_together([(frames, still), (frames + 100, moving)], 10.0)
+    assert [rows.tolist() for rows in apart] == [[0], [0, 3]]
+
+
+def test_stretches_are_unbroken_and_seen_by_every_view() -> None:
+    frames = np.concatenate([np.arange(0, 40), np.arange(50, 90)])
+    found = thinning.stretches([frames, frames[frames != 60]], 3, 8)
+    assert len(found) == 3
+    for run in found:
+        assert (np.diff(run) == 1).all()
+        assert len(run) == 8
+        assert 60 not in run
+    assert found[0][-1] < 40 < 50 <= found[-1][0]  # spread over the sequence
+    assert np.diff(thinning.stretches([np.arange(0, 100, 5)], 1, 16)[0]).tolist() == [5] * 15
+    assert thinning.stretches([np.arange(7)], 3, 8) == []
+    assert thinning.stretches([np.zeros(50, int)], 3, 8) == []
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the CMU file is not beside this checkout")
@@ -148,8 +184,18 @@ def test_the_real_file(tmp_path: Path) -> None:
         frames = sum(s["joints_3d"].shape[0] for p in file.values() for a in p.values() for s in a.values())
     poses = store.read_poses(tmp_path / "cmu.pose2d.h5")
     assert summary["seen"] == 4 * frames
-    assert min(summary["splits"].values()) > 2000
-    actions = {name.split("/")[0] for name in poses.sequence_names}
-    held = {poses.sequence_names[k].split("/")[0] for k in np.unique(poses.sequence[poses.rows("validation")])}
-    assert actions - held == {"directing_traffic"}  # its train group is a single sequence
-    assert 0 not in poses.frame  # every recording starts with a calibration pose
+    assert summary["warnings"] == []
+    assert min(summary["splits"].values()) > 5000
+    people = {
+        split: {poses.subject_names[k] for k in np.unique(poses.subject[poses.split == code])}
+        for code, split in enumerate(store.SPLITS)
+    }
+    assert {split: len(names) for split, names in people.items()} == {"train": 6, "validation": 2, "test": 6}
+    assert len(set.union(*people.values())) == 14
+    groups = instants.instants(poses, poses.rows("validation"))
+    assert sum(map(len, groups)) == len(poses.rows("validation"))  # all views of every instant
+    assert {len(group) for group in groups} == {4}
+    for rows in poses.stretches():
+        assert len(rows) == 16
+        assert (np.diff(poses.frame[rows]) == 1).all()
+        assert set(poses.split[rows]) == {1}

@@ -135,7 +135,7 @@ def test_arrays_of_a_wrong_kind_are_named(source: Path, tmp_path: Path, name: st
     refused(Layout("arrays", source / "a.npz"), tmp_path, match)
 
 
-def test_poses_alone_are_cut_into_stretches_without_truth(source: Path, tmp_path: Path) -> None:
+def test_poses_alone_are_cut_into_pieces_without_truth(source: Path, tmp_path: Path) -> None:
     poses = np.concatenate([layouts.seen(k, 1)[0][0] for k in range(8)])
     for order in ("C", "F"):
         np.savez(source / "a.npz", poses=np.asarray(poses, dtype="f4", order=order))

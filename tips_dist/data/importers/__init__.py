@@ -15,7 +15,7 @@ from tips_dist.data.importers.pipeline import Options, Record, Source, stream
 from tips_dist.data.store import POSE_SUFFIX, SPLITS, TRUTH_SUFFIX, Writer, write_dataset
 from tips_dist.files import UserError
 
-_ALWAYS = ("minimum_change_mm", "minimum_change_2d")
+_ALWAYS = ("minimum_change_mm", "minimum_change_2d", "stretches", "stretch_frames")
 
 # Format -> what it reads; the module of the same name holds open_source().
 FORMATS: dict[str, str] = {
@@ -64,7 +64,18 @@ def import_data(format: str, source: Path, prefix: Path, options: Mapping[str, A
         summary["splits"] = {split: writer.split_counts[code] for code, split in enumerate(SPLITS)}
 
     write_dataset(pose_path, truth_path, fill)
+    if record.warnings:
+        _warn(record.warnings)
     return summary | vars(record)
+
+
+def _warn(warnings: list[str]) -> None:
+    """What must not be missed, in a box on standard error."""
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.text import Text
+
+    Console(stderr=True).print(Panel(Text("\n".join(warnings)), title="WARNING", border_style="bold red"))
 
 
 @contextlib.contextmanager

@@ -18,14 +18,15 @@ import numpy.typing as npt
 
 from tips_dist.data import npz
 from tips_dist.data.hdf5 import dataset, reading
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, splits_by_name
+from tips_dist.data.importers.pipeline import Clip, Options, Record, Source
+from tips_dist.data.importers.splits import splits_by_name
 from tips_dist.data.store import SPLITS
 from tips_dist.files import UserError
 from tips_dist.skeleton import JOINTS
 
 USES = ("unit_mm", "validation_share", "test_share")
 BLOCK = 20_000  # rows read together
-STRETCHES = 10  # without sequences, the rows are cut into so many stretches
+PIECES = 10  # without sequences, the rows are cut into so many
 LABELS = ("subject", "sequence", "camera")
 SHAPES: dict[str, tuple[int, ...]] = {"poses": (len(JOINTS), 2), "joints": (len(JOINTS), 3)}
 SHAPES |= dict.fromkeys((*LABELS, "frame", "split"), ())
@@ -60,16 +61,16 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     """
     with _columns(source) as columns:
         rows = _checked(source, columns)
-        truth, given = "joints" in columns, "split" in columns
+        truth, given, numbered = "joints" in columns, "split" in columns, "frame" in columns
         names = _sequence_names(columns["sequence"], rows) if "sequence" in columns else []
     if not names:
-        record.note(f"no sequences in the source: its rows are cut into {STRETCHES} stretches")
-        names = [f"stretch_{k}" for k in range(min(STRETCHES, rows))]
+        record.note(f"no sequences in the source: its rows are cut into {PIECES} pieces")
+        names = [f"piece_{k}" for k in range(min(PIECES, rows))]
     splits = None if given else splits_by_name(names, options, record)
     if options.unit_mm is not None and not truth:
         raise UserError(f"{source}: unit_mm means nothing without joints")
     clips = _clips(source, rows, splits, options)
-    return Source(f"arrays ({source.name})", 0.0, truth, clips, None)
+    return Source(f"arrays ({source.name})", 0.0, truth, clips, None, neighbours=numbered)
 
 
 @contextmanager
@@ -113,7 +114,7 @@ def _clips(source: Path, rows: int, splits: dict[str, str] | None, options: Opti
             count = min(BLOCK, rows - start)
             block = {name: column.take(count) for name, column in columns.items()}
             numbers = np.arange(start, start + count)
-            block.setdefault("sequence", np.char.add("stretch_", (numbers * STRETCHES // rows).astype(str)))
+            block.setdefault("sequence", np.char.add("piece_", (numbers * PIECES // rows).astype(str)))
             block.setdefault("frame", numbers)
             yield from _grouped(source, block, start, splits, options)
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, seen_by_rig, splits_by_name
+from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, seen_by_rig
+from tips_dist.data.importers.splits import splits_by_name
 from tips_dist.files import UserError
 from tips_dist.skeleton import JOINTS, J
 
@@ -76,7 +77,9 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
         for clip in _clips(file, name, splits[name], rate, generator, options, record)
     )
     total = len(files) * options.cameras
-    return Source(f"BVH motion capture ({source.name}), virtual cameras", rate, True, clips, total, (1000, 1000))
+    return Source(
+        f"BVH motion capture ({source.name}), virtual cameras", rate, True, clips, total, (1000, 1000), synchronous=True
+    )
 
 
 def _sequence(file: Path, source: Path) -> str:

@@ -15,13 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tips_dist.data.hdf5 import array, reading
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, check_subjects
+from tips_dist.data.importers.pipeline import Clip, Options, Record, Source
+from tips_dist.data.importers.splits import check_subjects
 from tips_dist.files import UserError
 
-USES = ("validation_subjects", "universal")
+USES = ("validation_subjects", "test_subjects", "universal")
 # The 17 joints among the 32 of the motion capture skeleton, in this program's order.
 JOINTS_OF_32 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
 SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
+VALIDATION_SUBJECTS = ("S8",)
 TEST_SUBJECTS = ("S9", "S11")
 FRAME_RATE_HZ = 50.0
 IMAGE_PX = (1000, 1002)
@@ -29,9 +31,10 @@ IMAGE_PX = (1000, 1002)
 
 def split_of(subject: str, options: Options) -> str:
     """The split of a Human3.6M subject."""
-    if subject in TEST_SUBJECTS:
+    validation, test = options.validation_subjects, options.test_subjects
+    if subject in (TEST_SUBJECTS if test is None else test):
         return "test"
-    return "validation" if subject in options.validation_subjects else "train"
+    return "validation" if subject in (VALIDATION_SUBJECTS if validation is None else validation) else "train"
 
 
 def open_source(source: Path, options: Options, record: Record) -> Source:
@@ -45,7 +48,7 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     if not files:
         raise UserError(f"{source}: no S*/<action>/annot.h5 below it; expected the layout of h36m-fetch")
     found = sorted({file.parent.parent.name for file in files}, key=lambda name: (len(name), name))
-    check_subjects(options.validation_subjects, found, source)
+    check_subjects(options, found, source)
     missing = [subject for subject in SUBJECTS if subject not in found]
     if missing:
         record.note(f"not in the source: {', '.join(missing)}")

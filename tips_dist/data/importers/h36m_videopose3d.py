@@ -23,13 +23,14 @@ from tips_dist.data.importers.h36m_fetch import (
     SUBJECTS,
     split_of,
 )
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, check_subjects
+from tips_dist.data.importers.pipeline import Clip, Options, Record, Source
+from tips_dist.data.importers.splits import check_subjects
 from tips_dist.data.importers.unpickling import load_object
 from tips_dist.data.npz import archive
 from tips_dist.files import UserError
 from tips_dist.skeleton import JOINTS
 
-USES = ("validation_subjects", "allow_pickle")
+USES = ("validation_subjects", "test_subjects", "allow_pickle")
 WORLD = "data_3d_h36m.npz"
 _CALIBRATION_FRAMES = 400  # per subject and camera
 _WORST_PX = 15.0
@@ -55,7 +56,7 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     found = [subject for subject in SUBJECTS if subject in poses]
     if not found:
         raise UserError(f"{flat}: positions_2d: none of the subjects {', '.join(SUBJECTS)}")
-    check_subjects(options.validation_subjects, found, source)
+    check_subjects(options, found, source)
     missing = [subject for subject in found if subject not in joints]
     if missing:
         raise UserError(f"{world}: positions_3d: no subject {missing[0]}, which {flat.name} has")
@@ -79,12 +80,10 @@ def _clips(
     errors = [0.0]
     for subject in subjects:
         paired = {action: _paired(subject, action, poses, joints, path) for action in poses[subject]}
-        cameras = max((len(views) for _, views in paired.values()), default=0)
-        for camera in range(cameras):
-            seen = {a: (world, views[camera]) for a, (world, views) in paired.items() if camera < len(views)}
-            calibration = _calibrated(seen, f"{path}: {subject}, camera {camera}")
-            errors.append(calibration.error_px)
-            for action, (world, pixels) in seen.items():
+        calibrations = _calibrations(paired, f"{path}: {subject}")
+        errors += [calibration.error_px for calibration in calibrations]
+        for action, (world, views) in paired.items():
+            for camera, (pixels, calibration) in enumerate(zip(views, calibrations, strict=False)):
                 frames = min(len(world), len(pixels))
                 if len(world) != len(pixels):
                     record.drop("frames with 3D or 2D only", abs(len(world) - len(pixels)))
@@ -94,6 +93,15 @@ def _clips(
                     subject, f"{subject}/{action}", f"camera_{camera}", split, np.arange(frames), pixels[:frames], truth
                 )
     record.note(f"worst median reprojection error of a calibrated camera: {max(errors):.1f} px")
+
+
+def _calibrations(paired: dict[str, tuple[Array, list[Array]]], where: str) -> list[Calibration]:
+    """The cameras of a subject, in the order of the views."""
+    result = []
+    for camera in range(max((len(views) for _, views in paired.values()), default=0)):
+        seen = {a: (world, views[camera]) for a, (world, views) in paired.items() if camera < len(views)}
+        result.append(_calibrated(seen, f"{where}, camera {camera}"))
+    return result
 
 
 def _paired(subject: str, action: str, poses: Tree, joints: Tree, path: Path) -> tuple[Array, list[Array]]:

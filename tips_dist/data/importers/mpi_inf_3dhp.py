@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.io
 
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, check_subjects
+from tips_dist.data.importers.pipeline import Clip, Options, Record, Source
+from tips_dist.data.importers.splits import check_subjects
 from tips_dist.files import UserError
 
-USES = ("validation_subjects", "universal")
+USES = ("validation_subjects", "test_subjects", "universal")
 # The 17 joints among the 28, in this program's order; its neck is our thorax, its head our neck.
 JOINTS_OF_28 = (4, 23, 24, 25, 18, 19, 20, 3, 5, 6, 7, 9, 10, 11, 14, 15, 16)
 FRAME_RATE_HZ = 25.0  # some sequences were filmed at 50
@@ -36,7 +37,7 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     if not files:
         raise UserError(f"{source}: no S*/Seq*/annot.mat below it; expected the MPI-INF-3DHP training set")
     found = list(dict.fromkeys(file.parent.parent.name for file in files))
-    check_subjects(options.validation_subjects, found, source)
+    check_subjects(options, found, source)
     key = "univ_annot3" if options.universal else "annot3"
     record.note(f"3D from {key}")
     clips = (clip for file in files for clip in _clips(file, key, options))
@@ -45,7 +46,9 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
 
 def _clips(path: Path, key: str, options: Options) -> Iterator[Clip]:
     subject, sequence = path.parent.parent.name, f"{path.parent.parent.name}/{path.parent.name}"
-    split = "validation" if subject in options.validation_subjects else "train"
+    validation = ("S8",) if options.validation_subjects is None else options.validation_subjects
+    test = options.test_subjects or ()
+    split = "test" if subject in test else "validation" if subject in validation else "train"
     cells = _read(path, ("annot2", key))
     poses, joints = cells["annot2"], cells[key]
     if len(poses) != len(joints):

@@ -7,10 +7,10 @@ of a clip.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,9 @@ from pydantic import Field
 
 from tips_dist.config import Count, NonNegative, Positive, Section, Share
 from tips_dist.data.cameras import rig
-from tips_dist.data.store import SPLITS, Writer
+from tips_dist.data.importers.thinning import stretches, thin_together
+from tips_dist.data.instants import out_of_time
+from tips_dist.data.store import ORDINARY, SPLITS, Writer
 from tips_dist.files import UserError
 from tips_dist.skeleton import HEAD, JOINTS
 
@@ -27,6 +29,7 @@ FASTEST_MM_PER_S = 15_000.0  # no joint moves faster against the hip; a sprinter
 SMALLEST_PX = 1.0
 FARTHEST_PX = 100_000.0  # no image is as large
 REACH_MM = (300.0, 3000.0)
+LEAST_SEQUENCES = 2  # of the validation split: one alone says nothing about others
 TRUNK_MM = (150.0, 1500.0)  # from hip to head, of any person: anything else is not in millimetres
 
 
@@ -36,14 +39,21 @@ class Options(Section):
     # All formats
     minimum_change_mm: NonNegative = 40.0  # keep a frame if a joint moved further against the hip since the last kept
     minimum_change_2d: NonNegative = 0.02  # the same without truth, as a share of the pose's larger side
+    stretches: Annotated[int, Field(ge=0)] = 3  # of neighbouring frames kept at full rate, of each validation sequence
+    stretch_frames: Annotated[int, Field(ge=2)] = 16  # length of each
     # Some formats: each module's USES names those that mean something to it
     cameras: Count = 4  # virtual cameras per sequence, where a data set has motion but no cameras
     seed: Annotated[int, Field(ge=0)] = 0  # of the virtual cameras
     leave_out: tuple[str, ...] = ()  # actions of which nothing is learnt from or decided on: all of it is test
-    validation_subjects: tuple[str, ...] = ("S8",)  # subjects of the training set held out for validation
+    validation_subjects: tuple[str, ...] | None = None  # persons held out for validation; None: the format's way
+    test_subjects: tuple[str, ...] | None = None  # persons held out for testing; None: the format's way
     validation_share: Share = 0.15  # share of sequences held out for validation
     test_share: Share = 0.15  # share of sequences held out for testing
     minimum_score: Share = 0.3  # a detected joint below this score counts as missing
+    minimum_joints: Annotated[int, Field(ge=2, le=17)] = 12  # a detected person with fewer joints is dropped
+    keypoints: str | None = None  # the order of a detector's keypoints, where the file does not name them
+    people: Literal["main", "all"] = "main"  # of several people in a frame: the one seen longest, or each of them
+    image_px: tuple[Count, Count] | None = None  # width and height of the images, where the file lacks it
     unit_mm: Positive | None = None  # millimetres per unit of the source's 3D
     universal: bool = False  # take the joints scaled to one universal skeleton instead of the subject's own
     allow_pickle: bool = False  # read object arrays, with an unpickler that knows arrays and plain containers only
@@ -78,6 +88,8 @@ class Source:
     total: int | None = None
     image_px: tuple[int, int] | None = None  # width and height, where known
     scores: bool = False
+    synchronous: bool = False  # by construction; otherwise the poses are asked
+    neighbours: bool = True  # frame numbers that follow each other are neighbours in time
 
 
 @dataclass
@@ -89,9 +101,12 @@ class Record:
     options: dict[str, Any]
     image_px: tuple[int, int] | None = None
     seen: int = 0
-    kept: int = 0
+    kept: int = 0  # ordinary rows
+    stretches: int = 0  # runs of neighbouring frames kept beside them
+    in_stretches: int = 0  # rows of all stretches
     dropped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def drop(self, why: str, frames: int) -> None:
         """Count frames that were left out for this reason."""
@@ -103,35 +118,118 @@ class Record:
         if text not in self.notes:
             self.notes.append(text)
 
+    def warn(self, text: str) -> None:
+        """Write down something that must not be missed; an import ends by showing it."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
 
 def stream(source: Source, options: Options, record: Record, writer: Writer, done: Callable[[], None]) -> str:
     """Clean, thin and append every clip of a source; returns the digest of the poses.
 
+    Clips of one sequence that follow each other are thinned together, so that all views of an instant stay or go.
+
     Raises:
         UserError: nothing was left to write.
     """
-    codes: dict[str, dict[str, int]] = {"subject": {}, "sequence": {}, "camera": {}}
-    for clip in source.clips:
-        kept = _kept(clip, source, options, record)
-        if kept.size:
-            columns: dict[str, Array] = {"poses": clip.poses[kept], "frame": clip.frames[kept]}
-            for column, known in codes.items():
-                name = getattr(clip, column)
-                columns[column] = np.full(kept.size, known.setdefault(name, len(known)))
-            columns["split"] = np.full(kept.size, SPLITS.index(clip.split))
-            if clip.scores is not None:
-                columns["score"] = clip.scores[kept]
-            writer.append(columns, None if clip.joints is None else clip.joints[kept])
-        done()
-    record.kept = writer.rows
-    if writer.rows == 0:
+    codes = _Codes()
+    for _, group in itertools.groupby(source.clips, key=lambda clip: (clip.subject, clip.sequence, clip.split)):
+        views = []
+        for clip in group:
+            views.append((clip, _clean(clip, source, record)))
+            done()
+        if not source.synchronous:
+            _keep_apart(views, record)
+        for (clip, rows), kept in zip(views, _thinned(views, options, record), strict=True):
+            record.kept += len(kept)
+            _append(writer, codes, clip, rows[kept], ORDINARY)
+        if source.neighbours and views[0][0].split == "validation":
+            frames = [clip.frames[rows] for clip, rows in views]
+            for run in stretches(frames, options.stretches, options.stretch_frames):
+                for clip, rows in views:
+                    chosen = rows[np.isin(clip.frames[rows], run)]
+                    _append(writer, codes, clip, chosen, record.stretches)
+                    record.in_stretches += len(chosen)
+                record.stretches += 1
+    if record.kept == 0:
         dropped = "; ".join(f"{count} {why}" for why, count in record.dropped.items()) or "the source has no frames"
         raise UserError(f"{record.source}: no pose is left to write ({dropped})")
     for split, count in zip(SPLITS, writer.split_counts, strict=True):
         if count == 0:
             record.note(f"the {split} split is empty")
-    names = {f"{column}_names": list(known) for column, known in codes.items()}
-    return writer.finish(names, source.name, source.frame_rate_hz, vars(record))
+    if len(codes.validation) < LEAST_SEQUENCES:
+        held = f"a single sequence ({codes.validation.pop()})" if codes.validation else "nothing"
+        record.warn(
+            f"The validation split holds {held}, so a study of this data could decide nothing and 'run' refuses it: "
+            "hold out more (validation_share, validation_subjects), or import more sequences."
+        )
+    return writer.finish(codes.names(), source.name, source.frame_rate_hz, vars(record))
+
+
+def _keep_apart(views: list[tuple[Clip, Array]], record: Record) -> None:
+    """Give views that share frame numbers but not the time a sequence of their own, so that they make no instants."""
+    apart = out_of_time([(clip.frames[rows], clip.poses[rows]) for clip, rows in views])
+    for (clip, _), alone in zip(views, apart, strict=True):
+        if alone:
+            record.note(
+                f"{clip.sequence}: {clip.camera} does not show the body that the other cameras show at the same frame "
+                "numbers, so it is kept as a sequence of its own"
+            )
+            clip.sequence = f"{clip.sequence} ({clip.camera})"
+
+
+class _Codes:
+    """Numbers for the names of subjects, sequences and cameras, in the order of their first row."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[str, int]] = {"subject": {}, "sequence": {}, "camera": {}}
+        self.validation: set[str] = set()
+
+    def columns(self, clip: Clip, rows: int) -> dict[str, Array]:
+        """The three columns of a clip."""
+        if clip.split == "validation":
+            self.validation.add(clip.sequence)
+        return {
+            column: np.full(rows, known.setdefault(getattr(clip, column), len(known)))
+            for column, known in self._known.items()
+        }
+
+    def names(self) -> dict[str, list[str]]:
+        """The names by number, as the file stores them."""
+        return {f"{column}_names": list(known) for column, known in self._known.items()}
+
+
+def _append(writer: Writer, codes: _Codes, clip: Clip, rows: Array, stretch: int) -> None:
+    if not rows.size:
+        return
+    columns: dict[str, Array] = {"poses": clip.poses[rows], "frame": clip.frames[rows]} | codes.columns(clip, len(rows))
+    columns["split"] = np.full(len(rows), SPLITS.index(clip.split))
+    columns["stretch"] = np.full(len(rows), stretch)
+    if clip.scores is not None:
+        columns["score"] = clip.scores[rows]
+    writer.append(columns, None if clip.joints is None else clip.joints[rows])
+
+
+def _thinned(views: list[tuple[Clip, Array]], options: Options, record: Record) -> list[Array]:
+    """Which of its clean rows each clip keeps."""
+    shapes = []
+    if views[0][0].joints is not None:
+        threshold = options.minimum_change_mm
+        why = f"near-copies (no joint moved {threshold:g} mm since the last kept frame)"
+        for clip, rows in views:
+            assert clip.joints is not None
+            shapes.append(clip.joints[rows] - clip.joints[rows, :1])
+    else:
+        threshold = options.minimum_change_2d
+        why = f"near-copies (no joint moved {threshold:g} of the pose's size since the last kept frame)"
+        for clip, rows in views:
+            side = np.ptp(clip.poses[rows], axis=1).max(axis=-1, initial=0.0)
+            shapes.append((clip.poses[rows] - clip.poses[rows, :1]) / side[:, None, None])
+    frames = [clip.frames[rows] for clip, rows in views]
+    kept = thin_together(list(zip(frames, shapes, strict=True)), threshold)
+    for (_, rows), chosen in zip(views, kept, strict=True):
+        record.drop(why, len(rows) - len(chosen))
+    return kept
 
 
 def seen_by_rig(
@@ -142,32 +240,6 @@ def seen_by_rig(
     truth, pixels = cameras.view(np.broadcast_to(world, (count, *world.shape)))
     for view in range(count):
         yield Clip(subject, sequence, f"view_{view}", split, np.arange(len(world)), pixels[view], truth[view])
-
-
-def splits_by_name(names: Sequence[str], options: Options, record: Record) -> dict[str, str]:
-    """A split for every sequence of a data set without a convention of its own: evenly spaced names are held out."""
-    names = list(dict.fromkeys(names))
-    test = hold_out(names, options.test_share)
-    rest = [name for name in names if name not in test]
-    validation = hold_out(rest, options.validation_share)
-    record.note(
-        f"no splits in the source: of {len(names)} sequences, {len(validation)} held out for validation "
-        f"and {len(test)} for test"
-    )
-    return {name: "test" if name in test else "validation" if name in validation else "train" for name in names}
-
-
-def check_subjects(chosen: Sequence[str], known: Sequence[str], where: Path) -> None:
-    """Refuse validation subjects that the data set does not have."""
-    for subject in chosen:
-        if subject not in known:
-            raise UserError(f"{where}: validation_subjects: no subject '{subject}' here; there are {', '.join(known)}")
-
-
-def hold_out(names: Sequence[str], share: float) -> set[str]:
-    """Evenly spaced ``share`` of ``names``: at least one of two or more unless the share is 0, and never all."""
-    count = min(max(1, round(share * len(names))), len(names) - 1) if share > 0 and len(names) > 1 else 0
-    return {names[int((k + 0.5) * len(names) / count)] for k in range(count)}
 
 
 def _check(clip: Clip, source: Source, record: Record) -> None:
@@ -189,11 +261,11 @@ def _check(clip: Clip, source: Source, record: Record) -> None:
         raise UserError(f"{where}: hip to head measures {np.median(trunk):.3g}, which is not in millimetres{hint}")
 
 
-def _kept(clip: Clip, source: Source, options: Options, record: Record) -> npt.NDArray[np.int64]:
-    """Rows of a clip that are worth keeping."""
+def _clean(clip: Clip, source: Source, record: Record) -> npt.NDArray[np.int64]:
+    """Rows of a clip that are whole poses of a person, in the order of their frames."""
     record.seen += len(clip.poses)
     _check(clip, source, record)
-    rows = np.arange(len(clip.poses))
+    rows = np.argsort(clip.frames, kind="stable")
 
     def keep(good: Array, why: str) -> None:
         nonlocal rows
@@ -214,17 +286,6 @@ def _kept(clip: Clip, source: Source, options: Options, record: Record) -> npt.N
         text = f"frames whose farthest joint from the hip is not {low:g} to {high:g} mm away, as in any person"
         keep((reach >= low) & (reach <= high), text)
         keep(_calm(clip, rows, source.frame_rate_hz), "frames beside a jump faster than a body moves (15 m/s)")
-        shape = clip.joints[rows] - clip.joints[rows, :1]
-        kept = thin(shape, options.minimum_change_mm)
-        why = f"near-copies (no joint moved {options.minimum_change_mm:g} mm since the last kept frame)"
-    else:
-        shape = clip.poses[rows] - clip.poses[rows, :1]
-        side = np.ptp(clip.poses[rows], axis=1).max(axis=-1)
-        kept = thin(shape / side[:, None, None], options.minimum_change_2d)
-        why = f"near-copies (no joint moved {options.minimum_change_2d:g} of the pose's size since the last kept frame)"
-    mask = np.zeros(len(rows), dtype=bool)
-    mask[kept] = True
-    keep(mask, why)
     return rows
 
 
@@ -240,25 +301,3 @@ def _calm(clip: Clip, rows: Array, frame_rate_hz: float) -> Array:
     calm[:-1] &= ~jump
     calm[1:] &= ~jump
     return calm
-
-
-def thin(shapes: Array, threshold: float) -> npt.NDArray[np.int64]:
-    """Rows of a clip (T, 17, D) to keep: the first, then each where a joint moved > ``threshold`` since the last."""
-    if threshold <= 0 or len(shapes) == 0:
-        return np.arange(len(shapes))
-    shapes = np.ascontiguousarray(shapes, dtype=np.float32)
-    square = threshold**2
-    leap = (((shapes[1:] - shapes[:-1]) ** 2).sum(axis=-1).max(axis=-1) > square).tolist()  # from each to the next
-    kept, last, start, block = [0], 0, 1, 16
-    while start < len(shapes):
-        if start == last + 1 and leap[last]:
-            last = start
-        else:
-            moved = ((shapes[start : start + block] - shapes[last]) ** 2).sum(axis=-1).max(axis=-1) > square
-            if not moved.any():
-                start, block = start + block, min(2 * block, 1024)
-                continue
-            last = start + int(moved.argmax())
-        kept.append(last)
-        start, block = last + 1, 16
-    return np.array(kept)

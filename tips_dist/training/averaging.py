@@ -1,0 +1,56 @@
+"""The moving average of a lifter's weights: what is judged, kept and taught, while the weights themselves train.
+
+Adversarial play circles around its solution; the average of the weights sits near the middle (Yazici et al. 2018,
+arXiv 1806.04498). Training never sees it, so raw weights are the same with and without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tips_dist.models import Lifter
+
+WARM_UP = 10  # an average of age t spans about the last ninth of its life until it is long enough for its own decay
+
+
+def decay_at(decay: float, age: int) -> float:
+    """The share of itself that an average keeps in the update ``age`` steps after its start."""
+    return min(decay, (1 + age) / (WARM_UP + age))
+
+
+class Average:
+    """The moving averages of S packed lifters, batch norm's running statistics included."""
+
+    def __init__(self, lifter: Lifter, raw: Lifter, decay: float) -> None:
+        """Keep in ``lifter`` the average of ``raw``, a pack of the same shape; both stay where they are in memory."""
+        self.lifter = lifter.requires_grad_(False).eval()
+        self.decay = decay
+        names = list(raw.state_dict())
+        self._pairs = [(lifter.state_dict()[name], raw.state_dict()[name].detach()) for name in names]
+
+    @torch.no_grad()
+    def update(self, ages: Sequence[int]) -> None:
+        """Take in the raw weights after a step, given each average's age in steps; equal decays cost one call."""
+        weights = [1 - decay_at(self.decay, age) for age in ages]
+        if len(set(weights)) == 1:
+            averaged, raw = zip(*self._pairs, strict=True)
+            torch._foreach_lerp_(averaged, raw, weights[0])
+        else:
+            rows = [self._rows(row) for row in range(len(ages))]
+            averaged, raw = zip(*(pair for pairs in rows for pair in pairs), strict=True)
+            torch._foreach_lerp_(averaged, raw, [weight for weight in weights for _ in self._pairs])
+
+    @torch.no_grad()
+    def restart(self, rows: Sequence[int]) -> None:
+        """Begin anew from the raw weights of these rows of the pack."""
+        for row in rows:
+            for averaged, raw in self._rows(row):
+                averaged.copy_(raw)
+
+    def _rows(self, row: int) -> list[tuple[Tensor, Tensor]]:
+        """One seed's part of every tensor, averaged and raw; views."""
+        seeds = self.lifter.seeds
+        return [(one.view(seeds, -1)[row], other.view(seeds, -1)[row]) for one, other in self._pairs]

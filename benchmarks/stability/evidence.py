@@ -4,8 +4,8 @@
     python -m benchmarks.stability.evidence table   # the tables, from the committed files, in seconds
 
 Signals come from the recorded depths alone (``signals.from_depths``), true errors and true signs from ``evaluation``.
-The rules below see the signals only. Regret is over all checkpoints of a seed, Spearman over the last three quarters of the
-run; means over seeds with 95 % bootstrap intervals over seeds.
+The rules below see the signals only. Regret is over all checkpoints of a seed, Spearman over the last three quarters of
+the run; means over seeds with 95 % bootstrap intervals over seeds.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import spearmanr
-from tips_dist.evaluation.measuring import Bench, error_curves
 
 from benchmarks.stability.bodies import WORK, Run, runs
 from tips_dist.bootstrap import over_groups
 from tips_dist.data.store import Poses, normalisation_scale, read_poses
+from tips_dist.evaluation.measuring import Bench, error_curves
 from tips_dist.evaluation.truth import read_truth
 from tips_dist.files import write_with
 from tips_dist.skeleton import REPRESENTATIONS
@@ -103,7 +103,7 @@ def main() -> None:
             print(f"{run.name}: labelled", flush=True)
 
 
-def label(run: Run, poses: Poses, joints: Array, folder: Path, path: Path) -> None:
+def label(run: Run, poses: Poses, joints: npt.NDArray[np.float32], folder: Path, path: Path) -> None:
     """Write the signals (E, S, K), errors and truly mirrored shares (E, S) of one run's two kinds of weights."""
     configuration = run.configuration()
     scale, count = normalisation_scale(poses), configuration.training.validation_poses
@@ -132,7 +132,7 @@ def truly_mirrored(bench: Bench, depths: npt.NDArray[np.float32]) -> Array:
     """Share of poses whose depths oppose true depth, or whose do not if those are fewer: (E, S, V, 17) -> (E, S)."""
     depth = bench.truth[..., 2] - bench.truth[:, :1, 2]
     against = np.einsum("esvj,vj->esv", depths - depths[..., :1], depth)
-    share = (against < 0).mean(-1)
+    share: Array = (against < 0).mean(-1)
     return np.minimum(share, 1 - share)
 
 
@@ -155,7 +155,8 @@ def load(bank: Path, until: int | None = None) -> list[Curves]:
 def regret(curves: Curves, scores: Array) -> Array:
     """(S,) mm that the checkpoint of the lowest score lies above the seed's best."""
     chosen = scores.argmin(0)
-    return curves.errors[chosen, np.arange(curves.errors.shape[1])] - curves.errors.min(0)
+    costs: Array = curves.errors[chosen, np.arange(curves.errors.shape[1])] - curves.errors.min(0)
+    return costs
 
 
 def late_spearman(curves: Curves, scores: Array) -> Array:

@@ -124,3 +124,13 @@ def test_sign_resolution_survives_non_finite_offsets() -> None:
 def test_bend_does_not_depend_on_size(size: float, seed: int) -> None:
     poses = random_poses(seed, 5)
     np.testing.assert_allclose(geometry.bend(poses * size), geometry.bend(poses), rtol=1e-6, atol=1e-8)
+
+
+def test_a_joint_of_two_lifters_takes_the_sign_of_the_first() -> None:
+    """``left_right`` predicts the trunk on both sides."""
+    representation = REPRESENTATIONS["left_right"]
+    left, right = (set(part.joints) for part in representation.lifters)
+    signs = geometry.joint_signs(torch.tensor([-1.0, 1.0]), representation)
+    assert [joint for joint in range(17) if signs[joint] == -1] == sorted(left)
+    assert [joint for joint in range(17) if signs[joint] == 1] == sorted(right - left)
+    assert left & right

@@ -190,7 +190,7 @@ def test_missing_foreign_and_truncated_files(file: Path, tmp_path: Path) -> None
     store.write_truth(truth, TRUTH, MADE.digest)
     with pytest.raises(UserError, match="a truth file"):
         store.read_poses(truth)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is a folder"):
         store.read_poses(tmp_path)
     whole = file.read_bytes()
     for share in (0.1, 0.5, 0.9, 0.999):

@@ -15,14 +15,13 @@ import torch
 
 from tips_dist.config import Configuration, digest
 from tips_dist.data.store import Poses, normalisation_scale, normalised
-from tips_dist.files import UserError
 from tips_dist.models import parameters_per_seed
 from tips_dist.monitoring import Monitor
-from tips_dist.stability import signals
-from tips_dist.stability.detectors import HEALTHY, NON_FINITE, PLATEAUED
 from tips_dist.stability.risk import risk
+from tips_dist.stability.verdicts import ends_seed, is_sound
 from tips_dist.training import execution, precision, records
 from tips_dist.training.state import State
+from tips_dist.training.validation import validation_set
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def train(
                 row["verdict"] = verdict.kind
                 if verdict.kind != before and monitor is not None:
                     monitor.verdict(state.step, seed, verdict.kind, verdict.reason, verdict.onset)
-                if _ends(verdict.kind, configuration):
+                if ends_seed(verdict.kind, configuration.stopping):
                     ended.append(seed)
                     state.stopped[seed] = state.step
 
@@ -155,7 +154,7 @@ def train(
             state.seconds += elapsed
             speed = (state.step - first) * len(state.active) / elapsed
             if monitor is not None:
-                unbroken = sum(judge.verdict.kind in (HEALTHY, PLATEAUED) for judge in state.judges.values())
+                unbroken = sum(is_sound(judge.verdict.kind) for judge in state.judges.values())
                 whole = {"throughput/steps_per_second": speed, "risk/best": _lowest_risk(state)}
                 whole["risk/unbroken_seeds"] = unbroken
                 monitor.evaluation(state.step, [*rows, whole])
@@ -174,35 +173,6 @@ def train(
     return Outcome([_outcome(state, seed) for seed in state.seeds], state.seconds, parameters, how)
 
 
-def validation_rows(poses: Poses, count: int) -> Any:
-    """The fixed validation rows of a data set, (V,) ascending: evenly spaced, a pure function of data and count.
-
-    Raises:
-        UserError: the data set has too few validation poses.
-    """
-    rows = poses.rows("validation")
-    if len(rows) < 32:
-        raise UserError(f"{poses.source}: {len(rows)} validation poses; at least 32 are needed to judge a run")
-    count = min(count, len(rows))
-    return rows[[index * len(rows) // count for index in range(count)]]
-
-
-def validation_set(poses: Poses, configuration: Configuration, scale: float) -> signals.ValidationSet:
-    """Validation poses and fixed views; the reference of distances is a second, shifted choice of held-out poses."""
-    training = configuration.training
-    rows = validation_rows(poses, training.validation_poses)
-    held_out = poses.rows("validation")
-    step = max(1, len(held_out) // len(rows))
-    others = held_out[[(index * len(held_out) // len(rows) + step // 2) % len(held_out) for index in range(len(rows))]]
-    return signals.ValidationSet.build(
-        normalised(poses, rows, scale),
-        normalised(poses, others, scale),
-        poses.subject[rows],
-        training.azimuth_degrees,
-        training.elevation_degrees,
-    )
-
-
 def _rows(measured: dict[str, torch.Tensor], state: State) -> list[dict[str, Any]]:
     """One history row per active seed, with its risk; this is the one host synchronisation of an evaluation step."""
     names = list(measured)
@@ -214,14 +184,6 @@ def _rows(measured: dict[str, torch.Tensor], state: State) -> list[dict[str, Any
         row["risk"] = row["risk/total"]
         rows.append(row)
     return rows
-
-
-def _ends(verdict: str, configuration: Configuration) -> bool:
-    """Whether the study's stopping policy ends a seed with this verdict."""
-    stopping = configuration.stopping
-    if verdict == PLATEAUED:
-        return stopping.plateau == "default"
-    return verdict == NON_FINITE or (verdict != HEALTHY and stopping.divergence == "default")
 
 
 def _lowest_risk(state: State) -> float | None:

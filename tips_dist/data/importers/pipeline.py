@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from tips_dist.config import Count, NonNegative, Positive, Section, Share
+from tips_dist.data.anatomy import Examination
 from tips_dist.data.cameras import rig
 from tips_dist.data.importers.thinning import stretches, thin_together
 from tips_dist.data.instants import out_of_time
@@ -49,6 +50,10 @@ class Options(Section):
     validation_share: Share = 0.15  # share of sequences held out for validation
     test_share: Share = 0.15  # share of sequences held out for testing
     minimum_score: Share = 0.3  # a detected joint below this score counts as missing
+    minimum_joints: Annotated[int, Field(ge=2, le=17)] = 12  # a detected person with fewer joints is dropped
+    keypoints: str | None = None  # the order of a detector's keypoints, where the file does not name them
+    people: Literal["main", "all"] = "main"  # of several people in a frame: the one seen longest, or each of them
+    image_px: tuple[Count, Count] | None = None  # width and height of the images, where the file lacks it
     unit_mm: Positive | None = None  # millimetres per unit of the source's 3D
     up: Literal["x", "y", "z", "-x", "-y", "-z"] | None = None  # the axis of the source that points up
     names: dict[str, str] = Field(
@@ -106,6 +111,7 @@ class Record:
     dropped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    findings: list[dict[str, str]] = field(default_factory=list)  # what is not human, for 'data inspect'
 
     def drop(self, why: str, frames: int) -> None:
         """Count frames that were left out for this reason."""
@@ -131,7 +137,7 @@ def stream(source: Source, options: Options, record: Record, writer: Writer, don
     Raises:
         UserError: nothing was left to write.
     """
-    codes = _Codes()
+    codes, examination = _Codes(), Examination()
     for _, group in itertools.groupby(source.clips, key=lambda clip: (clip.subject, clip.sequence, clip.split)):
         views = []
         for clip in group:
@@ -141,6 +147,8 @@ def stream(source: Source, options: Options, record: Record, writer: Writer, don
             _keep_apart(views, record)
         for (clip, rows), kept in zip(views, _thinned(views, options, record), strict=True):
             record.kept += len(kept)
+            if clip.joints is not None:
+                examination.add(clip.subject, clip.joints[rows[kept]])
             _append(writer, codes, clip, rows[kept], ORDINARY)
         if source.neighbours and views[0][0].split == "validation":
             frames = [clip.frames[rows] for clip, rows in views]
@@ -153,6 +161,9 @@ def stream(source: Source, options: Options, record: Record, writer: Writer, don
     if record.kept == 0:
         dropped = "; ".join(f"{count} {why}" for why, count in record.dropped.items()) or "the source has no frames"
         raise UserError(f"{record.source}: no pose is left to write ({dropped})")
+    for found in examination.findings():
+        record.findings.append(found)
+        record.warn(f"{found['subject']}: {found['text']}.")
     for split, count in zip(SPLITS, writer.split_counts, strict=True):
         if count == 0:
             record.note(f"the {split} split is empty")

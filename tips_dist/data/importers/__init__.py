@@ -101,9 +101,10 @@ def _progress(total: int | None, what: str) -> Iterator[Callable[[], None]]:
     if not sys.stderr.isatty():
         yield lambda: None
         return
-    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    from tips_dist.terminal import console
+
+    with Progress(console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"importing {what}", total=total)
         yield lambda: bar.advance(task)

@@ -21,7 +21,7 @@ from tips_dist.data.anatomy import Examination
 from tips_dist.data.cameras import rig
 from tips_dist.data.importers.thinning import stretches, thin_together
 from tips_dist.data.instants import out_of_time
-from tips_dist.data.store import ORDINARY, SPLITS, Writer
+from tips_dist.data.store import LEAST_VALIDATION_SEQUENCES, ORDINARY, SPLITS, Writer
 from tips_dist.files import UserError
 from tips_dist.skeleton import HEAD, JOINTS
 
@@ -30,7 +30,6 @@ FASTEST_MM_PER_S = 15_000.0  # no joint moves faster against the hip; a sprinter
 SMALLEST_PX = 1.0
 FARTHEST_PX = 100_000.0  # no image is as large
 REACH_MM = (300.0, 3000.0)
-LEAST_SEQUENCES = 2  # of the validation split: one alone says nothing about others
 TRUNK_MM = (150.0, 1500.0)  # from hip to head, of any person: anything else is not in millimetres
 
 
@@ -164,7 +163,7 @@ def stream(source: Source, options: Options, record: Record, writer: Writer, don
     for split, count in zip(SPLITS, writer.split_counts, strict=True):
         if count == 0:
             record.note(f"the {split} split is empty")
-    if len(codes.validation) < LEAST_SEQUENCES:
+    if len(codes.validation) < LEAST_VALIDATION_SEQUENCES:
         held = f"a single sequence ({codes.validation.pop()})" if codes.validation else "nothing"
         record.warn(
             f"The validation split holds {held}, so a study of this data could decide nothing and 'run' refuses it: "

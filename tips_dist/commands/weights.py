@@ -40,6 +40,7 @@ def evaluate(weights: Path, truth: Path, poses: Path | None, split: str, output:
         raise UserError(f"evaluate {weights}: say which poses with --poses NAME.pose2d.h5")
     from tips_dist.evaluation.evaluate import evaluate_weights
     from tips_dist.report import errors, formats
+    from tips_dist.runfolder import Metrics
 
     result = evaluate_weights(weights, truth, poses, split=split, output=output)
     if as_json:
@@ -48,7 +49,9 @@ def evaluate(weights: Path, truth: Path, poses: Path | None, split: str, output:
     known = "the data set it was trained on" if result["trained_on_this_data"] else "a data set it never saw"
     notes = [f"{result['poses']['source']}: {known}."]
     notes += [f"Wrote {output}"] if output else []
-    formats.print_tables(console(), errors.error_tables(result["metrics"], f"{weights.name} on {split}"), notes)
+    formats.print_tables(
+        console(), errors.error_tables(Metrics.model_validate(result["metrics"]), f"{weights.name} on {split}"), notes
+    )
 
 
 def export(weights: Path, output: Path, *, as_json: bool) -> None:

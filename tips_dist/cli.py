@@ -311,12 +311,34 @@ def evaluate(
 
     A run gets its evaluation.json. Weights may be measured on any data set, also one they never saw.
     """
-    from tips_dist.commands import deciding, weights
+    from tips_dist.commands import evaluating as command
 
     if what.is_dir() or what.suffix != ".safetensors":
-        deciding.evaluate(what, truth, poses, as_json=as_json)
+        command.evaluate(what, truth, poses, as_json=as_json)
     else:
-        weights.evaluate(what, truth, poses, split, output, as_json=as_json)
+        command.evaluate_weights(what, truth, poses, split, output, as_json=as_json)
+
+
+@app.command()
+def scorecard(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their addresses.", parser=run_folder)
+    ],
+    truth: Truth,
+    poses: PosesFile = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="YAML with thresholds to try instead of the defaults.", dir_okay=False)
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the numbers as JSON.")] = None,
+    as_json: Json = False,
+) -> None:
+    """How good were the decisions? Replays selection and stopping against true errors, beside trivial baselines.
+
+    Several runs are shown one by one, then together. Writes nothing into them.
+    """
+    from tips_dist.commands import evaluating as command
+
+    command.scorecard(folders, truth, poses, policy, as_json=as_json, output=output)
 
 
 @app.command()

@@ -77,7 +77,9 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
         for clip in _clips(file, name, splits[name], rate, generator, options, record)
     )
     total = len(files) * options.cameras
-    return Source(f"BVH motion capture ({source.name}), virtual cameras", rate, True, clips, total, (1000, 1000))
+    return Source(
+        f"BVH motion capture ({source.name}), virtual cameras", rate, True, clips, total, (1000, 1000), synchronous=True
+    )
 
 
 def _sequence(file: Path, source: Path) -> str:

@@ -12,7 +12,7 @@ from tips_dist.files import UserError
 from tips_dist.report.formats import markdown
 from tips_dist.report.summary import write_summary
 from tips_dist.report.tables import interval, notes, representation_tables, verdict_words
-from tips_dist.runfolder import RunFolder
+from tips_dist.runfolder import RunFolder, read_trial
 from tips_dist.runfolder.example import build
 from tips_dist.runfolder.results import Statistic
 
@@ -90,7 +90,22 @@ def test_runs_without_a_candidate_count_as_runs_but_not_in_errors(tmp_path: Path
     assert solo.errors is not None
     measured = solo.errors.metrics["n_mpjpe"]
     assert measured is not None
-    assert solo.risk.runs == measured.runs == 7
+    assert measured.runs == 7
+    assert solo.risk.runs == 8  # it counts, as worse than any other
+
+
+def test_a_trials_risk_is_not_that_of_its_luckiest_broken_seed(run: Path) -> None:
+    """The middle of four seeds of which two are broken is the worse of the sound ones, whatever the broken ones had."""
+    trial = read_trial(run, "solo-000")
+    assert trial.outcome is not None
+    risks = {0: 0.5, 1: 0.1, 2: 0.3, 3: 0.1}  # the odd ones diverged
+    seeds = [seed.model_copy(update={"best_risk": risks[seed.seed]}) for seed in trial.outcome.seeds]
+    trial.now(outcome=trial.outcome.model_copy(update={"seeds": seeds})).write(run)
+    found = {one.trial: one for one in write_summary(run).trials}
+    assert value(found["solo-000"].risk) == 0.5
+    broken = [seed.model_copy(update={"verdict": "collapsed"}) for seed in seeds]
+    trial.now(outcome=trial.outcome.model_copy(update={"seeds": broken})).write(run)
+    assert {one.trial: one for one in write_summary(run).trials}["solo-000"].risk is None
 
 
 def test_the_summary_quotes_all_that_was_measured_of_the_student(run: Path) -> None:

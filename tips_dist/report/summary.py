@@ -29,6 +29,7 @@ from tips_dist.runfolder.results import (
     StudySummary,
     TrialSummary,
 )
+from tips_dist.stability.verdicts import is_sound
 
 Array = NDArray[np.float64]
 
@@ -88,7 +89,7 @@ def _trials(run: RunFolder, runs: Sequence[SeedRun]) -> list[TrialSummary]:
 
 def _groups(groups: Sequence[Sequence[SeedRun]]) -> list[Group]:
     """What each group of runs did; statistics of all groups are computed together."""
-    risk = _statistics([_table(runs, risks(runs)) for runs in groups], median=True)
+    risk = _statistics([_table(runs, ranked(runs)) for runs in groups], median=True)
     found = []
     for runs, value, measured in zip(groups, risk, _errors(groups), strict=True):
         planned = sum(run.steps for run in runs)
@@ -155,6 +156,14 @@ def _differences(groups: dict[str, list[SeedRun]]) -> list[Difference]:
 def risks(runs: Sequence[SeedRun]) -> Array:
     """The lowest risk of each run, NaN where there is none."""
     return np.array([np.nan if run.best_risk is None else run.best_risk for run in runs], float)
+
+
+def ranked(runs: Sequence[SeedRun]) -> Array:
+    """The lowest risk of each run as it counts for the risk of a trial: an unsound run is worse than any other.
+
+    Their median is the one risk of a trial, which Optuna minimises too (:mod:`tips_dist.stability.statistic`).
+    """
+    return np.where([is_sound(run.verdict) for run in runs], np.nan_to_num(risks(runs), nan=np.inf), np.inf)
 
 
 def errors(runs: Sequence[SeedRun], checkpoint: str, metric: str = "n_mpjpe_resolved") -> Array:

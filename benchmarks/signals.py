@@ -50,7 +50,8 @@ def cost(name: str, width: int, turns: int, profile: bool) -> None:
         evaluations.append(time.perf_counter() - began)
     step, evaluation = statistics.median(steps), statistics.median(evaluations)
     share = 100 * evaluation / (50 * step + evaluation)
-    print(f"{name:12s} width {width:4d}  step {1e3 * step:6.1f} ms  evaluation {1e3 * evaluation:6.1f} ms  {share:4.1f} %")
+    took = f"step {1e3 * step:6.1f} ms  evaluation {1e3 * evaluation:6.1f} ms  {share:4.1f} %"
+    print(f"{name:12s} width {width:4d}  {took}", flush=True)
     if profile:
         engine.step(batches[0])
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tips_dist.config import Policy, validate
-from tips_dist.files import UserError
+from tips_dist.files import UserError, read_text
 from tips_dist.replay import SeedHistory, read_histories, replay
 from tips_dist.runfolder import Audit, RunFolder
 from tips_dist.runfolder.results import AuditBest, AuditSeed, AuditTotals
@@ -55,9 +55,7 @@ def read_policy(path: Path) -> Policy:
     Raises:
         UserError: the file is missing, or a key or value is wrong.
     """
-    if not path.exists():
-        raise UserError(f"{path}: no such policy file")
-    return validate(Policy, load_yaml(path.read_text(), str(path)) or {}, where=str(path))
+    return validate(Policy, load_yaml(read_text(path, "policy file"), str(path)) or {}, where=str(path))
 
 
 def _seed(history: SeedHistory, policy: Policy) -> AuditSeed:

@@ -20,6 +20,7 @@ from tips_dist.commands.jobs import Address as ClusterAddress
 from tips_dist.commands.jobs import jobs_app
 from tips_dist.escaping import plain
 from tips_dist.files import StorageError, UserError
+from tips_dist.terminal import cleaned
 
 
 class Size(enum.StrEnum):
@@ -408,7 +409,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 gets a ? for what it does not know
             stream.reconfigure(errors="replace")
     try:
-        app()
+        with cleaned():
+            app()
     except UserError as error:
         print(f"tips-dist: {plain(error, lines=True)}", file=sys.stderr)
         sys.exit(1 if isinstance(error, StorageError) else 2)

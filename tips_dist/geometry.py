@@ -50,8 +50,8 @@ def overlap(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     For poses of norm 1, ``sqrt(2 - 2 * overlap)`` is the distance that is left after the best rotation (Procrustes
     without reflection); the second result is that of a pose and the mirror image of the other.
 
-    The inner product is the largest root of a quartic with four real roots (Horn 1987; Theobald 2005), found by Newton's
-    method from above: no singular value decomposition, no branch, no synchronisation with the device.
+    The inner product is the largest root of a quartic with four real roots (Horn 1987; Theobald 2005), found by
+    Newton's method from above: no singular value decomposition, no branch, no synchronisation with the device.
 
     Args:
         first: (..., J, 3) root-relative poses.

@@ -128,8 +128,8 @@ def part_couplings(lifted: Tensor, representation: Representation) -> Tensor | N
         return None
     form = torch.zeros(len(JOINTS), len(JOINTS))
     for first, second in _PRODUCTS:
-        for (one, left), (other, right) in itertools.product(zip(first, (1, -1), strict=True), zip(second, (1, -1), strict=True)):
-            form[J[one], J[other]] += left * right
+        for (one, left), (other, right) in itertools.product(enumerate(first), enumerate(second)):
+            form[J[left], J[right]] += 1 if one == other else -1
     owner = geometry.joint_signs(torch.eye(len(representation.lifters)), representation)  # (P, 17), one-hot columns
     form, owner = form.to(lifted), owner.to(lifted)
     depth = lifted[..., 2]

@@ -23,7 +23,8 @@ from tips_dist.data.store import Poses, normalisation_scale, read_poses
 from tips_dist.evaluation.measuring import Bench, error_curves
 from tips_dist.evaluation.truth import read_truth
 from tips_dist.files import read_json_lines, write_with
-from tips_dist.training.loop import train, validation_rows
+from tips_dist.training.loop import train
+from tips_dist.training.validation import validation_rows
 
 BANK = Path(__file__).parent / "bank"
 PROCEDURAL_SEED = 11  # not the quickstart's

@@ -20,7 +20,7 @@ from tips_dist.evaluation.reference import Reference, ReferenceErrors
 from tips_dist.files import UserError
 from tips_dist.models import load_weights
 from tips_dist.skeleton import REPRESENTATIONS
-from tips_dist.training.loop import validation_rows
+from tips_dist.training.validation import validation_rows
 
 NEAR = 1.05  # within 5 % of a minimum
 BASE = "solo"

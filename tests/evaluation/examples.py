@@ -15,7 +15,7 @@ from tips_dist.data.store import SPLITS, Poses, normalisation_scale, normalised
 from tips_dist.models import Lifter, initialise, save_weights
 from tips_dist.runfolder import Selection, StudyRecord, example, layout
 from tips_dist.skeleton import HEAD, REPRESENTATIONS, ROOT
-from tips_dist.training.loop import validation_rows
+from tips_dist.training.validation import validation_rows
 
 Joints = npt.NDArray[np.float32]
 

@@ -20,7 +20,7 @@ from tips_dist.files import UserError
 from tips_dist.runfolder import Curve, Evaluation, History, RunFolder, StudyRecord, layout
 from tips_dist.runfolder.curves import METRICS
 from tips_dist.runfolder.results import Errors, SeedErrors
-from tips_dist.training.loop import validation_rows
+from tips_dist.training.validation import validation_rows
 
 Data = tuple[Poses, Joints]
 

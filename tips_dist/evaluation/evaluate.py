@@ -32,7 +32,7 @@ from tips_dist.runfolder.results import (
     TrialErrors,
     TruthReference,
 )
-from tips_dist.training.loop import validation_rows
+from tips_dist.training.validation import validation_rows
 
 
 class PosesReference(Part):

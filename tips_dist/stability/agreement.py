@@ -1,10 +1,10 @@
 """Agreement: what lifts of one body must have in common, between the views of an instant and from frame to frame.
 
-``views`` (per seed; whole, torso, legs): the lifts of one instant's views are one body seen from elsewhere, so a rotation
-must bring one onto the other. What is left over (1 - overlap, in the mean over pairs of views) is divided by what a
-mirrored view leaves over, but by no more than a body's mirror image does: a flat pose fits its mirror image as well as
-itself, so that it scores 1 or more, as lifts that have nothing in common do; bodies that agree score towards 0. The
-square root is taken. Without the division flat poses agree best of all.
+``views`` (per seed; whole, torso, legs): the lifts of one instant's views are one body seen from elsewhere, so a
+rotation must bring one onto the other. What is left over (1 - overlap, the mean over pairs of views) is divided by what
+a mirrored view leaves over, but by no more than a body's mirror image does. A flat pose fits its mirror image as well
+as itself, so it scores 1 or more, as lifts with nothing in common do; bodies that agree score towards 0. The square
+root is taken. Without the division flat poses would agree best of all.
 
 ``time``: bones turn from frame to frame, and do not stretch. The change of bone lengths over a tenth of a second, as a
 share of how far the bones move in the image: 0 for rigid bodies, and large for flat poses, whose bones stretch with
@@ -37,9 +37,7 @@ Overlaps = dict[str, tuple[Tensor, Tensor]]
 
 def overlaps(resolved: Tensor, instants: Tensor, present: Tensor | None = None) -> Overlaps:
     """Overlaps (S, I, C), as they are and with one view mirrored, of whole poses, torsos and legs."""
-    return {
-        group: pose_signs.view_overlaps(resolved, instants, joints, present) for group, joints in GROUPS.items()
-    }
+    return {group: pose_signs.view_overlaps(resolved, instants, joints, present) for group, joints in GROUPS.items()}
 
 
 def views(found: Overlaps, instants: Tensor, poses: int, present: Tensor | None = None) -> dict[str, Tensor]:
@@ -53,9 +51,7 @@ def views(found: Overlaps, instants: Tensor, poses: int, present: Tensor | None 
     return signals
 
 
-def mixed(
-    resolved: Tensor, instants: Tensor | None = None, found: Overlaps | None = None
-) -> dict[str, Tensor]:
+def mixed(resolved: Tensor, instants: Tensor | None = None, found: Overlaps | None = None) -> dict[str, Tensor]:
     """``mirror/mixed`` and those of torso and legs, (S,) each: the estimated share of mirrored poses, 0 to 0.5.
 
     Args:
@@ -69,7 +65,7 @@ def mixed(
     _, shares = pose_signs.tell(resolved, _BOTH, instants, votes)
     shares = torch.minimum(shares, 1 - shares)
     parts = {f"_{part.name}": shares[:, place] for place, part in enumerate(_BOTH.lifters)}
-    whole = sum(parts[f"_{part.name}"] * len(part.joints) for part in _BOTH.lifters) / len(JOINTS)
+    whole = shares @ shares.new_tensor([len(part.joints) / len(JOINTS) for part in _BOTH.lifters])
     return {f"mirror/mixed{group}": share for group, share in {"": whole, **parts}.items()}
 
 

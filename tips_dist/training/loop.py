@@ -15,14 +15,13 @@ import torch
 
 from tips_dist.config import Configuration, digest
 from tips_dist.data.store import Poses, normalisation_scale, normalised
-from tips_dist.files import UserError
 from tips_dist.models import parameters_per_seed
 from tips_dist.monitoring import Monitor
-from tips_dist.stability import signals
 from tips_dist.stability.risk import risk
 from tips_dist.stability.verdicts import ends_seed, is_sound
 from tips_dist.training import execution, precision, records
 from tips_dist.training.state import State
+from tips_dist.training.validation import validation_set
 
 
 @dataclass(frozen=True)
@@ -172,35 +171,6 @@ def train(
         record.finish()
     how = {"workers": plan.workers, "matmul": state.matmul, "precision": training.precision}
     return Outcome([_outcome(state, seed) for seed in state.seeds], state.seconds, parameters, how)
-
-
-def validation_rows(poses: Poses, count: int) -> Any:
-    """The fixed validation rows of a data set, (V,) ascending: evenly spaced, a pure function of data and count.
-
-    Raises:
-        UserError: the data set has too few validation poses.
-    """
-    rows = poses.rows("validation")
-    if len(rows) < 32:
-        raise UserError(f"{poses.source}: {len(rows)} validation poses; at least 32 are needed to judge a run")
-    count = min(count, len(rows))
-    return rows[[index * len(rows) // count for index in range(count)]]
-
-
-def validation_set(poses: Poses, configuration: Configuration, scale: float) -> signals.ValidationSet:
-    """Validation poses and fixed views; the reference of distances is a second, shifted choice of held-out poses."""
-    training = configuration.training
-    rows = validation_rows(poses, training.validation_poses)
-    held_out = poses.rows("validation")
-    step = max(1, len(held_out) // len(rows))
-    others = held_out[[(index * len(held_out) // len(rows) + step // 2) % len(held_out) for index in range(len(rows))]]
-    return signals.ValidationSet.build(
-        normalised(poses, rows, scale),
-        normalised(poses, others, scale),
-        poses.subject[rows],
-        training.azimuth_degrees,
-        training.elevation_degrees,
-    )
 
 
 def _rows(measured: dict[str, torch.Tensor], state: State) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ def validation_set(poses: Poses, configuration: Configuration, scale: float) -> 
     groups, alone = _chosen(poses, training.validation_poses)
     rows = np.sort(np.concatenate([*groups, alone]))
     others, clips = _others(poses.rows("validation"), rows), agreement.clip_rows(poses)
-    present = tuple(poses.present[some] for some in (rows, others, clips))
+    present = poses.present[rows], poses.present[others], poses.present[clips]
     return signals.ValidationSet.build(
         normalised(poses, rows, scale),
         normalised(poses, others, scale),

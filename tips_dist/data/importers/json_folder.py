@@ -53,6 +53,6 @@ def places(source: Path, paths: list[Path]) -> dict[Path, Place]:
 def numbered(stem: str) -> tuple[str, int | None]:
     """The words before the frame number of a file's name, and the number."""
     found = _NUMBER.search(stem)
-    if found is None or len(found[1]) > 9 and int(found[1]) >= 2**31:
+    if found is None or (len(found[1]) > 9 and int(found[1]) >= 2**31):
         return stem, None
     return _FRAME_WORDS.sub("", stem[: found.start()]), int(found[1])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from tips_dist.escaping import for_markdown
 from tips_dist.files import UserError, read_json, write_text
 from tips_dist.lifting import FRAME, UNIT
 from tips_dist.models import load_weights
+from tips_dist.runfolder import Evaluation
 
 NAME = "MODEL_CARD.md"
 
@@ -25,14 +25,14 @@ LIMITS = """## Limits
 """
 
 
-def write_card(weights: Path, evaluation: dict[str, Any] | None = None) -> Path:
+def write_card(weights: Path, evaluation: Evaluation | None = None) -> Path:
     """Write ``MODEL_CARD.md`` beside ``weights``; errors are quoted from ``evaluation`` if it is of these weights."""
     path = weights.parent / NAME
     write_text(path, card(weights, evaluation))
     return path
 
 
-def card(weights: Path, evaluation: dict[str, Any] | None = None) -> str:
+def card(weights: Path, evaluation: Evaluation | None = None) -> str:
     """The card's text (Markdown).
 
     Raises:
@@ -76,18 +76,19 @@ def _distillation(weights: Path, digest: str) -> list[str]:
     return [*lines, "", f"Teachers disagree by {share:.0%} of the spread of depth. Settings: `{settings}`.", ""]
 
 
-def _errors(evaluation: dict[str, Any] | None, digest: str) -> list[str]:
-    if evaluation is None or evaluation.get("student_digest") != digest or not evaluation.get("student"):
+def _errors(evaluation: Evaluation | None, digest: str) -> list[str]:
+    if evaluation is None or evaluation.student_digest != digest or not evaluation.student:
         return ["## Errors", "Not evaluated: no truth was given.", ""]
     lines = [
         "## Errors",
-        f"Against truth `{evaluation['truth']['digest'][:16]}…`, mm; truth played no part in training or selection.",
+        f"Against truth `{evaluation.truth.digest[:16]}…`, mm; truth played no part in training or selection.",
         "",
         "| split | poses | N-MPJPE as predicted | sign-resolved | PA-MPJPE as predicted | sign-resolved | PCK@150 |",
         "|---|---|---|---|---|---|---|",
     ]
-    for split, metrics in evaluation["student"].items():
+    for split, metrics in evaluation.student.items():
         names = ("n_mpjpe", "n_mpjpe_resolved", "pa_mpjpe", "pa_mpjpe_resolved", "pck_150_resolved")
-        cells = [f"{metrics[name]:.1f}" if metrics[name] is not None else "-" for name in names]
-        lines.append(f"| {for_markdown(split)} | {metrics['poses']} | " + " | ".join(cells) + " |")
+        values = [metrics.of(name) for name in names]
+        cells = ["-" if value is None else f"{value:.1f}" for value in values]
+        lines.append(f"| {for_markdown(split)} | {metrics.poses} | " + " | ".join(cells) + " |")
     return [*lines, ""]

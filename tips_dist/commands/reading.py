@@ -160,11 +160,11 @@ def report(folder: Path, poses: Path | None) -> None:
 def _validation_poses(run: RunFolder, poses: Path | None) -> NDArray[np.float32] | None:
     """The normalised validation poses of a run, for its pictures; None if the file has gone and none was named."""
     from tips_dist.data.store import normalised
-    from tips_dist.evaluation.evaluate import run_poses
+    from tips_dist.runfolder import RunFolder as RunRecords
     from tips_dist.training.validation import validation_rows
 
     try:
-        data = run_poses(run.folder, run.study, poses)
+        data = RunRecords(run.folder).poses(poses)
     except UserError:
         if poses is not None:
             raise

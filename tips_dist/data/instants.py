@@ -7,7 +7,7 @@ holds no better than for the same poses at shifted times, the cameras do not run
 
 Measured (``python -m benchmarks.synchrony``: 14 people walking past four cameras, detections that err by 4 px, one
 sequence at a time): of pairs of one recording 1.4 % are doubted, of pairs of two recordings 79 %, of pairs that are
-late by a fifth 48 %; the others hold too little motion to tell. A view is kept apart when most of its pairs are doubted.
+late by a fifth 48 %; the others hold too little motion to tell. A view is kept apart if most of its pairs are doubted.
 """
 
 from __future__ import annotations

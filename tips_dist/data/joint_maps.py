@@ -218,7 +218,7 @@ def by_order(order: str, count: int, where: str) -> JointMap:
 # What is never long in a body, against what: (from, to, from, to, largest median ratio). "shoulders" and "hips" are
 # the middles of the two.
 _SHORT_LINES: tuple[tuple[str, str, str, str, float], ...] = (
-    ("left_eye", "right_eye", "nose", "shoulders", 0.8),
+    ("left_eye", "right_eye", "nose", "shoulders", 0.6),
     ("nose", "shoulders", "shoulders", "hips", 1.0),
     ("upper_neck", "head_top", "shoulders", "hips", 0.9),
     ("head_top", "shoulders", "shoulders", "hips", 1.3),
@@ -238,6 +238,9 @@ _SHORT_LINES: tuple[tuple[str, str, str, str, float], ...] = (
         )
     ),
 )
+
+
+_SIDES, _ENOUGH = 1.6, 20  # how unequal sides are at most, and of how many people that is asked
 
 
 def misfits(joint_map: JointMap, keypoints: Array) -> list[str]:
@@ -274,6 +277,22 @@ def misfits(joint_map: JointMap, keypoints: Array) -> list[str]:
             ratio = float(np.median(line / np.maximum(base, 1e-6)))
             if ratio > limit:
                 wrong.append(f"{one} to {other} is {ratio:.1f} times {base_one} to {base_other}")
+    return wrong + _unequal_sides(points, there)
+
+
+def _unequal_sides(points: Mapping[str, Array], there: Mapping[str, Array]) -> list[str]:
+    """Limbs that are much longer on one side than on the other, over people enough for the views to level out."""
+    wrong = []
+    for one, other in (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist")):
+        ends = [f"{side}_{name}" for side in ("left", "right") for name in (one, other)]
+        rows = np.logical_and.reduce([there.get(end, np.zeros(1, bool)) for end in ends])
+        if np.count_nonzero(rows) >= _ENOUGH:
+            left, right = (
+                float(np.median(np.linalg.norm(points[start][rows] - points[end][rows], axis=-1)))
+                for start, end in (ends[:2], ends[2:])
+            )
+            if max(left, right) > _SIDES * min(left, right):
+                wrong.append(f"{one} to {other} is {left:.0f} px on the left and {right:.0f} px on the right")
     return wrong
 
 

@@ -2,9 +2,9 @@
 
 ``views`` (per seed; whole, torso, legs): the lifts of one instant's views are one body seen from elsewhere, so a
 rotation must bring one onto the other. What is left over (1 - overlap, the mean over pairs of views) is divided by what
-a mirrored view leaves over, but by no more than a body's mirror image does. A flat pose fits its mirror image as well as
-itself, so it scores 1 or more, as lifts with nothing in common do; bodies that agree score towards 0. The square root
-is taken. Without the division flat poses would agree best of all.
+a mirrored view leaves over, but by no more than a body's mirror image does. A flat pose fits its mirror image as well
+as itself, so it scores 1 or more, as lifts with nothing in common do; bodies that agree score towards 0. The square
+root is taken. Without the division flat poses would agree best of all.
 
 ``time``: bones turn from frame to frame, and do not stretch. The change of bone lengths over a tenth of a second, as a
 share of how far the bones move in the image: 0 for rigid bodies, and large for flat poses, whose bones stretch with

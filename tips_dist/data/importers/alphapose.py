@@ -6,7 +6,7 @@ AlphaPose tracked. 17 (COCO), 26 or 136 (Halpe) or 133 (whole body) keypoints.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,7 +29,7 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     people = detections.gather(source, _persons(source), options, record)
     counted = all(numbered(PurePosixPath(str(image)).stem)[1] is not None for image in people.images)
 
-    def place(image: Hashable) -> Place:
+    def place(image: Any) -> Place:
         name = PurePosixPath(str(image))
         folder = "" if str(name.parent) == "." else str(name.parent)
         return Place(folder or source.stem, "camera_0", str(image), numbered(name.stem)[1] if counted else None)

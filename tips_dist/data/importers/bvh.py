@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, seen_by_rig
 from tips_dist.data.importers.splits import splits_by_name
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file
 from tips_dist.skeleton import JOINTS, J
 
 USES = ("cameras", "seed", "unit_mm", "validation_share", "test_share")
@@ -112,6 +112,7 @@ def read(path: Path) -> tuple[list[Node], Floats, float]:
     Raises:
         UserError: the file is not BVH; the message names file and line.
     """
+    check_file(path)
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:

@@ -80,7 +80,7 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     record.drop("annotations of something that is not a person", file.others)
     record.seen += file.others
 
-    def place(image: Hashable) -> Place:
+    def place(image: Any) -> Place:
         name = file.named.get(image, str(image))
         return Place(name.rpartition("/")[0] or source.stem, "camera_0", name)
 
@@ -105,7 +105,7 @@ def read(path: Path, minimum_score: float = 0.3) -> tuple[Array, Array, list[str
         raise UserError(f"{path}: no person with all joints at a score of {minimum_score} or more")
     labels = []
     for row in whole:
-        image, entry = people.images[people.image[row]]  # type: ignore[misc]
+        image, entry = people.images[people.image[row]]
         labels.append(f"{file.named.get(image, str(image))}#{entry}")
     return poses[whole], scores[whole], labels
 
@@ -113,7 +113,7 @@ def read(path: Path, minimum_score: float = 0.3) -> tuple[Array, Array, list[str
 def _by_image(persons: Iterator[Person]) -> Iterator[Person]:
     """Everybody of one image under the image alone."""
     for person in persons:
-        image, _ = person.image  # type: ignore[misc]
+        image, _ = person.image
         yield person._replace(image=image)
 
 

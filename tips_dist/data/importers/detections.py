@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from array import array
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ SAMPLE = 500  # people who are looked at to tell an order of keypoints
 BLOCK = 4096
 TRACK_GAP = 15  # frames after which a person who comes back is another
 TRACK_MOVE = 0.3  # of the body's size: how far the joints of one person move from frame to frame at most
+_ABSURD = 1e9  # no coordinate is as large
 LARGEST_FRAME = 2**31 - 1
 
 Array = npt.NDArray[Any]
@@ -43,7 +44,7 @@ Codes = npt.NDArray[np.int64]
 class Person(NamedTuple):
     """One detected person: where, who (if the file says), and the numbers x, y, score of each keypoint."""
 
-    image: Hashable
+    image: Any  # hashable
     values: Sequence[float]
     track: str = ""
     names: tuple[str, ...] | None = None  # of the keypoints, where the file states them
@@ -65,7 +66,7 @@ class People:
     joints: Array
     image: Codes
     track: Codes
-    images: list[Hashable]
+    images: list[Any]
     tracks: list[str]
     order: JointMap
 
@@ -87,7 +88,7 @@ def gather(where: Path, persons: Iterator[Person], options: Options, record: Rec
     for key in {_key(person): None for person in sample}:
         known[key] = _map(where, key, [person.values for person in sample if _key(person) == key], options, record)
     joints, image, track = array("f"), array("q"), array("q")
-    images: dict[Hashable, int] = {}
+    images: dict[Any, int] = {}
     tracks: dict[str, int] = {}
     everybody = itertools.chain(sample, persons)
     while block := list(itertools.islice(everybody, BLOCK)):
@@ -120,7 +121,7 @@ def numbers(where: str, values: Any) -> array[float]:
 def opened(
     name: str,
     people: People,
-    place: Callable[[Hashable], Place],
+    place: Callable[[Any], Place],
     options: Options,
     record: Record,
     *,
@@ -189,7 +190,9 @@ def _map(
     if options.keypoints is not None:
         found = joint_maps.by_order(options.keypoints, count, str(where))
         if wrong := joint_maps.misfits(found, _points(where, values)):
-            record.warn(f"no body lies in keypoints in the order of {options.keypoints}: {'; '.join(wrong[:3])}")
+            text = f"no body lies in keypoints in the order of {options.keypoints}: {'; '.join(wrong[:3])}"
+            record.warn(text)
+            record.findings.append({"check": "keypoint_order", "subject": "", "text": text})
         return found
     if names is not None:
         if len(names) != count:
@@ -208,8 +211,7 @@ def _points(where: Path, values: list[Any]) -> Array:
             points = np.asarray(values, dtype=np.float64).reshape(len(values), -1, 3)
         except (OverflowError, ValueError, TypeError):
             raise UserError(f"{where}: keypoints: a number is too large") from None
-        points = np.nan_to_num(points, nan=np.nan, posinf=np.nan, neginf=np.nan)
-        absent = ~np.isfinite(points).all(axis=-1) | (points[..., :2] == 0).all(axis=-1)
+        absent = ~(np.abs(points) < _ABSURD).all(axis=-1) | (points[..., :2] == 0).all(axis=-1)
     points[absent] = 0
     return points
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import re
 from array import array
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     rows = _from_csv(source) if source.suffix.lower() == ".csv" else _from_json(source)
     people = detections.gather(source, _persons(source, rows, options), options, record)
 
-    def place(frame: Hashable) -> Place:
+    def place(frame: Any) -> Place:
         assert isinstance(frame, int)
         return Place(source.stem, "camera_0", str(frame), frame)
 
@@ -101,12 +101,12 @@ def _landmarks(where: str, marks: Any) -> Landmarks:
         raise UserError(f"{where}: {have} landmarks, expected the {len(NAMES)} of a pose")
     found = []
     for mark in marks:
-        values = None
+        values: tuple[Any, ...] = (None,)
         if isinstance(mark, dict):
             values = (mark.get("x"), mark.get("y"), mark.get("visibility", 1.0))
         elif isinstance(mark, list) and len(mark) >= 2:
             values = (mark[0], mark[1], mark[3] if len(mark) > 3 else 1.0)
-        if values is None or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
+        if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
             raise UserError(f"{where}: expected numbers x, y and visibility of each landmark")
         try:
             found.append((float(values[0]), float(values[1]), float(values[2])))
@@ -128,6 +128,14 @@ def _from_csv(path: Path) -> Iterator[tuple[int, Landmarks]]:
                 yield from _wide(path, reader, fields)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a readable CSV file ({error!s:.80})") from None
+
+
+def is_header(line: str) -> bool:
+    """Whether the first line of a CSV file names columns of landmarks."""
+    fields = [field.strip().strip('"').lower() for field in line.split(",")]
+    if {"x", "y"} <= {*fields}:
+        return any(name in fields for name in ("landmark", "landmark_id", "landmark_name", "id", "visibility"))
+    return sum(_CSV_FIELD.fullmatch(field) is not None for field in fields) >= 2 * len(NAMES)
 
 
 def _long(path: Path, reader: csv.DictReader[str], lower: dict[str, str]) -> Iterator[tuple[int, Landmarks]]:

@@ -7,7 +7,7 @@ px and ``keypoint_scores`` (K,). An image's file is the list of instances alone.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     images = json_folder.places(source, paths)
     people = detections.gather(source, _persons(paths), options, record)
 
-    def place(image: Hashable) -> Place:
-        path, frame = image  # type: ignore[misc]
+    def place(image: Any) -> Place:
+        path, frame = image
         if frame is None:
             return images[path]
         folder = path.relative_to(source).parent.parts if source.is_dir() else ()

@@ -29,7 +29,7 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     places = json_folder.places(source, paths)
     people = detections.gather(source, _persons(paths), options, record)
     return detections.opened(
-        f"OpenPose ({source.name})", people, lambda image: places[image], options, record  # type: ignore[index]
+        f"OpenPose ({source.name})", people, lambda image: places[image], options, record
     )  # fmt: skip
 
 

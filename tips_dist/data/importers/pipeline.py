@@ -17,10 +17,11 @@ import numpy.typing as npt
 from pydantic import Field
 
 from tips_dist.config import Count, NonNegative, Positive, Section, Share
+from tips_dist.data.anatomy import Examination
 from tips_dist.data.cameras import rig
 from tips_dist.data.importers.thinning import stretches, thin_together
 from tips_dist.data.instants import out_of_time
-from tips_dist.data.store import ORDINARY, SPLITS, Writer
+from tips_dist.data.store import LEAST_VALIDATION_SEQUENCES, ORDINARY, SPLITS, Writer
 from tips_dist.files import UserError
 from tips_dist.skeleton import HEAD, JOINTS
 
@@ -29,7 +30,6 @@ FASTEST_MM_PER_S = 15_000.0  # no joint moves faster against the hip; a sprinter
 SMALLEST_PX = 1.0
 FARTHEST_PX = 100_000.0  # no image is as large
 REACH_MM = (300.0, 3000.0)
-LEAST_SEQUENCES = 2  # of the validation split: one alone says nothing about others
 TRUNK_MM = (150.0, 1500.0)  # from hip to head, of any person: anything else is not in millimetres
 
 
@@ -107,6 +107,7 @@ class Record:
     dropped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    findings: list[dict[str, str]] = field(default_factory=list)  # what is not human, for 'data inspect'
 
     def drop(self, why: str, frames: int) -> None:
         """Count frames that were left out for this reason."""
@@ -132,7 +133,7 @@ def stream(source: Source, options: Options, record: Record, writer: Writer, don
     Raises:
         UserError: nothing was left to write.
     """
-    codes = _Codes()
+    codes, examination = _Codes(), Examination()
     for _, group in itertools.groupby(source.clips, key=lambda clip: (clip.subject, clip.sequence, clip.split)):
         views = []
         for clip in group:
@@ -142,6 +143,8 @@ def stream(source: Source, options: Options, record: Record, writer: Writer, don
             _keep_apart(views, record)
         for (clip, rows), kept in zip(views, _thinned(views, options, record), strict=True):
             record.kept += len(kept)
+            if clip.joints is not None:
+                examination.add(clip.subject, clip.joints[rows[kept]])
             _append(writer, codes, clip, rows[kept], ORDINARY)
         if source.neighbours and views[0][0].split == "validation":
             frames = [clip.frames[rows] for clip, rows in views]
@@ -154,10 +157,13 @@ def stream(source: Source, options: Options, record: Record, writer: Writer, don
     if record.kept == 0:
         dropped = "; ".join(f"{count} {why}" for why, count in record.dropped.items()) or "the source has no frames"
         raise UserError(f"{record.source}: no pose is left to write ({dropped})")
+    for found in examination.findings():
+        record.findings.append(found)
+        record.warn(f"{found['subject']}: {found['text']}.")
     for split, count in zip(SPLITS, writer.split_counts, strict=True):
         if count == 0:
             record.note(f"the {split} split is empty")
-    if len(codes.validation) < LEAST_SEQUENCES:
+    if len(codes.validation) < LEAST_VALIDATION_SEQUENCES:
         held = f"a single sequence ({codes.validation.pop()})" if codes.validation else "nothing"
         record.warn(
             f"The validation split holds {held}, so a study of this data could decide nothing and 'run' refuses it: "

@@ -8,7 +8,7 @@ each frame, or a list of such lists for a video. Text: for each image a file of 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     persons = _from_text(paths, options.image_px or (1, 1)) if text else _from_json(paths)
     people = detections.gather(source, persons, options, record)
 
-    def place(image: Hashable) -> Place:
-        path, frame = image  # type: ignore[misc]
+    def place(image: Any) -> Place:
+        path, frame = image
         spot = places[path]
         return spot if frame is None else spot._replace(frame=frame)
 

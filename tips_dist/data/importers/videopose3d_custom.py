@@ -1,13 +1,13 @@
-"""2D detections in the layout of VideoPose3D: ``data_2d_custom_<name>.npz``, as its ``prepare_data_2d_custom.py`` writes.
+"""2D detections in the layout of VideoPose3D: ``data_2d_custom_<name>.npz`` of its ``prepare_data_2d_custom.py``.
 
 ``positions_2d``: video → ``custom`` → list of one array (T, K, 2) px. ``metadata`` states ``layout_name`` and the size
 of each video. The archive is pickled, so this needs ``allow_pickle=true``; see :mod:`.unpickling`.
-"""  # fmt: skip
+"""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,8 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
         record.note(f"layout_name says {layout}")
     people = detections.gather(source, _persons(source, videos), options, record)
 
-    def place(image: Hashable) -> Place:
-        video, camera, frame = image  # type: ignore[misc]
+    def place(image: Any) -> Place:
+        video, camera, frame = image
         return Place(video, f"camera_{camera}", video, frame)
 
     return detections.opened(
@@ -76,7 +76,5 @@ def _size(metadata: dict[Any, Any]) -> tuple[int, int] | None:
     """The largest width and height of the videos, where stated."""
     stated = metadata.get("video_metadata")
     sizes = [size for size in stated.values() if isinstance(size, dict)] if isinstance(stated, dict) else []
-    sides = [[size.get(side) for size in sizes] for side in ("w", "h")]
-    if not sizes or not all(isinstance(value, int) and 0 < value < 10**6 for side in sides for value in side):
-        return None
-    return max(sides[0]), max(sides[1])
+    sides = [[side for size in sizes if isinstance(side := size.get(name), int) and 0 < side < 10**6] for name in "wh"]
+    return (max(sides[0]), max(sides[1])) if all(sides) else None

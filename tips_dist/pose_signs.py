@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from tips_dist import geometry
-from tips_dist.skeleton import JOINTS, ROOT, J, Representation
+from tips_dist.skeleton import JOINTS, J, Representation
 
 # Log odds of a right sign per unit of evidence: of the order that logistic regression gives for half-trained lifters
 # (knees twice as much as elbows), larger because better lifters bend more surely.
@@ -144,48 +144,64 @@ def part_couplings(lifted: Tensor, representation: Representation) -> Tensor | N
 # --- views of one instant ----------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class ViewProducts:
+    """Lifts of an instant's views multiplied pair by pair, over some joints; those of two groups of joints add up."""
+
+    matrix: Tensor  # (S, I, C, 3, 3)
+    squares: Tensor  # (2, S, I, C) squared norms of both, over the joints that both have
+
+    def __add__(self, other: ViewProducts) -> ViewProducts:
+        """The products over the joints of both groups, which must have none in common but the root."""
+        return ViewProducts(self.matrix + other.matrix, self.squares + other.squares)
+
+    def overlaps(self) -> tuple[Tensor, Tensor]:
+        """How well views fit each other once rotated, as they are and with one mirrored: (S, I, C) each.
+
+        Lifts are of norm 1: an overlap of 1 is a perfect fit, and that with a missing view 0 (:func:`pairs_present`).
+        """
+        same, mirrored = geometry.overlap(self.matrix)
+        size = self.squares.prod(0).sqrt().clamp_min(1e-12)
+        return same / size, mirrored / size
+
+
+def view_products(
+    lifted: Tensor, instants: Tensor, joints: tuple[int, ...], present: Tensor | None = None
+) -> ViewProducts:
+    """Multiply root-relative lifts (S, V, 17, 3), cut to ``joints``, within each of the ``instants`` (I, M)."""
+    seeds, (count, views) = len(lifted), instants.shape
+    first, second = pairs(views)
+    kept = list(joints) if joints[-1] - joints[0] + 1 != len(joints) else slice(joints[0], joints[-1] + 1)
+    poses = lifted[:, :, kept]
+    mask = None if present is None else present[:, kept].to(poses)
+    if mask is not None:
+        poses = poses * mask[..., None]
+    nobody = poses.new_zeros((seeds, 1, *poses.shape[2:]))
+    found = torch.cat((poses, nobody), dim=1)[:, instants]  # (S, I, M, J, 3)
+    flat = found.transpose(-1, -2).flatten(2, 3)  # (S, I, 3 M, J)
+    product = (flat @ flat.transpose(-1, -2)).view(seeds, count, views, 3, views, 3).transpose(3, 4)
+    squares = found.square().sum(-1)  # (S, I, M, J)
+    if mask is None:
+        norms = squares.sum(-1)
+        one, other = norms[:, :, first], norms[:, :, second]
+    else:
+        there = torch.cat((mask, mask.new_zeros((1, mask.shape[1]))))[instants]  # (I, M, J)
+        norms = squares @ there.transpose(-1, -2)  # (S, I, M, M): of the first, over joints that the second has
+        one, other = norms[:, :, first, second], norms[:, :, second, first]
+    return ViewProducts(product[:, :, first, second], torch.stack((one, other)))
+
+
 def view_votes(
     lifted: Tensor, instants: Tensor, representation: Representation, present: Tensor | None = None
 ) -> Tensor:
     """Log odds that each pair of an instant's views has one sign, part by part: (S, V, 17, 3) -> (S, I, C, P)."""
-    groups = [part.joints for part in representation.lifters]
-    overlaps = [view_overlaps(lifted, instants, joints, present) for joints in groups]
-    return torch.stack([votes_of(*overlap) for overlap in overlaps], dim=-1)
+    products = [view_products(lifted, instants, part.joints, present) for part in representation.lifters]
+    return torch.stack([votes_of(*product.overlaps()) for product in products], dim=-1)
 
 
 def votes_of(same: Tensor, mirrored: Tensor) -> Tensor:
     """Log odds that two views have one sign, from their overlaps (..., C) as they are and with one mirrored."""
     return VIEW_ODDS * 2 * (same - mirrored).float()
-
-
-def view_overlaps(
-    lifted: Tensor, instants: Tensor, joints: tuple[int, ...], present: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """How well the lifts of an instant's views fit each other once rotated, as they are and with one mirrored.
-
-    Lifts are root-relative, cut to ``joints`` (and to those that both views have), of norm 1: an overlap of 1 is a
-    perfect fit, and that with a missing view 0 (see :func:`pairs_present`).
-
-    Args:
-        lifted: (S, V, 17, 3).
-        instants: (I, M), V for a missing view.
-        joints: which joints to fit.
-        present: (V, 17) or None.
-
-    Returns:
-        (S, I, C) and (S, I, C), float64.
-    """
-    kept = [joint for joint in joints if joint != ROOT]
-    poses = torch.cat((lifted[:, :, kept], lifted.new_zeros((len(lifted), 1, len(kept), 3))), dim=1)
-    first, second = pairs(instants.shape[1])
-    one, other = poses[:, instants[:, first]], poses[:, instants[:, second]]  # (S, I, C, J, 3)
-    if present is not None:
-        mask = torch.cat((present[:, kept].to(lifted), lifted.new_zeros((1, len(kept)))))
-        common = (mask[instants[:, first]] * mask[instants[:, second]]).unsqueeze(-1)
-        one, other = one * common, other * common
-    size = (one.square().sum((-1, -2)) * other.square().sum((-1, -2))).sqrt().clamp_min(1e-12)
-    same, mirrored = geometry.overlap(one, other)
-    return same / size, mirrored / size
 
 
 def pairs(views: int) -> tuple[list[int], list[int]]:

@@ -2,9 +2,9 @@
 
 ``views`` (per seed; whole, torso, legs): the lifts of one instant's views are one body seen from elsewhere, so a
 rotation must bring one onto the other. What is left over (1 - overlap, the mean over pairs of views) is divided by what
-a mirrored view leaves over, but by no more than a body's mirror image does. A flat pose fits its mirror image as well as
-itself, so it scores 1 or more, as lifts with nothing in common do; bodies that agree score towards 0. The square root
-is taken. Without the division flat poses would agree best of all.
+a mirrored view leaves over, but by no more than a body's mirror image does. A flat pose fits its mirror image as well
+as itself, so it scores 1 or more, as lifts with nothing in common do; bodies that agree score towards 0. The square
+root is taken. Without the division flat poses would agree best of all.
 
 ``time``: bones turn from frame to frame, and do not stretch. The change of bone lengths over a tenth of a second, as a
 share of how far the bones move in the image: 0 for rigid bodies, and large for flat poses, whose bones stretch with
@@ -37,7 +37,8 @@ Overlaps = dict[str, tuple[Tensor, Tensor]]
 
 def overlaps(resolved: Tensor, instants: Tensor, present: Tensor | None = None) -> Overlaps:
     """Overlaps (S, I, C), as they are and with one view mirrored, of whole poses, torsos and legs."""
-    return {group: pose_signs.view_overlaps(resolved, instants, joints, present) for group, joints in GROUPS.items()}
+    torso, legs = (pose_signs.view_products(resolved, instants, joints, present) for joints in (TORSO, LEGS))
+    return {name: part.overlaps() for name, part in {"": torso + legs, "_torso": torso, "_legs": legs}.items()}
 
 
 def views(found: Overlaps, instants: Tensor, poses: int, present: Tensor | None = None) -> dict[str, Tensor]:

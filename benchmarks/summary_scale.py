@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.report.builder import build
+from tips_dist.runfolder.example import build
 
 
 def main() -> None:
@@ -37,10 +37,10 @@ def main() -> None:
         out = subprocess.run(command, check=True, capture_output=True).stdout
         seconds = time.perf_counter() - began
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        size = (run / "evaluation.json").stat().st_size / 1e6
+        size = sum((run / name).stat().st_size for name in ("evaluation.json", "curves.npz")) / 1e6
     runs = sum(group["runs"] for group in json.loads(out)["representations"])
     print(
-        f"{runs} runs, evaluation.json {size:.0f} MB: "
+        f"{runs} runs, evaluation.json and curves.npz {size:.0f} MB: "
         f"{seconds:.1f} s ({used.ru_utime + used.ru_stime:.1f} s of CPU), {used.ru_maxrss / 1e6:.2f} GB"
     )
 

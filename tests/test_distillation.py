@@ -14,7 +14,7 @@ from tests.evaluation.examples import Joints, fitted_lifter, study_record, true_
 from tips_dist import config, distillation
 from tips_dist.data import procedural
 from tips_dist.data.store import Poses, normalisation_scale, normalised
-from tips_dist.evaluation.judge import Bench, judge, predict
+from tips_dist.evaluation.measuring import Bench, measure_errors, predict
 from tips_dist.files import UserError, write_json
 from tips_dist.models import load_weights, save_weights
 from tips_dist.skeleton import JOINTS, PARENT
@@ -44,7 +44,7 @@ def run(tmp_path: Path, data: Data) -> Path:
         save_weights(tmp_path / file, fitted_lifter(name, inputs, offsets * kept), 0, {**record, "part_signs": signs})
         entry = {"trial": f"{name}-000", "representation": name, "seed": 0, "step": 40, "risk": 0.1, "file": file}
         teachers.append({**entry, "part_signs": signs, "sign_confidence": [0.8] * len(signs)})
-    write_json(tmp_path / "study.json", study_record(poses, scale))
+    study_record(poses, scale).save(tmp_path / "study.json")
     write_json(tmp_path / "selection.json", {"schema": 1, "teachers": teachers, "seeds": [], "rule": "test"})
     return tmp_path
 
@@ -63,8 +63,9 @@ def test_student_is_no_worse_than_its_best_teacher(run: Path, data: Data, mirror
     def error(path: Path) -> float:
         lifter, record = load_weights(path)
         name = lifter.representation.name
-        found = judge(bench, predict(lifter, bench.inputs), name, part_signs=record["part_signs"])
-        return float(found["n_mpjpe_resolved"])
+        found = measure_errors(bench, predict(lifter, bench.inputs), name, part_signs=record["part_signs"])
+        assert found.n_mpjpe_resolved is not None
+        return found.n_mpjpe_resolved
 
     teachers = [error(path) for path in run.glob("trials/*/candidates/*.safetensors")]
     assert len(teachers) == 2

@@ -1,9 +1,18 @@
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
+from pathlib import Path
 
-from tips_dist.drawing import depth_correlation, matrix_picture, pose_picture, stick_mesh
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tips_dist import views
+from tips_dist.data import inspection
+from tips_dist.drawing import SIDE_COLOUR, depth_correlation, matrix_picture, pose_picture, stick_mesh
+from tips_dist.report.anatomy import Lifted, poses_figure
+from tips_dist.skeleton import JOINTS
 
 
 def normal(*shape: int) -> NDArray[np.float32]:
@@ -14,7 +23,7 @@ def test_a_row_per_pose_and_both_sides_in_their_colours() -> None:
     picture = pose_picture(normal(3, 17, 2), normal(3, 17, 3))
     assert picture.shape == (3 * 110 + 14, 330, 3)
     found = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
-    assert {(0, 114, 178), (213, 94, 0), (85, 85, 85)} <= found
+    assert set(SIDE_COLOUR.values()) <= found
 
 
 def test_a_flat_lift_has_an_empty_side_view() -> None:
@@ -57,3 +66,44 @@ def test_mesh_bars_lie_along_the_bones() -> None:
     assert faces.max() == len(vertices) - 1
     middle = vertices[:3].mean(axis=0)  # the hip end of the first bone of the first pose; y is turned up
     np.testing.assert_allclose(middle, lifted[0, 0] * [1, -1, -1], atol=1e-5)
+
+
+def spread(left: float, right: float) -> NDArray[np.float32]:
+    """A pose (17, 2) whose left side is at ``left`` in the image, whose right at ``right``, whose trunk between."""
+    across = [left if name.startswith("left") else right if name.startswith("right") else 0.0 for name in JOINTS]
+    return np.stack([np.array(across), np.linspace(-1, 1, 17)], axis=1).astype(np.float32)
+
+
+def _monitored(pose: NDArray[np.float32], folder: Path) -> NDArray[np.integer]:
+    return pose_picture(pose[None], np.zeros((1, 17, 3), np.float32))[14:, :110]
+
+
+def _lifted(pose: NDArray[np.float32], folder: Path) -> NDArray[np.integer]:
+    views.write_picture(folder / "a.png", pose[None], np.pad(pose, ((0, 0), (0, 1)))[None])
+    return np.asarray(Image.open(folder / "a.png").convert("RGB"))[views.HEADING :, : views.CELL]
+
+
+def _inspected(pose: NDArray[np.float32], folder: Path) -> NDArray[np.integer]:
+    inspection._draw(pose[None], [""], [""], "made", folder / "a.png")
+    return np.asarray(Image.open(folder / "a.png").convert("RGB"))
+
+
+@pytest.mark.parametrize("draw", [_monitored, _lifted, _inspected])
+@pytest.mark.parametrize("left", [-1.0, 1.0])
+def test_the_left_is_blue_and_the_right_is_red_in_every_picture(
+    draw: Callable[[NDArray[np.float32], Path], NDArray[np.integer]], left: float, tmp_path: Path
+) -> None:
+    picture = draw(spread(left, -left), tmp_path).astype(int)
+    blue, red = (np.abs(picture - SIDE_COLOUR[side]).max(axis=-1) < 20 for side in ("left", "right"))
+    middles = [np.nonzero(side)[1].mean() for side in (blue, red)]
+    assert (middles[0] < middles[1]) == (left < 0)
+    assert SIDE_COLOUR["left"][2] > 2 * SIDE_COLOUR["left"][0]
+    assert SIDE_COLOUR["right"][0] > 2 * SIDE_COLOUR["right"][2]
+
+
+def test_the_report_colours_sides_as_the_pictures_do() -> None:
+    lifted = Lifted("solo", "solo-000", 0, 50, np.zeros((3, 17)), (1,))
+    traces = poses_figure(lifted, np.repeat(spread(-1, 1)[None], 3, axis=0)).figure.data
+    assert {trace.name: trace.line.color for trace in traces} == {
+        side: f"rgb{colour}" for side, colour in SIDE_COLOUR.items()
+    }

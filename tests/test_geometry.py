@@ -159,3 +159,13 @@ def test_absent_joints_lie_where_their_parents_do() -> None:
     assert torch.equal(found[1], poses[1])
     assert geometry.collapse(poses, None) is poses
     assert (geometry.bend(found)[0, 1]).abs() < 1e-6
+
+
+def test_a_joint_of_two_lifters_takes_the_sign_of_the_first() -> None:
+    """``left_right`` predicts the trunk on both sides."""
+    representation = REPRESENTATIONS["left_right"]
+    left, right = (set(part.joints) for part in representation.lifters)
+    signs = geometry.joint_signs(torch.tensor([-1.0, 1.0]), representation)
+    assert [joint for joint in range(17) if signs[joint] == -1] == sorted(left)
+    assert [joint for joint in range(17) if signs[joint] == 1] == sorted(right - left)
+    assert left & right

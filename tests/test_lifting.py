@@ -18,6 +18,7 @@ from PIL import Image
 from tips_dist import views
 from tips_dist.data import procedural
 from tips_dist.data.store import Poses, normalisation_scale, write_poses
+from tips_dist.drawing import SIDE_COLOUR
 from tips_dist.files import UserError
 from tips_dist.lifting import Input, lift_file, read_input
 from tips_dist.models import Lifter, initialise, save_weights
@@ -147,7 +148,7 @@ def test_picture_and_animation(student: Path, poses: Poses, tmp_path: Path) -> N
     # Each view shows a person: both coloured sides in every third of the picture.
     for column in range(3):
         part = content[views.HEADING :, column * views.CELL : (column + 1) * views.CELL]
-        for colour in ((0, 114, 178), (213, 94, 0)):
+        for colour in (SIDE_COLOUR["left"], SIDE_COLOUR["right"]):
             assert (np.abs(part.astype(int) - colour).max(axis=-1) < 12).sum() > 100
     with Image.open(animation) as image:
         assert getattr(image, "n_frames", 1) == 10

@@ -52,7 +52,7 @@ def test_a_wrong_prior_is_overruled() -> None:
     """The network's own sign is a prior: poses that all say the opposite turn the network over."""
     told = pose_signs.resolve_pose_signs(POSES, DEPTHS[None], SOLO, signs=torch.tensor([[-1.0]]), instants=FOUR)
     assert (told.signs == 1).float().mean() > 0.99
-    assert told.mirrored.item() > 0.97
+    assert told.mirrored.item() > 0.95
 
 
 def test_a_second_view_tells_what_bends_do_not() -> None:

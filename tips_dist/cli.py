@@ -7,6 +7,7 @@ that resumes is printed).
 from __future__ import annotations
 
 import enum
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,9 @@ from tips_dist.commands.address import run_folder
 from tips_dist.commands.datasets import data_app
 from tips_dist.commands.jobs import Address as ClusterAddress
 from tips_dist.commands.jobs import jobs_app
+from tips_dist.escaping import plain
 from tips_dist.files import StorageError, UserError
+from tips_dist.terminal import cleaned
 
 
 class Size(enum.StrEnum):
@@ -214,11 +217,13 @@ def summary(
     as_json: Json = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
     as_latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX tables (booktabs).")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV; a spreadsheet reads no cell as a formula.")] = False,
 ) -> None:
     """Print the tables of a study and write summary.json."""
     from tips_dist.commands import reading as command
 
-    style = "json" if as_json else "markdown" if as_markdown else "latex" if as_latex else "table"
+    asked = {"json": as_json, "markdown": as_markdown, "latex": as_latex, "csv": as_csv}
+    style = next((name for name, wanted in asked.items() if wanted), "table")
     command.summary(folder, command.Show(by.value, sort, descending, where or [], style))
 
 
@@ -307,12 +312,34 @@ def evaluate(
 
     A run gets its evaluation.json. Weights may be measured on any data set, also one they never saw.
     """
-    from tips_dist.commands import deciding, weights
+    from tips_dist.commands import evaluating as command
 
     if what.is_dir() or what.suffix != ".safetensors":
-        deciding.evaluate(what, truth, poses, as_json=as_json)
+        command.evaluate(what, truth, poses, as_json=as_json)
     else:
-        weights.evaluate(what, truth, poses, split, output, as_json=as_json)
+        command.evaluate_weights(what, truth, poses, split, output, as_json=as_json)
+
+
+@app.command()
+def scorecard(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their addresses.", parser=run_folder)
+    ],
+    truth: Truth,
+    poses: PosesFile = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="YAML with thresholds to try instead of the defaults.", dir_okay=False)
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the numbers as JSON.")] = None,
+    as_json: Json = False,
+) -> None:
+    """How good were the decisions? Replays selection and stopping against true errors, beside trivial baselines.
+
+    Several runs are shown one by one, then together. Writes nothing into them.
+    """
+    from tips_dist.commands import evaluating as command
+
+    command.scorecard(folders, truth, poses, policy, as_json=as_json, output=output)
 
 
 @app.command()
@@ -378,10 +405,14 @@ def doctor(
 
 def main() -> None:
     """Run the command line; turn errors meant for people into one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 gets a ? for what it does not know
+            stream.reconfigure(errors="replace")
     try:
-        app()
+        with cleaned():
+            app()
     except UserError as error:
-        print(f"tips-dist: {error}", file=sys.stderr)
+        print(f"tips-dist: {plain(error, lines=True)}", file=sys.stderr)
         sys.exit(1 if isinstance(error, StorageError) else 2)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         sys.stderr.close()

@@ -1,6 +1,7 @@
-"""Small pictures of poses and matrices, quick enough to draw during training. Poses as stick figures.
+"""Stick figures, their colours, and small pictures of poses and matrices that are quick to draw during training.
 
-N poses of 17 joints; camera frame: x right, y down, z away. Right side blue, left side orange, trunk grey.
+Every picture of a body takes its colours from here: the body's left is blue, its right red, its trunk grey.
+N poses of 17 joints; camera frame: x right, y down, z away.
 """
 
 from __future__ import annotations
@@ -14,16 +15,41 @@ from tips_dist.skeleton import BONES, JOINTS
 Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]  # (height, width, 3)
 
-RIGHT, LEFT, TRUNK = (0, 114, 178), (213, 94, 0), (85, 85, 85)
+Colour = tuple[int, int, int]  # red, green, blue
+SIDE_COLOUR: dict[str, Colour] = {"left": (31, 119, 180), "right": (214, 39, 40), "trunk": (85, 85, 85)}
+SIDES: tuple[str, ...] = tuple(  # of each bone, (16): that of the joint at its far end
+    next((side for side in SIDE_COLOUR if JOINTS[child].startswith(side)), "trunk") for _, child in BONES
+)
 VIEWS = ("2D input", "lifted: front", "lifted: side")
 _NAMES = 90  # pixels
 _CELL, _HEAD, _FINE = 110, 14, 2  # pixels of a cell, of a heading; drawn larger by this factor, for smooth lines
 
 
-def bone_colours() -> list[tuple[int, int, int]]:
+def bone_colours() -> list[Colour]:
     """The colour of each bone, (16) RGB triples."""
-    sides = {"left": LEFT, "right": RIGHT}
-    return [sides.get(JOINTS[child].split("_")[0], TRUNK) for _, child in BONES]
+    return [SIDE_COLOUR[side] for side in SIDES]
+
+
+def stick_figure(
+    draw: ImageDraw.ImageDraw, pixels: NDArray[np.floating], width: int, depths: NDArray[np.floating] | None = None
+) -> None:
+    """Draw the bones of one pose, ``pixels`` (17, 2), as lines of ``width`` pixels.
+
+    With ``depths`` (17) the farthest bone comes first, and a white rim sets each apart from those behind it.
+    """
+    order = range(len(BONES))
+    if depths is not None:
+        order = np.argsort([-float(depths[parent] + depths[child]) for parent, child in BONES], kind="stable").tolist()
+    points = [(float(x), float(y)) for x, y in pixels]
+    colours = bone_colours()
+    for index in order:
+        ends = [points[joint] for joint in BONES[index]]
+        if depths is not None:
+            draw.line(ends, fill="white", width=2 * width)
+        draw.line(ends, fill=colours[index], width=width)
+        if depths is not None:
+            for x, y in ends:
+                draw.ellipse([x - width / 2, y - width / 2, x + width / 2, y + width / 2], fill=colours[index])
 
 
 def pose_picture(poses: Floats, lifted: Floats) -> Picture:
@@ -35,14 +61,12 @@ def pose_picture(poses: Floats, lifted: Floats) -> Picture:
     size = (len(columns) * _CELL * _FINE, (len(poses) * _CELL + _HEAD) * _FINE)
     image = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(image)
-    colours = bone_colours()
     for column, points in enumerate(columns):
         reach = 2.2 * max(float(np.abs(points).max(initial=0.0, where=np.isfinite(points))), 1e-6)
         for row, pose in enumerate(points):
             middle = np.array([column + 0.5, row + 0.5]) * _CELL + (0, _HEAD)
             pixels = (np.nan_to_num(pose).clip(-reach, reach) / reach * _CELL + middle) * _FINE
-            for (parent, child), colour in zip(BONES, colours, strict=True):
-                draw.line([*pixels[parent], *pixels[child]], fill=colour, width=2 * _FINE)
+            stick_figure(draw, pixels, 2 * _FINE)
     image = image.resize((size[0] // _FINE, size[1] // _FINE), Image.Resampling.BOX)
     draw = ImageDraw.Draw(image)
     for column, name in enumerate(VIEWS):

@@ -175,10 +175,9 @@ def resolve_signs(
 def joint_signs(signs: Tensor, representation: Representation) -> Tensor:
     """Spread one sign per independent lifter over the joints: (..., P) -> (..., 17).
 
-    A joint that several lifters predict takes the sign of the first.
+    A joint that several lifters predict takes the sign of the first (``Representation.lifter_of``).
     """
-    first = [next((i for i, part in enumerate(representation.lifters) if j in part.joints), 0) for j in range(17)]
-    return signs[..., first]
+    return signs[..., list(representation.lifter_of)]
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
+from tips_dist.escaping import for_markdown
 from tips_dist.files import UserError, read_json, write_text
 from tips_dist.lifting import FRAME, UNIT
 from tips_dist.models import load_weights
+from tips_dist.runfolder import Evaluation
 
 NAME = "MODEL_CARD.md"
 
@@ -24,14 +25,14 @@ LIMITS = """## Limits
 """
 
 
-def write_card(weights: Path, evaluation: dict[str, Any] | None = None) -> Path:
+def write_card(weights: Path, evaluation: Evaluation | None = None) -> Path:
     """Write ``MODEL_CARD.md`` beside ``weights``; errors are quoted from ``evaluation`` if it is of these weights."""
     path = weights.parent / NAME
     write_text(path, card(weights, evaluation))
     return path
 
 
-def card(weights: Path, evaluation: dict[str, Any] | None = None) -> str:
+def card(weights: Path, evaluation: Evaluation | None = None) -> str:
     """The card's text (Markdown).
 
     Raises:
@@ -40,16 +41,17 @@ def card(weights: Path, evaluation: dict[str, Any] | None = None) -> str:
     record, digest = load_weights(weights)[1], hashlib.sha256(weights.read_bytes()).hexdigest()
     kind = "Student" if record.get("kind") == "student" else "Lifter"
     facts = {
-        "weights": f"`{weights.name}`, SHA-256 `{digest}`",
-        "network": f"{record['representation']}, width {record['width']}, {record['blocks']} residual blocks a part",
+        "weights": f"{for_markdown(weights.name)}, SHA-256 `{digest}`",
+        "network": f"{for_markdown(record['representation'])}, width {record['width']}, {record['blocks']} residual "
+        "blocks a part",
         "input": "17 joints (Human3.6M order) in pixels, y down",
         "output": f"17 joints in 3D; {FRAME}; {UNIT}",
-        "trained on": f"{record.get('source', 'see the data digest')}, 2D poses only",
-        "data digest": f"`{record.get('data_digest')}`",
+        "trained on": f"{for_markdown(record.get('source', 'see the data digest'))}, 2D poses only",
+        "data digest": for_markdown(record.get("data_digest")),
         "pixels per ten root-to-head distances": f"{float(record['scale']):.1f}",
         "seed and step": f"{record.get('seed')}, {record.get('step')}",
     }
-    lines = [f"# {kind} `{weights.name}`", "", "A 2D-to-3D human pose lifter trained without 3D data.", ""]
+    lines = [f"# {kind} {for_markdown(weights.name)}", "", "A 2D-to-3D human pose lifter trained without 3D data.", ""]
     lines += [f"- **{name}**: {text}" for name, text in facts.items()]
     lines += ["", *_distillation(weights, digest), *_errors(evaluation, digest), LIMITS]
     return "\n".join(lines)
@@ -66,24 +68,27 @@ def _distillation(weights: Path, digest: str) -> list[str]:
     if report["digest"] != digest:
         return []
     lines = ["## Teachers", "| trial | seed | step | risk |", "|---|---|---|---|"]
-    lines += [f"| {t['trial']} | {t['seed']} | {t['step']} | {t['risk']:.4f} |" for t in report["teachers"]]
+    lines += [
+        f"| {for_markdown(t['trial'])} | {t['seed']} | {t['step']} | {t['risk']:.4f} |" for t in report["teachers"]
+    ]
     share = report["disagreement"]["relative_to_depth_spread"]
     settings = json.dumps(report["settings"], sort_keys=True)
     return [*lines, "", f"Teachers disagree by {share:.0%} of the spread of depth. Settings: `{settings}`.", ""]
 
 
-def _errors(evaluation: dict[str, Any] | None, digest: str) -> list[str]:
-    if evaluation is None or evaluation.get("student_digest") != digest or not evaluation.get("student"):
+def _errors(evaluation: Evaluation | None, digest: str) -> list[str]:
+    if evaluation is None or evaluation.student_digest != digest or not evaluation.student:
         return ["## Errors", "Not evaluated: no truth was given.", ""]
     lines = [
         "## Errors",
-        f"Against truth `{evaluation['truth']['digest'][:16]}…`, mm; truth played no part in training or selection.",
+        f"Against truth `{evaluation.truth.digest[:16]}…`, mm; truth played no part in training or selection.",
         "",
         "| split | poses | N-MPJPE as predicted | sign-resolved | PA-MPJPE as predicted | sign-resolved | PCK@150 |",
         "|---|---|---|---|---|---|---|",
     ]
-    for split, metrics in evaluation["student"].items():
+    for split, metrics in evaluation.student.items():
         names = ("n_mpjpe", "n_mpjpe_resolved", "pa_mpjpe", "pa_mpjpe_resolved", "pck_150_resolved")
-        cells = [f"{metrics[name]:.1f}" if metrics[name] is not None else "-" for name in names]
-        lines.append(f"| {split} | {metrics['poses']} | " + " | ".join(cells) + " |")
+        values = [metrics.of(name) for name in names]
+        cells = ["-" if value is None else f"{value:.1f}" for value in values]
+        lines.append(f"| {for_markdown(split)} | {metrics.poses} | " + " | ".join(cells) + " |")
     return [*lines, ""]

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tips_dist.escaping import for_markdown
+
 logger = logging.getLogger(__name__)
 
 EQUILIBRIUM = {"discriminator/real": "equilibrium/real", "discriminator/fake": "equilibrium/fake"}
@@ -92,7 +94,7 @@ class Monitor:
     def verdict(self, step: int, seed: int, verdict: str, reason: str, onset: int | None) -> None:
         """Write a seed's verdict as text at the step where it fell; ``onset`` is the step where it began."""
         began = "" if onset is None else f" (began at step {onset})"
-        text = f"**{verdict}** at step {step}{began}: {reason}"
+        text = f"**{for_markdown(verdict)}** at step {step}{began}: {for_markdown(reason)}"
         self._guarded("", step, lambda writer: writer.add_text(f"verdict/seed{seed}", text, step))
 
     def poses(self, step: int, seeds: Sequence[int], poses: Any, depths: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 JOINTS: tuple[str, ...] = (
     "hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax", "neck",
@@ -65,6 +66,14 @@ class Representation:
         if self.independent:
             return self.parts
         return (Part("whole", tuple(range(len(JOINTS)))),)
+
+    @cached_property
+    def lifter_of(self) -> tuple[int, ...]:
+        """Of each of the 17 joints, the index of the lifter whose depth sign it takes: the first that predicts it."""
+        return tuple(
+            next((index for index, part in enumerate(self.lifters) if joint in part.joints), 0)
+            for joint in range(len(JOINTS))
+        )
 
 
 _TORSO_HEAD = (7, 8, 9, 10)

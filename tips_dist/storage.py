@@ -24,7 +24,9 @@ MIRROR_FILE = "mirror.json"
 PATIENCE_SECONDS = 300.0  # that storage may be away before the study's end is reported as not mirrored
 _CHUNK = 2**20
 _REFUSALS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "HTTP status 403", "not found")
-_RECORDS = ("study.json", "study.yaml", "selection.json", "evaluation.json", "summary.json", MIRROR_FILE)
+_RECORDS = (
+    "study.json", "study.yaml", "selection.json", "dependence.json", "evaluation.json", "summary.json", MIRROR_FILE,
+)  # fmt: skip
 _TRIALS = ("trials/*/trial.json", "trials/*/alive.json")
 _READING = (*_RECORDS, *_TRIALS, "trials/*/history.jsonl", "student/*", "optuna.journal")
 NEEDS: dict[str, tuple[str, ...]] = {  # what a command reads of a run folder

@@ -1,7 +1,7 @@
 """Pictures of lifted poses: the 2D input beside the 3D pose from two new sides, as PNG or as an animated GIF.
 
 The two views are what a camera would see after walking 45° and 90° around the person, looking slightly down; if the
-depths are right, both look human. Right side blue, left side orange, trunk grey; nearer bones are drawn over farther.
+depths are right, both look human. Left side blue, right side red, trunk grey; nearer bones are drawn over farther.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from tips_dist.drawing import bone_colours
+from tips_dist.drawing import stick_figure
 from tips_dist.files import write_with
-from tips_dist.skeleton import BONES
 
 Floats = npt.NDArray[np.float32]
 
@@ -112,25 +111,16 @@ def _skeleton(
     column: int,
     ground: npt.NDArray[np.floating] | None,
 ) -> None:
-    """Draw bones, the farthest first, of points (17, 3) within a unit ball."""
+    """Draw the bones, the farthest first, of points (17, 3) within a unit ball, on the lines of a ground."""
 
-    def place(values: npt.NDArray[np.floating]) -> list[tuple[float, float]]:
-        pixels = (np.asarray(values)[:, :2] * 0.46 + (column + 0.5, 0.5)) * CELL * FINE
-        return [(float(x), float(y)) for x, y in pixels]
+    def place(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        return (np.asarray(values)[:, :2] * 0.46 + (column + 0.5, 0.5)) * CELL * FINE
 
     if ground is not None:
-        ends = place(ground)
+        ends = [(float(x), float(y)) for x, y in place(ground)]
         for start, end in zip(ends[::2], ends[1::2], strict=True):
             draw.line([start, end], fill=_GROUND, width=FINE)
-    pixels = place(points)
-    depth = [float(points[parent, 2] + points[child, 2]) for parent, child in BONES]
-    colours = bone_colours()
-    for index in np.argsort(depth)[::-1]:
-        parent, child = BONES[index]
-        draw.line([pixels[parent], pixels[child]], fill="white", width=8 * FINE)
-        draw.line([pixels[parent], pixels[child]], fill=colours[index], width=4 * FINE)
-        for x, y in (pixels[parent], pixels[child]):
-            draw.ellipse([x - 2 * FINE, y - 2 * FINE, x + 2 * FINE, y + 2 * FINE], fill=colours[index])
+    stick_figure(draw, place(points), 4 * FINE, points[:, 2])
 
 
 def _headings(image: Image.Image) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tips_dist.bootstrap import Statistic, cliffs_delta, difference, difference_of_designs, statistic
 from tips_dist.files import UserError, write_text
-from tips_dist.report.statistics import CONFIDENCE, RESAMPLES, Statistic, cliffs_delta, difference, statistic
 
 Array = npt.NDArray[np.float64]
 Cell = str | int | float | Statistic | None
@@ -87,19 +86,7 @@ def effect(first: Iterable[Iterable[float]], second: Iterable[Iterable[float]]) 
 
 def effect_over_seeds(first: Iterable[Iterable[float]], second: Iterable[Iterable[float]]) -> Statistic | None:
     """As :func:`effect`, but trials are those of a design, not drawn: the bootstrap draws seeds within each trial."""
-    groups = [_ragged(first), _ragged(second)]
-    if not all(np.isfinite(group).any() for group in groups):
-        return None
-    random, samples = np.random.default_rng(0), []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any value is left out of the quantiles
-        for group in groups:
-            drawn = random.integers(group.shape[1], size=(RESAMPLES, *group.shape))
-            samples.append(np.nanmean(np.take_along_axis(group[None], drawn, axis=2), axis=(1, 2)))
-    low, high = np.nanquantile(samples[0] - samples[1], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    value = float(np.nanmean(groups[0]) - np.nanmean(groups[1]))
-    runs = sum(int(np.isfinite(group).sum()) for group in groups)
-    return {"value": value, "low": float(low), "high": float(high), "runs": runs}
+    return difference_of_designs(_ragged(first), _ragged(second))
 
 
 def delta(first: Iterable[float], second: Iterable[float]) -> float | None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from tips_dist.config import Policy
-from tips_dist.stability.detectors import DETECTORS, SEVERITY, Judge, Recipe, Signals, Verdict, _Detector
+from tips_dist.stability.detectors import DETECTORS, Judge, Recipe, Signals, _Detector
+from tips_dist.stability.verdicts import KINDS, Verdict
 
 Make = Callable[[], "_Detector | Judge"]
 MAKERS: dict[str, Make] = {
@@ -67,7 +68,7 @@ def test_every_verdict_has_a_kind_a_reason_and_an_onset_that_is_not_later(make: 
         for index, verdict in enumerate(verdicts(make(), rough_series(seed))):
             if verdict is None or verdict.kind == "healthy":
                 continue
-            assert verdict.kind in SEVERITY
+            assert verdict.kind in KINDS
             assert verdict.reason
             assert verdict.onset is not None
             assert 0 <= verdict.onset <= 50 * (index + 1)

@@ -155,18 +155,3 @@ def test_breakdowns() -> None:
     assert parts["legs"] * 7 + parts["torso"] * 10 == pytest.approx(errors.mean() * 17)
     groups = metrics.per_group(errors, np.array([0, 1, 2, 2]), ["a", "b", "a", "never"])
     assert groups == {"a": pytest.approx(errors[[0, 2, 3]].mean()), "b": pytest.approx(errors[1].mean())}
-
-
-def test_bootstrap_draws_sequences_not_poses() -> None:
-    generator = np.random.default_rng(0)
-    sequences = np.repeat(np.arange(20), 50)
-    level = generator.normal(100, 20, 20)
-    errors = level[sequences] + generator.normal(0, 1, 1000)
-    interval = metrics.bootstrap_interval(errors, sequences)
-    assert interval is not None
-    low, high = interval
-    assert low < errors.mean() < high
-    # The mean of 20 sequences with deviation 20 is known to about 4.5; single poses would claim 0.6.
-    assert 2 * 1.96 * level.std() / np.sqrt(20) == pytest.approx(high - low, rel=0.2)
-    assert interval == metrics.bootstrap_interval(errors, sequences)
-    assert metrics.bootstrap_interval(errors, np.zeros(1000, dtype=int)) is None

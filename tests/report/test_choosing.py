@@ -9,14 +9,13 @@ from tests.report.builder import build
 from tips_dist.files import UserError
 from tips_dist.report import choosing
 from tips_dist.report.comparing import comparison_notes, comparison_tables
+from tips_dist.report.formats import fitted, latex
 from tips_dist.report.reading import RunFolder, read_run
 from tips_dist.report.summary import summarise
 from tips_dist.report.tables import (
     Table,
     difference_tables,
-    fitted,
     importance_table,
-    latex,
     notes,
     representation_tables,
     trial_table,

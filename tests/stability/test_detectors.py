@@ -7,11 +7,6 @@ import pytest
 
 from tips_dist.config import Policy
 from tips_dist.stability.detectors import (
-    COLLAPSED,
-    DIVERGED,
-    HEALTHY,
-    NON_FINITE,
-    PLATEAUED,
     Collapse,
     DiscriminatorDominance,
     DiscriminatorFailure,
@@ -21,9 +16,9 @@ from tips_dist.stability.detectors import (
     Plateau,
     Recipe,
     Signals,
-    Verdict,
     _Detector,
 )
+from tips_dist.stability.verdicts import COLLAPSED, DIVERGED, HEALTHY, NON_FINITE, PLATEAUED, Verdict
 
 POLICY = Policy(warm_up=0.1, patience=3, plateau_patience=4, plateau_share=0.3, plateau_learnt=1.0, smoothing=1.0)
 STEPS = 1000  # evaluated every 50: warm-up covers step 50

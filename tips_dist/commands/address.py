@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import typer
 
-from tips_dist.commands.output import print_json
+from tips_dist.commands.output import print_json, say
 from tips_dist.files import UserError
 from tips_dist.storage import NEEDS, fetch, fetch_file, is_address
 
@@ -29,7 +28,7 @@ def run_folder(text: str) -> Path:
     if text.partition("?")[0].endswith(".safetensors"):
         return fetch_file(text)
     folder = fetch(text, command if command in NEEDS else "everything")
-    print(f"Reading a copy of {text}: {folder}", file=sys.stderr)
+    say(f"Reading a copy of {text}: {folder}", stderr=True)
     return folder
 
 
@@ -43,4 +42,4 @@ def fetch_run(url: str, output: Path, *, as_json: bool) -> None:
     if as_json:
         print_json({"folder": str(folder), "files": len(files), "bytes": size})
     else:
-        print(f"{folder}: {len(files)} files, {size / 1e6:.1f} MB")
+        say(f"{folder}: {len(files)} files, {size / 1e6:.1f} MB")

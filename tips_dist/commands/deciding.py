@@ -1,10 +1,10 @@
-"""Commands that redo one step of a finished study: select, audit, distill, evaluate."""
+"""Commands that redo one step of a finished study without truth: select, audit, distill."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tips_dist.commands.output import console, print_json
+from tips_dist.commands.output import console, print_json, say
 
 
 def select(folder: Path, *, as_json: bool) -> None:
@@ -15,56 +15,44 @@ def select(folder: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    print(f"Rule: {found['rule']}")
+    say(f"Rule: {found['rule']}")
     for teacher in found["teachers"]:
-        print(
+        say(
             f"Teacher: {teacher['trial']} seed {teacher['seed']} step {teacher['step']}, "
             f"risk {teacher['risk']:.4g}, {teacher['file']}"
         )
-    print(f"Wrote {folder / 'selection.json'}")
+    say(f"Wrote {folder / 'selection.json'}")
 
 
 def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
     """Replay a stopping policy over the recorded histories and print what it would have done."""
-    from rich.table import Table
+    from tips_dist.audit import audit_run, in_words, read_policy
+    from tips_dist.report.formats import print_tables
+    from tips_dist.report.tables import Table, number
 
-    from tips_dist.stability import audit as audits
-
-    found = audits.audit(folder, audits.read_policy(policy) if policy else None)
+    found = audit_run(folder, read_policy(policy) if policy else None)
     if as_json:
-        print_json(found)
+        print_json(found.plain())
         return
-    table = Table(
-        "trial", "seed", "verdict", "stopped at", "lowest risk", "kept", "why", box=None, title_justify="left"
-    )
-    for row in found["seeds"]:
-        stopped = "never" if row["stop_step"] is None else str(row["stop_step"])
-        risks = ["-" if risk is None else f"{risk:.4g}" for risk in (row["best_risk"], row["kept_risk"])]
-        why = "history was cut when it was made" if row["cut"] else row["reason"]
-        table.add_row(row["trial"], str(row["seed"]), row["verdict"], stopped, *risks, why)
-    console().print(table)
-    print(audits.answer(found))
+    head = ("trial", "seed", "verdict", "stopped at", "lowest risk", "kept", "why")
+    rows = [
+        (
+            row.trial,
+            str(row.seed),
+            row.verdict,
+            "never" if row.stop_step is None else str(row.stop_step),
+            number(row.best_risk, None),
+            number(row.kept_risk, None),
+            "history was cut when it was made" if row.cut else row.reason,
+        )
+        for row in found.seeds
+    ]
+    print_tables(console(), [Table("What this policy would have done", head, rows)], [in_words(found)])
 
 
 def distill(folder: Path, poses: Path | None) -> None:
     """Distil the selected teachers into one student."""
     from tips_dist.distillation import distill as distill_student
-    from tips_dist.evaluation.evaluate import run_poses
-    from tips_dist.files import read_json
+    from tips_dist.runfolder import RunFolder
 
-    data = run_poses(folder, read_json(folder / "study.json"), poses)
-    print(f"Wrote {distill_student(folder, data)}")
-
-
-def evaluate(folder: Path, truth: Path, poses: Path | None, *, as_json: bool) -> None:
-    """Evaluate a run, print the tables that show it."""
-    from tips_dist.evaluation.evaluate import evaluate_run
-    from tips_dist.report import summary, tables
-
-    result = evaluate_run(folder, truth, poses)
-    found = summary.write_summary(folder)
-    if as_json:
-        print_json(result)
-        return
-    tables.print_tables(console(), tables.representation_tables(found), tables.notes(found))
-    print(f"Wrote {folder / 'evaluation.json'}")
+    say(f"Wrote {distill_student(folder, RunFolder(folder).poses(poses))}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from tips_dist.commands.output import print_json
+from tips_dist.commands.output import print_json, say
 
 _SIGN = {"ok": "ok     ", "warning": "WARNING", "failed": "FAILED "}
 
@@ -26,9 +26,9 @@ def doctor(study_file: Path | None, runs: Path, storage: str | None, address: st
         findings.append(finding)
         if not as_json:
             where = "" if finding.where == "here" else f"{finding.where}: "
-            print(f"{_SIGN[finding.state]} {where}{finding.name}: {finding.found}", flush=True)
+            say(f"{_SIGN[finding.state]} {where}{finding.name}: {finding.found}")
             if finding.advice:
-                print(f"        -> {finding.advice}")
+                say(f"        -> {finding.advice}")
     failed = sum(finding.state == "failed" for finding in findings)
     if as_json:
         print_json({"schema": 1, "healthy": failed == 0, "findings": [finding.plain() for finding in findings]})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tips_dist.commands.output import console, print_json, print_record
+from tips_dist.commands.output import console, print_json, print_record, say
+from tips_dist.escaping import plain
 
 if TYPE_CHECKING:
     from tips_dist.study.jobs import Jobs, Order
@@ -40,11 +40,11 @@ def submit(study_file: Path, address: str, order: Order, *, follow: bool, wait: 
     if as_json:
         print_json({"id": found.id, "status": found.status, "fresh": found.fresh, "address": address})
     else:
-        print(f"{found.id}: {what}", flush=True)
+        say(f"{found.id}: {what}")
     if follow or wait:
         _attend(jobs, found.id, follow=follow)
     if not as_json:
-        print(f"Follow it with: tips-dist jobs logs {found.id} --follow --address {address}")
+        say(f"Follow it with: tips-dist jobs logs {found.id} --follow --address {address}")
 
 
 @jobs_app.command("list")
@@ -56,13 +56,14 @@ def list_(address: Address, as_json: Json = False) -> None:
     if as_json:
         print_json(found)
     elif not found:
-        print(f"No study was submitted to {address}.")
+        say(f"No study was submitted to {address}.")
     else:
         from rich.table import Column, Table
+        from rich.text import Text
 
         table = Table(*(Column(name, no_wrap=name == "job") for name in _COLUMNS), box=None, pad_edge=False)
         for job in found:
-            table.add_row(*(str(job[key] or "") for key in _COLUMNS.values()))
+            table.add_row(*(Text(plain(job[key] or "")) for key in _COLUMNS.values()))
         console().print(table)
 
 
@@ -97,7 +98,7 @@ def stop(job: Job, address: Address) -> None:
     from tips_dist.study.jobs import Jobs
 
     stopped = Jobs(address).stop(job)
-    print(f"{job}: " + ("told to stop" if stopped else "had ended already"))
+    say(f"{job}: " + ("told to stop" if stopped else "had ended already"))
 
 
 def _attend(jobs: Jobs, identity: str, *, follow: bool) -> None:
@@ -112,10 +113,10 @@ def _attend(jobs: Jobs, identity: str, *, follow: bool) -> None:
         code = jobs.wait(identity)
     except KeyboardInterrupt:
         line = f"tips-dist jobs stop {identity} --address {jobs.address}"
-        print(f"The job goes on without us. Stop it with: {line}", file=sys.stderr)
+        say(f"The job goes on without us. Stop it with: {line}", stderr=True)
         raise typer.Exit(130) from None
     if code:
-        print(f"tips-dist: {identity} ended with exit code {code}", file=sys.stderr)
+        say(f"tips-dist: {identity} ended with exit code {code}", stderr=True)
     raise typer.Exit(code)
 
 
@@ -127,4 +128,4 @@ def _show(lines: Iterable[str] | Iterator[str], trials: int) -> None:
     with LiveView(console(stderr=True), trials) as view:
         for line in lines:
             event = heard(line)
-            print(line, flush=True) if event is None else view(event)
+            say(line) if event is None else view(event)

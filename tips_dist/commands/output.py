@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from tips_dist.escaping import plain
+from tips_dist.terminal import console as console
+
+
+def say(text: object, *, stderr: bool = False) -> None:
+    """Print a line for a person at once; nothing in it, wherever it is from, is obeyed by the terminal."""
+    print(plain(text), file=sys.stderr if stderr else sys.stdout, flush=True)
 
 
 def print_json(value: Any) -> None:
@@ -18,23 +24,16 @@ def print_record(value: dict[str, Any], indent: str = "") -> None:
     """Print nested plain data as indented "key: value" lines; a flat record takes one line."""
     for key, item in value.items():
         if isinstance(item, dict) and any(isinstance(cell, dict) for cell in item.values()):
-            print(f"{indent}{key}:")
+            say(f"{indent}{key}:")
             print_record(item, indent + "  ")
         elif isinstance(item, dict) and item:
-            print(f"{indent}{key}: " + ", ".join(f"{name} {_plain(cell)}" for name, cell in item.items()))
+            say(f"{indent}{key}: " + ", ".join(f"{name} {_plain(cell)}" for name, cell in item.items()))
         elif isinstance(item, list) and item and isinstance(item[0], dict):
-            print(f"{indent}{key}:")
+            say(f"{indent}{key}:")
             for row in item:
-                print(f"{indent}  - " + ", ".join(f"{name} {_plain(cell)}" for name, cell in row.items()))
+                say(f"{indent}  - " + ", ".join(f"{name} {_plain(cell)}" for name, cell in row.items()))
         else:
-            print(f"{indent}{key}: {_plain(item)}")
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A console for standard output, or for progress on standard error."""
-    from rich.console import Console
-
-    return Console(stderr=stderr)
+            say(f"{indent}{key}: {_plain(item)}")
 
 
 def _plain(value: Any) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tips_dist.commands.output import console, print_json, print_record
+from tips_dist.commands.output import console, print_json, print_record, say
 from tips_dist.files import UserError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def follow(folder: Path) -> None:
             time.sleep(FOLLOW_SECONDS)
             found = read_status(folder)
     if not found["done"]:
-        print(f"Nobody works on this run; go on with: tips-dist resume {folder}")
+        say(f"Nobody works on this run; go on with: tips-dist resume {folder}")
 
 
 def _events(folder: Path, found: dict[str, Any]) -> list[StudyEvent]:
@@ -82,7 +82,7 @@ def _events(folder: Path, found: dict[str, Any]) -> list[StudyEvent]:
 
 def compare(folders: Sequence[Path], *, as_json: bool, as_markdown: bool) -> None:
     """Print studies side by side."""
-    from tips_dist.report import comparing, tables
+    from tips_dist.report import comparing, formats
     from tips_dist.report.reading import read_run
     from tips_dist.report.summary import summarise
 
@@ -94,9 +94,9 @@ def compare(folders: Sequence[Path], *, as_json: bool, as_markdown: bool) -> Non
     if as_json:
         print_json(summaries)
     elif as_markdown:
-        sys.stdout.write(tables.markdown(shown, lines))
+        sys.stdout.write(formats.markdown(shown, lines))
     else:
-        tables.print_tables(console(), shown, lines)
+        formats.print_tables(console(), shown, lines)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Show:
 
 def summary(folder: Path, show: Show) -> None:
     """Print a run folder's summary as tables, Markdown, LaTeX or JSON; the whole one is written to summary.json."""
-    from tips_dist.report import choosing, tables
+    from tips_dist.report import choosing, formats, tables
     from tips_dist.report.reading import read_run
     from tips_dist.report.summary import summarise, write_summary
     from tips_dist.study.folder import recorded_study
@@ -135,9 +135,11 @@ def summary(folder: Path, show: Show) -> None:
         ]  # fmt: skip
     lines = tables.notes(found)
     if show.style == "table":
-        tables.print_tables(console(), shown, lines)
+        formats.print_tables(console(), shown, lines)
+    elif show.style == "csv":
+        sys.stdout.write(formats.comma_separated(shown))
     else:
-        sys.stdout.write((tables.markdown if show.style == "markdown" else tables.latex)(shown, lines))
+        sys.stdout.write((formats.markdown if show.style == "markdown" else formats.latex)(shown, lines))
 
 
 def report(folder: Path, poses: Path | None) -> None:
@@ -152,17 +154,17 @@ def report(folder: Path, poses: Path | None) -> None:
     found = write_summary(folder)
     ranks = importances(recorded_study(run.study), found["trials"])
     path = write_report(run, found, importances=ranks, poses=_validation_poses(run, poses))
-    print(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    say(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 def _validation_poses(run: RunFolder, poses: Path | None) -> NDArray[np.float32] | None:
     """The normalised validation poses of a run, for its pictures; None if the file has gone and none was named."""
     from tips_dist.data.store import normalised
-    from tips_dist.evaluation.evaluate import run_poses
+    from tips_dist.runfolder import RunFolder as RunRecords
     from tips_dist.training.validation import validation_rows
 
     try:
-        data = run_poses(run.folder, run.study, poses)
+        data = RunRecords(run.folder).poses(poses)
     except UserError:
         if poses is not None:
             raise
@@ -181,7 +183,7 @@ def monitor(folder: Path, host: str, port: int) -> None:
         address = launch(folder / "trials", host, port)
     except OSError as error:
         raise UserError(f"--port {port}: TensorBoard cannot listen on {host}:{port} ({error})") from None
-    print(f"TensorBoard on {address} (Ctrl-C ends it)", flush=True)
+    say(f"TensorBoard on {address} (Ctrl-C ends it)")
     from threading import Event
 
     Event().wait()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from tips_dist.commands.output import console, print_json
+from tips_dist.commands.output import console, print_json, say
 from tips_dist.files import UserError
 from tips_dist.mirror import mirror_once
 
@@ -102,7 +101,7 @@ def _follow(
         folder = getattr(interrupt, "run", folder)
         if folder is not None:
             line = shlex.join(["tips-dist", "resume", str(short(folder)), *(["--truth", str(truth)] if truth else [])])
-            print(f"Interrupted; the state is saved. Go on with: {line}", file=sys.stderr)
+            say(f"Interrupted; the state is saved. Go on with: {line}", stderr=True)
         raise typer.Exit(130) from None
     finish(short(folder), truth, as_json=as_json)
 
@@ -123,24 +122,23 @@ def _view(trials: int, *, job: bool) -> Iterator[Progress]:
 
 def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
     """Evaluate if there is truth (everything is decided by now), summarise, and say what was written."""
-    from tips_dist.report import summary, tables
+    from tips_dist.report import formats, summary, tables
 
     if truth is not None:
-        from tips_dist.evaluation.evaluate import evaluate_run
+        from tips_dist.commands.evaluating import at_the_end
 
-        evaluate_run(folder, truth)
+        at_the_end(folder, truth)
     found = summary.write_summary(folder)
     copy = mirror_once(folder)
     if as_json:
         print_json(found)
         return
-    screen = console()
-    tables.print_tables(screen, tables.representation_tables(found), tables.notes(found))
+    formats.print_tables(console(), tables.representation_tables(found), tables.notes(found))
     for name, what in _WRITTEN.items():
         if (folder / name).exists():
-            screen.print(f"  {folder / name}: {what}", highlight=False, markup=False, soft_wrap=True)
+            say(f"  {folder / name}: {what}")
     if copy is not None:
-        screen.print(f"  {copy}: a copy of the whole folder", highlight=False, markup=False, soft_wrap=True)
+        say(f"  {copy}: a copy of the whole folder")
 
 
 _WRITTEN = {

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tips_dist.commands.output import print_json
+from tips_dist.commands.output import print_json, say
 from tips_dist.report.tables import number, verdict_words
 
 if TYPE_CHECKING:
@@ -47,19 +46,18 @@ def train(
         print_json(asdict(outcome))
         return
     sizes = ", ".join(f"{network} {count:,}" for network, count in outcome.parameters.items())
-    print(f"Parameters per seed: {sizes}")
+    say(f"Parameters per seed: {sizes}")
     for seed in outcome.seeds:
         best = f"lowest risk {number(seed.best_risk, None)} at step {seed.best_step}"
         reason = f" ({seed.reason})" if seed.reason else ""
-        print(f"Seed {seed.seed}: {seed.verdict}{reason}, stopped at step {seed.stopped_step}, {best}")
-    print(f"Trained for {outcome.training_seconds:.1f} s; records in {folder}")
+        say(f"Seed {seed.seed}: {seed.verdict}{reason}, stopped at step {seed.stopped_step}, {best}")
+    say(f"Trained for {outcome.training_seconds:.1f} s; records in {folder}")
 
 
 def _print_progress(progress: Progress) -> None:
     verdicts = verdict_words(dict(Counter(progress.verdicts.values())))
-    print(
+    say(
         f"step {progress.step}/{progress.steps}, risk {number(progress.risk, None)}, {verdicts}, "
         f"{progress.steps_per_second:.0f} seed-steps/s",
-        file=sys.stderr,
-        flush=True,
+        stderr=True,
     )

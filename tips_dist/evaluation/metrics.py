@@ -118,25 +118,5 @@ def per_group(errors: Array, codes: Codes, names: Sequence[str]) -> dict[str, fl
     return {name: float(sums[index] / counts[index]) for name, index in unique.items() if counts[index]}
 
 
-def bootstrap_interval(
-    errors: Array, sequences: Codes, *, samples: int = 1000, seed: int = 0, level: float = 0.95
-) -> tuple[float, float] | None:
-    """Percentile interval of the mean error when whole sequences are drawn anew, with replacement.
-
-    Poses of a sequence are alike, so drawing single poses would make the interval far too narrow. ``errors``
-    (N,) or (N, 17); ``sequences`` (N,) codes. None with fewer than two sequences.
-    """
-    values = errors.mean(axis=1) if errors.ndim == 2 else errors
-    kinds, codes = np.unique(sequences, return_inverse=True)
-    if len(kinds) < 2:
-        return None
-    counts = np.bincount(codes).astype(np.float64)
-    sums = np.bincount(codes, weights=values)
-    draws = np.random.default_rng(seed).multinomial(len(kinds), np.full(len(kinds), 1 / len(kinds)), samples)
-    means = (draws @ sums) / (draws @ counts)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def _float64(values: npt.ArrayLike) -> Array:
     return np.asarray(values, dtype=np.float64)

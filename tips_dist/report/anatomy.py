@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tips_dist.drawing import LEFT, RIGHT, TRUNK
+from tips_dist.drawing import SIDE_COLOUR, SIDES
 from tips_dist.geometry import CAMERA_DISTANCE, MINIMUM_DEPTH
 from tips_dist.report.figures import Figure, new_figure
 from tips_dist.report.reading import RunFolder
@@ -97,8 +97,7 @@ def _matrix(title: str, shares: Floats, caption: str, unit: str) -> Figure:
 def poses_figure(lifted: Lifted, poses: Floats) -> Figure:
     """A few validation poses (V, 17, 2), normalised, lifted by one run: 2D input, front, side and from above."""
     rows = [index * len(poses) // EXAMPLES for index in range(EXAMPLES)]
-    depth = np.maximum(MINIMUM_DEPTH, CAMERA_DISTANCE + lifted.depths[rows] * _joint_signs(lifted))
-    solid = np.concatenate([poses[rows] * depth[..., None], (depth - CAMERA_DISTANCE)[..., None]], axis=-1)
+    solid = bodies(lifted, poses, rows)
     views = {
         "2D input": poses[rows] * CAMERA_DISTANCE,
         "front": solid[..., [0, 1]],
@@ -106,20 +105,21 @@ def poses_figure(lifted: Lifted, poses: Floats) -> Figure:
         "above": solid[..., [0, 2]] * np.array([1, -1]),
     }
     figure = new_figure("", "", height=150 * EXAMPLES + 30, showlegend=True)
-    for name, colour, children in _sides():
+    for side, colour in SIDE_COLOUR.items():
+        bones = [bone for bone, of in zip(BONES, SIDES, strict=True) if of == side]
         x: list[float | None] = []
         y: list[float | None] = []
         for column, points in enumerate(views.values()):
             for row, pose in enumerate(points):
                 middle = (pose.max(axis=0) + pose.min(axis=0)) / 2
-                for parent, child in ((p, c) for p, c in BONES if c in children):
+                for parent, child in bones:
                     for joint in (parent, child):
                         x.append(float(pose[joint, 0] - middle[0] + COLUMN * column))
                         y.append(float(-(pose[joint, 1] - middle[1]) - ROW * row))
                     x.append(None)
                     y.append(None)
         figure.add_scatter(
-            x=x, y=y, mode="lines", name=name, line={"color": f"rgb{colour}", "width": 3}, hoverinfo="skip"
+            x=x, y=y, mode="lines", name=side, line={"color": f"rgb{colour}", "width": 3}, hoverinfo="skip"
         )
     for column, name in enumerate(views):
         figure.add_annotation(x=COLUMN * column, y=1.6, text=name, showarrow=False)
@@ -133,20 +133,14 @@ def poses_figure(lifted: Lifted, poses: Floats) -> Figure:
     return Figure(f"Lifted poses: {lifted.representation}", figure, caption, alt)
 
 
+def bodies(lifted: Lifted, poses: Floats, rows: list[int]) -> Floats:
+    """The validation poses of ``rows`` in 3D (R, 17, 3), centred on the hip's depth, signs resolved where known."""
+    depth = np.maximum(MINIMUM_DEPTH, CAMERA_DISTANCE + lifted.depths[rows] * _joint_signs(lifted))
+    return np.concatenate([poses[rows] * depth[..., None], (depth - CAMERA_DISTANCE)[..., None]], axis=-1)
+
+
 def _joint_signs(lifted: Lifted) -> Floats:
-    signs = np.ones(len(JOINTS))
-    if lifted.representation in REPRESENTATIONS:
-        lifters = REPRESENTATIONS[lifted.representation].lifters
-        for part, sign in zip(lifters, lifted.signs, strict=len(lifted.signs) > 0):
-            signs[list(part.joints)] = sign
-    return signs
-
-
-def _sides() -> list[tuple[str, Any, set[int]]]:
-    left = {joint for joint, name in enumerate(JOINTS) if name.startswith("left_")}
-    right = {joint for joint, name in enumerate(JOINTS) if name.startswith("right_")}
-    return [
-        ("right side", RIGHT, right),
-        ("left side", LEFT, left),
-        ("trunk", TRUNK, set(range(len(JOINTS))) - left - right),
-    ]
+    """(17,) factors that turn depths as predicted into sign-resolved ones; 1 where the signs are unknown."""
+    if not lifted.signs or lifted.representation not in REPRESENTATIONS:
+        return np.ones(len(JOINTS))
+    return np.array(lifted.signs, float)[list(REPRESENTATIONS[lifted.representation].lifter_of)]

@@ -11,13 +11,14 @@ import numpy as np
 import plotly.graph_objects as go
 from scipy.stats import spearmanr
 
+from tips_dist.escaping import for_plotly
 from tips_dist.report.curves import BAND, Series, band
 from tips_dist.report.style import VERDICT_COLOUR, VERDICT_SYMBOL, style
 from tips_dist.report.tables import number
+from tips_dist.stability.verdicts import is_sound
 
 POINTS = 4000  # the most points of a scatter
 THIN_LINES = 24  # the most runs of a representation that are drawn one by one
-BROKEN = ("diverged", "collapsed", "non_finite")
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def curves(series: Sequence[Series], name: str, title: str, unit: str) -> Figure
                     line=thin,
                     showlegend=False,
                     legendgroup=representation,
-                    name=f"{item.run.trial} seed {item.run.seed}",
+                    name=for_plotly(f"{item.run.trial} seed {item.run.seed}"),
                 )
         steps = np.concatenate([found.steps, found.steps[::-1]])
         edge = np.concatenate([found.high, found.low[::-1]]).astype(np.float32)
@@ -95,11 +96,11 @@ def curves(series: Sequence[Series], name: str, title: str, unit: str) -> Figure
             x=found.steps,
             y=found.median.astype(np.float32),
             mode="lines",
-            name=representation,
+            name=for_plotly(representation),
             legendgroup=representation,
             line={"color": look.colour, "width": 3, "dash": look.dash},
             customdata=found.runs,
-            hovertemplate="step %{x}: %{y:.4g} (%{customdata} runs)<extra>" + representation + "</extra>",
+            hovertemplate="step %{x}: %{y:.4g} (%{customdata} runs)<extra>%{fullData.name}</extra>",
         )
         low = int(np.argmin(found.median))
         words.append(
@@ -124,8 +125,8 @@ def survival(series: Sequence[Series]) -> Figure | None:
     words = []
     for representation, items in by_representation(series).items():
         runs = [item.run for item in items]
-        broken = [run.verdict in BROKEN for run in runs]
-        when = [run.onset if run.verdict in BROKEN and run.onset is not None else run.stopped_step for run in runs]
+        broken = [not is_sound(run.verdict) for run in runs]
+        when = [run.onset if not is_sound(run.verdict) and run.onset is not None else run.stopped_step for run in runs]
         fitted = KaplanMeierFitter().fit(when, broken)
         share, limits = fitted.survival_function_.iloc[:, 0], fitted.confidence_interval_
         look = style(representation)
@@ -145,7 +146,7 @@ def survival(series: Sequence[Series]) -> Figure | None:
             x=share.index.to_numpy(),
             y=share.to_numpy(),
             mode="lines",
-            name=representation,
+            name=for_plotly(representation),
             legendgroup=representation,
             line={"color": look.colour, "width": 3, "dash": look.dash, "shape": "hv"},
         )
@@ -184,11 +185,14 @@ def stops(series: Sequence[Series]) -> Figure | None:
                 "size": 10,
                 "line": {"width": 1, "color": "white"},
             },
-            text=[f"{run.trial} seed {run.seed}: {run.reason or 'no complaint'}" for run in runs],
+            text=[for_plotly(f"{run.trial} seed {run.seed}: {run.reason or 'no complaint'}") for run in runs],
             hovertemplate="%{text} (step %{x})<extra></extra>",
         )
     figure.update_yaxes(
-        tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4], showgrid=False
+        tickvals=list(range(len(names))),
+        ticktext=list(map(for_plotly, names)),
+        range=[-0.6, len(names) - 0.4],
+        showgrid=False,
     )
     counts = Counter((item.run.representation, item.run.verdict.replace("_", "-")) for item in series)
     words = ", ".join(f"{name} {verdict} {count}" for (name, verdict), count in sorted(counts.items()))
@@ -214,20 +218,20 @@ def risk_against_error(series: Sequence[Series]) -> Figure | None:
             x=risk[shown].astype(np.float32),
             y=error[shown].astype(np.float32),
             mode="markers",
-            name=representation,
+            name=for_plotly(representation),
             legendgroup=representation,
             marker={"color": look.colour, "opacity": 0.35, "size": 5, "symbol": look.symbol},
-            hovertemplate="risk %{x:.4g}, %{y:.1f} mm<extra>" + representation + "</extra>",
+            hovertemplate="risk %{x:.4g}, %{y:.1f} mm<extra>%{fullData.name}</extra>",
         )
         chosen = [(item, int(place[0])) for item in items if len(place := _selected(item))]
         figure.add_scatter(
             x=[item.values["risk"][place] for item, place in chosen],
             y=[item.values["error"][place] for item, place in chosen],
             mode="markers",
-            name=f"{representation}, selected",
+            name=for_plotly(f"{representation}, selected"),
             legendgroup=representation,
             marker={"color": look.colour, "size": 12, "symbol": look.symbol, "line": {"color": "black", "width": 2}},
-            text=[f"{item.run.trial} seed {item.run.seed} step {item.steps[place]}" for item, place in chosen],
+            text=[for_plotly(f"{item.run.trial} seed {item.run.seed} step {item.steps[at]}") for item, at in chosen],
             hovertemplate="%{text}: risk %{x:.4g}, %{y:.1f} mm<extra></extra>",
         )
     if not words:

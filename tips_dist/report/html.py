@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
-from importlib.resources import files
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
+from tips_dist.escaping import plain
 from tips_dist.files import write_text
 from tips_dist.report import anatomy, figures, search_figures, tables
 from tips_dist.report.answer import answer
@@ -22,6 +24,7 @@ from tips_dist.report.reading import RunFolder
 from tips_dist.report.style import style
 
 SPLITS = ("train", "validation", "test")
+SELECTION_ROWS = 40  # shown; selection.json has all
 SIGNALS = {
     "discriminator/real": ("Discriminator on real poses", "output (0.5 is balance)"),
     "discriminator/fake": ("Discriminator on lifted poses", "output (0.5 is balance)"),
@@ -30,17 +33,30 @@ SIGNALS = {
     "distance/sliced_wasserstein": ("Distance of new views to real poses", "sliced Wasserstein"),
     "depth/spread_ratio": ("Depth spread against width (1 is human)", "ratio"),
 }
-# Drawn when the whole page stands, so that every plot knows its column's width; again for paper.
-DRAW = """
-for (const figure of document.querySelectorAll("figure")) {
-  const {data, layout} = JSON.parse(figure.querySelector("script").textContent);
-  Plotly.newPlot(figure.querySelector(".plot"), data, layout, {responsive: true, displayModeBar: false});
-}
-const fit = () => document.querySelectorAll(".plot").forEach(plot => Plotly.Plots.resize(plot));
-addEventListener("beforeprint", fit);
-addEventListener("afterprint", fit);
-"""
 Importances = Mapping[str, Mapping[str, float] | None]
+
+
+@dataclass
+class Section:
+    """A part of the page, in this order: a line of text, figures, tables, notes, a file; empty parts are not there."""
+
+    title: str
+    text: str = ""
+    grids: list[list[Figure]] = field(default_factory=list)  # figures that stand side by side
+    captions: bool = True
+    figures: list[Figure] = field(default_factory=list)  # as wide as the page
+    tables: list[tables.Table] = field(default_factory=list)
+    folded: str = ""  # what the reader opens to see the tables
+    notes: list[str] = field(default_factory=list)
+    file: tuple[str, str] | None = None  # name and content
+
+    def __bool__(self) -> bool:
+        return any([self.text, *self.grids, self.figures, self.tables, self.notes, self.file])
+
+    @property
+    def anchor(self) -> str:
+        """The part of the address that leads here."""
+        return self.title.lower().replace(" ", "-")
 
 
 def write_report(
@@ -68,110 +84,128 @@ def page(
 ) -> str:
     """The whole page as text."""
     series = read_series(run, ["risk", *SIGNALS])
-    bodies = anatomy.lowest_risk(run)
-    sections = {
-        "The numbers": _numbers(summary),
-        "Over the steps": _over_steps(series),
-        "When and why runs ended": _ends(series),
-        "Risk and error": _figures(figures.risk_against_error(series))
-        or "<p>This study was not evaluated against truth, so nothing is known about how well risk orders error.</p>",
-        "Search": _search(run, summary, importances),
-        "What depths depend on": _grid(*anatomy.dependence(run.dependence)) if run.dependence else "",
-        "Lifted poses": _grid(*_poses(bodies, poses))
-        or "<p>The 2D poses were not found, so no pictures; <code>report --poses FILE</code> draws them.</p>",
-        "Selection": _selection(run, summary),
-        "Every trial": _trials(summary),
-        "Environment": _environment(run),
-    }
-    shown = {title: body for title, body in sections.items() if body}
-    links = "".join(f'<a href="#{_anchor(title)}">{title}</a>' for title in shown)
-    body = "".join(f'<section id="{_anchor(title)}"><h2>{title}</h2>{text}</section>' for title, text in shown.items())
-    name = escape(str(summary["study"]["name"]))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>{name}: stability study</title>'
-        f"<style>{files('tips_dist.report').joinpath('page.css').read_text()}</style>"
-        f"<script>{get_plotlyjs()}</script></head><body>"
-        f"<header><h1>{name}</h1>{_studied(run, summary)}"
-        f'<div class="answer">{"".join(f"<p>{escape(line)}</p>" for line in answer(summary))}</div>'
-        f"<nav>{links}</nav></header><main>{body}</main><script>{DRAW}</script></body></html>\n"
+    sections = [
+        Section(
+            "The numbers",
+            tables=[*tables.representation_tables(dict(summary)), *tables.difference_tables(dict(summary))],
+            notes=tables.notes(dict(summary)),
+        ),
+        _over_steps(series),
+        Section("", grids=[_signals(series)], captions=False),
+        _ends(series),
+        _risk_and_error(series),
+        _search(run, summary, importances),
+        Section("What depths depend on", grids=[anatomy.dependence(run.dependence) if run.dependence else []]),
+        _poses(anatomy.lowest_risk(run), poses),
+        _selection(run, summary),
+        Section(
+            "Every trial",
+            tables=[tables.trial_table(dict(summary), limit=100)],
+            folded=f"{len(summary['trials'])} trials",
+        ),
+        _environment(run),
+    ]
+    return _template().render(
+        name=summary["study"]["name"],
+        studied=_studied(run),
+        created=summary["study"]["created"],
+        answer=answer(summary),
+        sections=[section for section in sections if section],
     )
+
+
+def _template() -> jinja2.Template:
+    """The page's template: whatever it writes is escaped, and nothing that a reader cannot see is left in it."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tips_dist.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else plain(value, lines=True),
+    )
+    environment.filters["drawn"] = _drawn
+    environment.globals.update(plotly=Markup(get_plotlyjs()), colour=lambda name: style(name).colour)
+    return environment.get_template("page.html.jinja")
+
+
+def _drawn(figure: Figure) -> Markup:
+    """A figure as JSON inside a script element, which no name in it can end."""
+    return Markup(figure.figure.to_json().replace("<", "\\u003c"))
 
 
 # ------------------------------------------------------------------------------------------------ sections
 
 
-def _studied(run: RunFolder, summary: Mapping[str, Any]) -> str:
+def _studied(run: RunFolder) -> str:
     study = run.study["resolved"]
     data = run.study.get("data", {})
     counts = ", ".join(f"{data['counts'][split]:,} {split}" for split in SPLITS if split in data.get("counts", {}))
     source = Path(data["path"]).name if data.get("path") else "procedural motion"
-    words = (
+    return (
         f"{len(run.representations)} representations of the 2D pose, {len(run.trials)} trials of {study['seeds']} "
         f"seeds and {study['training']['steps']:,} steps each, on {source} ({counts} poses). "
         "All decisions were made from 2D poses alone."
     )
-    return f'<p class="meta">{escape(words)} Made {escape(str(summary["study"]["created"]))}.</p>'
 
 
-def _numbers(summary: Mapping[str, Any]) -> str:
-    shown = [*tables.representation_tables(dict(summary)), *tables.difference_tables(dict(summary))]
-    lines = "".join(f"<li>{escape(line)}</li>" for line in tables.notes(dict(summary)))
-    return "".join(map(_table, shown)) + f'<ul class="note">{lines}</ul>'
-
-
-def _over_steps(series: Sequence[Series]) -> str:
+def _over_steps(series: Sequence[Series]) -> Section:
     error = figures.curves(series, "error", "Error", "N-MPJPE, sign-resolved, mm")
     risk = figures.curves(series, "risk", "Risk", "risk (lower is better)")
-    signals = [figures.curves(series, name, *words) for name, words in SIGNALS.items()]
-    return _grid(error, risk) + _grid(*signals, captions=False)
+    return Section("Over the steps", grids=[_known(error, risk)])
 
 
-def _ends(series: Sequence[Series]) -> str:
+def _signals(series: Sequence[Series]) -> list[Figure]:
+    return _known(*(figures.curves(series, name, *words) for name, words in SIGNALS.items()))
+
+
+def _ends(series: Sequence[Series]) -> Section:
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for run in (item.run for item in series if item.run.verdict != "healthy"):
         kind = re.sub(r"[-+]?\d[\d.e+-]*", "#", run.reason)
         reasons.setdefault((run.representation, run.verdict.replace("_", "-"), kind), []).append(run.reason)
     rows = [(name, verdict, str(len(words)), words[0]) for (name, verdict, _), words in reasons.items()]
-    listed = _table(tables.Table("Why", ("representation", "verdict", "runs", "reason"), rows)) if rows else ""
-    return _grid(figures.survival(series), figures.stops(series)) + listed
+    listed = [tables.Table("Why", ("representation", "verdict", "runs", "reason"), rows)] if rows else []
+    drawn = _known(figures.survival(series), figures.stops(series))
+    return Section("When and why runs ended", grids=[drawn], tables=listed)
 
 
-def _search(run: RunFolder, summary: Mapping[str, Any], importances: Importances) -> str:
+def _risk_and_error(series: Sequence[Series]) -> Section:
+    found = _known(figures.risk_against_error(series))
+    unknown = "This study was not evaluated against truth, so nothing is known about how well risk orders error."
+    return Section("Risk and error", text="" if found else unknown, figures=found)
+
+
+def _search(run: RunFolder, summary: Mapping[str, Any], importances: Importances) -> Section:
     space = run.study["resolved"].get("space", {})
     lines = search_figures.parallel_coordinates(summary["trials"], space)
-    return _figures(lines) + _figures(search_figures.importances(importances))
+    return Section("Search", figures=_known(lines, search_figures.importances(importances)))
 
 
-def _poses(bodies: Sequence[anatomy.Lifted], poses: NDArray[np.floating] | None) -> list[Figure]:
-    if poses is None:
-        return []
-    return [anatomy.poses_figure(body, poses) for body in bodies if len(body.depths) == len(poses)]
+def _poses(bodies: Sequence[anatomy.Lifted], poses: NDArray[np.floating] | None) -> Section:
+    known = [body for body in bodies if poses is not None and len(body.depths) == len(poses)]
+    drawn = [anatomy.poses_figure(body, poses) for body in known] if poses is not None else []
+    missing = "The 2D poses were not found, so no pictures; `tips-dist report --poses FILE` draws them."
+    return Section("Lifted poses", text="" if drawn else missing, grids=[drawn])
 
 
-def _selection(run: RunFolder, summary: Mapping[str, Any]) -> str:
+def _selection(run: RunFolder, summary: Mapping[str, Any]) -> Section:
     if not run.selection:
-        return "<p>Nothing was selected yet.</p>"
+        return Section("Selection", text="Nothing was selected yet.")
     rows = [
         (str(row["trial"]), str(row["seed"]), str(row["step"]), tables.number(row["risk"], None), str(row["why"]))
         for row in sorted(run.selection.get("seeds", []), key=lambda row: (not row["chosen"], row.get("rank") or 1e9))
     ]
     head = ("trial", "seed", "step", "risk", "why")
-    more = f"<p class='note'>and {len(rows) - 40} more in selection.json</p>" if len(rows) > 40 else ""
-    return (
-        f"<p>{escape(str(summary['rule']))}</p>"
-        + _table(tables.Table("Runs by risk; the teachers first", head, rows[:40]))
-        + more
+    return Section(
+        "Selection",
+        text=str(summary["rule"]),
+        tables=[tables.Table("Runs by risk; the teachers first", head, rows[:SELECTION_ROWS])],
+        notes=[f"and {len(rows) - SELECTION_ROWS} more in selection.json"] if len(rows) > SELECTION_ROWS else [],
     )
 
 
-def _trials(summary: Mapping[str, Any]) -> str:
-    found = tables.trial_table(dict(summary), limit=100)
-    return f"<details><summary>{len(summary['trials'])} trials</summary>{_table(found)}</details>"
-
-
-def _environment(run: RunFolder) -> str:
+def _environment(run: RunFolder) -> Section:
     record = run.study
     facts = {
         "study digest": record.get("digest"),
@@ -183,51 +217,12 @@ def _environment(run: RunFolder) -> str:
     }
     rows = [(name, str(value)) for name, value in facts.items() if value]
     file = run.folder / "study.yaml"
-    text = f"<h3>study.yaml</h3><pre>{escape(file.read_text())}</pre>" if file.exists() else ""
-    return _table(tables.Table("", ("what", "value"), rows)) + text
-
-
-# ------------------------------------------------------------------------------------------------ pieces
-
-
-def _figures(*found: Figure | None, captions: bool = True) -> str:
-    return "".join(_figure(figure, captions) for figure in found if figure is not None)
-
-
-def _grid(*found: Figure | None, captions: bool = True) -> str:
-    body = _figures(*found, captions=captions)
-    return f'<div class="grid">{body}</div>' if body else ""
-
-
-def _figure(figure: Figure, caption: bool) -> str:
-    data = figure.figure.to_json().replace("</", "<\\/")  # nothing in a name may end the script element
-    size = f"height:{figure.figure.layout.height}px;min-width:{figure.least_width}px"
-    words = f"<figcaption>{escape(figure.caption)}</figcaption>" if caption else ""
-    return (
-        f"<figure><h3>{escape(figure.title)}</h3>"
-        f'<div class="scroll"><div class="plot" style="{size}" role="img" '
-        f'aria-label="{escape(figure.alt, quote=True)}"></div></div>'
-        f'<script type="application/json">{data}</script>{words}</figure>'
+    return Section(
+        "Environment",
+        tables=[tables.Table("", ("what", "value"), rows)],
+        file=(file.name, file.read_text(errors="replace")) if file.exists() else None,
     )
 
 
-def _table(table: tables.Table) -> str:
-    words = {index for index, name in enumerate(table.head) if name in tables.WORDS}
-
-    def cell(tag: str, index: int, text: str) -> str:
-        swatch = ""
-        if tag == "td" and index == 0 and table.head[0] == "representation":
-            swatch = f'<span class="swatch" style="background:{style(text).colour}"></span>'
-        kind = ' class="text"' if index in words else ""
-        return f"<{tag}{kind}>{swatch}{escape(text)}</{tag}>"
-
-    head = "".join(cell("th", index, name) for index, name in enumerate(table.head))
-    body = "".join(
-        f"<tr>{''.join(cell('td', index, text) for index, text in enumerate(row))}</tr>" for row in table.rows
-    )
-    title = f"<caption>{escape(table.title)}</caption>" if table.title else ""
-    return f'<div class="table"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _anchor(title: str) -> str:
-    return title.lower().replace(" ", "-")
+def _known(*found: Figure | None) -> list[Figure]:
+    return [figure for figure in found if figure is not None]

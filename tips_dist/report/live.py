@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from tips_dist.report.style import STATE_SIGN, VERDICT_COLOUR, VERDICTS, style
+from tips_dist.escaping import plain
+from tips_dist.report.style import STATE_SIGN, VERDICT_COLOUR, style
 from tips_dist.report.tables import number, verdict_words
+from tips_dist.stability.verdicts import KINDS
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -21,7 +23,6 @@ DONE = ("finished", "stopped", "failed")
 REDRAW_SECONDS = 0.25
 PLAIN_SECONDS = 30.0  # the most often a plain line tells of mere progress
 _BARS = "▁▂▃▄▅▆▇█"
-_SHORT = {"healthy": "ok", "plateaued": "pl", "diverged": "div", "collapsed": "col", "non_finite": "nan"}
 
 
 class Event(Protocol):
@@ -140,7 +141,8 @@ class LiveView:
         details = [f"step {event.step}/{event.steps}" if event.steps else "", words]
         details += [f"risk {number(event.risk, None)}" if event.risk is not None else ""]
         line = ", ".join(part for part in (f"{event.trial} {event.state}", *details) if part)
-        self._console.print(f"{line} | {self.totals()}", highlight=False, markup=False, soft_wrap=True)
+        line = plain(f"{line} | {self.totals()}")
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def render(self) -> RenderableType:
         """The table: running trials first, then the latest others, as many as the terminal has lines for."""
@@ -160,7 +162,7 @@ class LiveView:
             event = row.event
             table.add_row(
                 STATE_SIGN.get(event.state, "·"),
-                Text(event.trial, style=style(event.representation).colour),
+                Text(plain(event.trial), style=style(event.representation).colour),
                 _seeds(event.verdicts, wide),
                 f"{event.step}/{event.steps}",
                 number(event.risk, None),
@@ -175,9 +177,9 @@ def _seeds(verdicts: Mapping[str, int], wide: bool) -> RenderableType:
     from rich.text import Text
 
     text = Text()
-    for name in VERDICTS:
+    for name, kind in KINDS.items():
         if count := verdicts.get(name, 0):
-            word = name.replace("_", "-") if wide else _SHORT[name]
+            word = name.replace("_", "-") if wide else kind.short
             text.append(f"{count} {word} " if wide else f"{count}{word} ", style=VERDICT_COLOUR[name])
     return text
 

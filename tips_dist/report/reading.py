@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tips_dist.files import UserError, read_json, read_json_lines
+from tips_dist import runfolder
+from tips_dist.files import read_json_lines
+from tips_dist.runfolder.record import Record
 
 METRICS = ("n_mpjpe", "n_mpjpe_resolved", "pa_mpjpe", "pa_mpjpe_resolved")  # mm, as evaluation.json names them
 CHECKPOINTS = ("selected", "best", "last", "random")
@@ -80,7 +80,6 @@ class RunFolder:
         ]
 
 
-_NUMBERS = re.compile(rb"\[[-+.,\seE\dnul]*\]")
 _OUTCOME = ("seed", "verdict", "reason", "onset", "stopped_step", "best_step", "best_risk")
 
 
@@ -91,49 +90,27 @@ def read_run(folder: Path, *, curves: bool = False) -> RunFolder:
         UserError: there is no such folder, it is no run folder, or one of its records is damaged or from
             another version; the message names the file.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such run folder; `tips-dist run` prints the folder it makes")
-    if not (folder / "study.json").exists():
-        raise UserError(f"{folder}: not a run folder (it has no study.json)")
-    study = _record(folder / "study.json", "resolved")
-    paths = sorted((folder / "trials").glob("*/trial.json"))
-    trials = [_record(path, "id", "representation", "configuration") for path in paths]
-    order = {name: index for index, name in enumerate(study["resolved"]["representations"])}
-    trials.sort(key=lambda trial: (order.get(trial["representation"], len(order)), trial["id"]))
+    run = runfolder.RunFolder(folder)
+    evaluation = run.evaluation.plain() if run.evaluation is not None else None
+    if evaluation is not None and curves:
+        _embed(evaluation, run.curves)
     return RunFolder(
         folder=folder,
-        study=study,
-        trials=trials,
-        selection=_optional(folder / "selection.json"),
-        evaluation=_optional(folder / "evaluation.json") if curves else _without_curves(folder / "evaluation.json"),
-        dependence=_optional(folder / "dependence.json"),
+        study=run.study.plain(),
+        trials=[trial.plain() for trial in run.trials],
+        selection=_plain(run.selection),
+        evaluation=evaluation,
+        dependence=_plain(run.dependence),
     )
 
 
-def _optional(path: Path) -> dict[str, Any] | None:
-    return _record(path) if path.exists() else None
+def _plain(record: Record | None) -> dict[str, Any] | None:
+    return None if record is None else record.plain()
 
 
-def _without_curves(path: Path) -> dict[str, Any] | None:
-    """The record with its lists of numbers emptied unread: on a large study they are hundreds of megabytes."""
-    if not path.exists():
-        return None
-    try:
-        return _checked(path, json.loads(_NUMBERS.sub(b"[]", path.read_bytes())))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from None
-
-
-def _record(path: Path, *keys: str) -> dict[str, Any]:
-    return _checked(path, read_json(path), *keys)
-
-
-def _checked(path: Path, record: Any, *keys: str) -> dict[str, Any]:
-    if not isinstance(record, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(record).__name__}")
-    if record.get("schema") != 1:
-        raise UserError(f"{path}: schema {record.get('schema')!r} is unknown to this version; expected 1")
-    for key in keys:
-        if key not in record:
-            raise UserError(f"{path}: the key '{key}' is missing")
-    return record
+def _embed(evaluation: dict[str, Any], curves: runfolder.Curves) -> None:
+    for trial, entry in evaluation["trials"].items():
+        for seed, values in entry["seeds"].items():
+            curve = curves.of(trial, int(seed))
+            if curve is not None:
+                values |= {"steps": curve.steps.tolist(), **{n: e.tolist() for n, e in curve.errors.items()}}

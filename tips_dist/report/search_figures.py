@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tips_dist.escaping import for_plotly
 from tips_dist.report.figures import Figure, new_figure, translucent
 from tips_dist.report.style import style
 from tips_dist.report.tables import number
@@ -32,25 +33,25 @@ def parallel_coordinates(trials: Sequence[Mapping[str, Any]], space: Mapping[str
             x=list(range(len(axes))),
             y=[axis["places"][row] for axis in axes],
             mode="lines+markers",
-            name=trial["representation"],
+            name=for_plotly(trial["representation"]),
             legendgroup=trial["representation"],
             showlegend=trial["representation"] not in named,
             line={"color": translucent(look.colour, 0.7), "width": 2, "dash": look.dash},
             marker={"size": 5, "symbol": look.symbol},
-            text=[f"{trial['trial']}: {axis['name']} {axis['texts'][row]}" for axis in axes],
+            text=[for_plotly(f"{trial['trial']}: {axis['name']} {axis['texts'][row]}") for axis in axes],
             hovertemplate="%{text}<extra></extra>",
         )
         named.add(trial["representation"])
     figure.update_xaxes(
         tickvals=list(range(len(axes))),
-        ticktext=[axis["name"].replace(".", ".<br>") for axis in axes],
+        ticktext=[for_plotly(axis["name"]).replace(".", ".<br>") for axis in axes],
         range=[-0.35, len(axes) - 0.65],
         gridcolor="#999999",
     )
     figure.update_yaxes(showticklabels=False, showgrid=False, range=[-0.12, 1.12], ticks="")
     for place, axis in enumerate(axes):
         for end, text in ((-0.07, axis["low"]), (1.07, axis["high"])):
-            figure.add_annotation(x=place, y=end, text=text, showarrow=False, font={"size": 11})
+            figure.add_annotation(x=place, y=end, text=for_plotly(text), showarrow=False, font={"size": 11})
     best = min(judged, key=lambda trial: float(trial["risk"]["value"]))
     values = ", ".join(f"{key} {_text(best['parameters'].get(key))}" for key in keys)
     alt = f"Parallel coordinates of {len(judged)} trials. Lowest median risk: {best['trial']} with {values}."
@@ -68,12 +69,12 @@ def importances(found: Mapping[str, Mapping[str, float] | None]) -> Figure | Non
     for representation, values in known.items():
         look = style(representation)
         figure.add_bar(
-            y=[key.replace(".", ".<br>") for key in keys],
+            y=[for_plotly(key).replace(".", ".<br>") for key in keys],
             x=[values.get(key, 0.0) for key in keys],
             orientation="h",
-            name=representation,
+            name=for_plotly(representation),
             marker={"color": look.colour},
-            hovertemplate="%{x:.0%}<extra>" + representation + "</extra>",
+            hovertemplate="%{x:.0%}<extra>%{fullData.name}</extra>",
         )
     words = "; ".join(
         f"{name}: " + ", ".join(f"{key} {value:.0%}" for key, value in sorted(values.items(), key=lambda kv: -kv[1]))

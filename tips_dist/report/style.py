@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tips_dist.stability.verdicts import KINDS, Role
+
 
 class Style(NamedTuple):
     """How a representation looks wherever it is drawn (plotly's names for dash and symbol)."""
@@ -27,21 +29,15 @@ REPRESENTATION: dict[str, Style] = {
 }
 OTHER = Style("#555555", "solid", "x")
 
-VERDICTS = ("healthy", "plateaued", "diverged", "collapsed", "non_finite")
-VERDICT_COLOUR: dict[str, str] = {
-    "healthy": "#009E73",
-    "plateaued": "#56B4E9",
-    "diverged": "#D55E00",
-    "collapsed": "#E69F00",
-    "non_finite": "#777777",
+_ROLE: dict[Role, tuple[str, str]] = {
+    "good": ("#009E73", "circle"),
+    "note": ("#56B4E9", "diamond"),
+    "bad": ("#D55E00", "x"),
+    "warning": ("#E69F00", "triangle-down"),
+    "gone": ("#777777", "cross"),
 }
-VERDICT_SYMBOL: dict[str, str] = {
-    "healthy": "circle",
-    "plateaued": "diamond",
-    "diverged": "x",
-    "collapsed": "triangle-down",
-    "non_finite": "cross",
-}
+VERDICT_COLOUR = {name: _ROLE[kind.role][0] for name, kind in KINDS.items()}
+VERDICT_SYMBOL = {name: _ROLE[kind.role][1] for name, kind in KINDS.items()}
 STATE_SIGN: dict[str, str] = {
     "pending": "·",
     "running": "▶",

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tips_dist.bootstrap import cliffs_delta, describe, difference
 from tips_dist.files import write_json
 from tips_dist.report.reading import CHECKPOINTS, METRICS, RunFolder, SeedRun, read_run
-from tips_dist.report.statistics import cliffs_delta, describe, difference
 
 Array = NDArray[np.float64]
 

@@ -1,17 +1,13 @@
-"""The summary as tables: for a terminal (rich), Markdown and LaTeX from the same rows."""
+"""The summary as tables of words and numbers; :mod:`tips_dist.report.formats` prints them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tips_dist.report.reading import METRICS
-from tips_dist.report.style import VERDICTS
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from tips_dist.stability.verdicts import KINDS
 
 WORDS = (
     "verdicts",
@@ -38,6 +34,11 @@ class Table:
     title: str
     head: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
+
+    @property
+    def words(self) -> set[int]:
+        """The columns of text; the others hold numbers."""
+        return {index for index, name in enumerate(self.head) if index == 0 or name in WORDS}
 
 
 def representation_tables(summary: dict[str, Any]) -> list[Table]:
@@ -170,95 +171,9 @@ def notes(summary: dict[str, Any]) -> list[str]:
     return lines
 
 
-def print_tables(console: Console, tables: Sequence[Table], lines: Sequence[str]) -> None:
-    """Print tables and notes for a person; a table too wide for the terminal goes on below itself."""
-    from rich import box
-    from rich.table import Table as RichTable
-
-    for table in (part for whole in tables for part in fitted(whole, console.width)):
-        rich = RichTable(
-            title=table.title,
-            title_justify="left",
-            title_style="bold",
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1) if console.width >= 100 else (0, 0),
-            show_edge=False,
-        )
-        for index, name in enumerate(table.head):
-            text = index == 0 or name in WORDS
-            words = [word for row in (table.head, *table.rows) for word in row[index].split()]
-            rich.add_column(
-                name,
-                justify="left" if text else "right",
-                no_wrap=index == 0,
-                min_width=max(map(len, words), default=1),
-            )
-        for row in table.rows:
-            rich.add_row(*row)
-        console.print(rich)
-        console.print()
-    for line in lines:
-        console.print(line, highlight=False, markup=False)
-
-
-def fitted(table: Table, width: int) -> list[Table]:
-    """Cut a table into parts of at most ``width`` characters, each with the first column; words wrap."""
-    needed = []
-    for name, *cells in zip(table.head, *table.rows, strict=True):
-        words = max((len(word) for cell in (name, *cells) for word in cell.split()), default=1)
-        least = min(16, max(map(len, cells), default=1)) if name in WORDS else 0
-        needed.append(1 + max(words, least))
-    blocks: list[list[int]] = [[]]
-    for column in range(1, len(needed)):
-        if blocks[-1] and needed[0] + sum(needed[index] for index in blocks[-1]) + needed[column] > width:
-            blocks.append([])
-        blocks[-1].append(column)
-    return [
-        Table(
-            table.title + (", continued" if number else ""),
-            tuple(table.head[index] for index in (0, *block)),
-            [tuple(row[index] for index in (0, *block)) for row in table.rows],
-        )
-        for number, block in enumerate(blocks)
-    ]
-
-
-def markdown(tables: Sequence[Table], lines: Sequence[str]) -> str:
-    """Tables and notes as GitHub-flavoured Markdown."""
-    parts = []
-    for table in tables:
-        rule = "|".join([" --- ", *[" ---: "] * (len(table.head) - 1)])
-        body = [f"| {' | '.join(cells)} |" for cells in (table.head, *table.rows)]
-        parts.append("\n".join([f"**{table.title}**", "", body[0], f"|{rule}|", *body[1:]]))
-    parts.append("\n".join(f"- {line}" for line in lines))
-    return "\n\n".join(parts) + "\n"
-
-
-def latex(tables: Sequence[Table], lines: Sequence[str]) -> str:
-    """Tables for a paper (package booktabs); the notes follow as comments."""
-    parts = []
-    for table in tables:
-        kinds = "".join("l" if index == 0 or name in WORDS else "r" for index, name in enumerate(table.head))
-        rows = [" & ".join(map(_latex, cells)) + r" \\" for cells in (table.head, *table.rows)]
-        body = "\n".join([r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule"])
-        parts.append(
-            "\\begin{table}\n\\centering\n"
-            f"\\caption{{{_latex(table.title)}}}\n\\begin{{tabular}}{{{kinds}}}\n{body}\n"
-            "\\end{tabular}\n\\end{table}"
-        )
-    parts.append("\n".join(f"% {line}" for line in lines))
-    return "\n\n".join(parts) + "\n"
-
-
-def _latex(text: str) -> str:
-    escaped = re.sub(r"([#$%&_{}])", r"\\\1", text.replace("\\", r"\textbackslash{}"))
-    ranges = re.sub(r"\((-?[\d.]+?)\.\.(-?[\d.]+)\)", r"(\1 to \2)", escaped)
-    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", ranges)
-
-
 def verdict_words(verdicts: dict[str, int]) -> str:
     """Counts by verdict in a fixed order: "6 healthy, 2 diverged"."""
-    names = [*VERDICTS, *sorted(set(verdicts) - set(VERDICTS))]
+    names = [*KINDS, *sorted(set(verdicts) - set(KINDS))]
     return ", ".join(f"{verdicts[name]} {name.replace('_', '-')}" for name in names if verdicts.get(name))
 
 

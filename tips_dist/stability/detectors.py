@@ -1,9 +1,9 @@
 """Detectors: plain numbers in, verdicts out; online, O(1) memory, state that dumps and loads.
 
 A detector sees one seed's signals at each evaluation step and may raise a :class:`Verdict`. The :class:`Judge` of a
-seed runs them all and keeps the most serious verdict. Thresholds live in
-:class:`tips_dist.config.Policy`; what counts as balanced or
-won depends on the recipe (loss kind, label swaps), which :class:`Recipe` knows.
+seed runs them all and keeps the most serious verdict. Thresholds live in :class:`tips_dist.config.Policy`, the kinds
+of verdict in :mod:`tips_dist.stability.verdicts`; what counts as balanced or won depends on the recipe (loss kind,
+label swaps), which :class:`Recipe` knows.
 """
 
 from __future__ import annotations
@@ -11,25 +11,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from tips_dist.config import Policy
-
-HEALTHY, PLATEAUED, DIVERGED, COLLAPSED, NON_FINITE = "healthy", "plateaued", "diverged", "collapsed", "non_finite"
-SEVERITY = {HEALTHY: 0, PLATEAUED: 1, DIVERGED: 2, COLLAPSED: 3, NON_FINITE: 4}
+from tips_dist.stability.verdicts import COLLAPSED, DIVERGED, NON_FINITE, PLATEAUED, Verdict, severity
 
 Signals = Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a detector found: the kind, why in words, since which step, and the values behind it."""
-
-    kind: str = HEALTHY
-    reason: str = ""
-    onset: int | None = None
-    values: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -277,7 +265,7 @@ class Judge:
         """Take in one evaluation step's signals, ``risk/total`` among them."""
         for detector in self.detectors:
             finding = detector.update(step, signals)
-            if finding is not None and SEVERITY[finding.kind] > SEVERITY[self.verdict.kind]:
+            if finding is not None and severity(finding.kind) > severity(self.verdict.kind):
                 self.verdict = finding
         return self.verdict
 

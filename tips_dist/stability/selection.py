@@ -14,8 +14,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from tips_dist.files import UserError, read_json, write_json
-from tips_dist.skeleton import JOINTS, REPRESENTATIONS
-from tips_dist.stability.detectors import COLLAPSED, DIVERGED
+from tips_dist.skeleton import REPRESENTATIONS
+from tips_dist.stability.verdicts import taints
 
 RULE = (
     "Per seed, the candidate with the lowest risk, if it was written before the onset of a divergence or collapse. "
@@ -73,11 +73,10 @@ def _seed(run: Path, trial: dict[str, Any], outcome: dict[str, Any]) -> dict[str
         "chosen": False,
         "rank": None,
     }
-    broken = outcome["verdict"] in (DIVERGED, COLLAPSED) and outcome["onset"] is not None
     if outcome["best_step"] is None:
         return {**row, "why": "no evaluation step with a finite risk"}
     file = f"trials/{trial['id']}/candidates/seed{outcome['seed']}-step{outcome['best_step']}.safetensors"
-    if broken and outcome["best_step"] > outcome["onset"]:
+    if taints(outcome["verdict"], outcome["onset"], outcome["best_step"]):
         return {**row, "why": f"its lowest risk came after the onset of '{outcome['verdict']}' at {outcome['onset']}"}
     if not (run / file).exists():
         return {**row, "why": f"{file} is missing"}
@@ -100,11 +99,10 @@ def _disagreement(run: Path, rows: list[dict[str, Any]]) -> None:
     trial = read_json(path.with_name("trial.json"))
     every = int(trial["configuration"]["training"]["evaluate_every"])
     recorded = np.load(path, mmap_mode="r")
-    lifters = REPRESENTATIONS[rows[0]["representation"]].lifters
-    first = [next((i for i, part in enumerate(lifters) if joint in part.joints), 0) for joint in range(len(JOINTS))]
+    lifter_of = list(REPRESENTATIONS[rows[0]["representation"]].lifter_of)
     depths = [
         recorded[row["step"] // every - 1, trial["seeds"].index(row["seed"])].astype(np.float32)
-        * np.array(row["part_signs"], np.float32)[first]
+        * np.array(row["part_signs"], np.float32)[lifter_of]
         for row in rows
     ]
     for index, row in enumerate(rows):

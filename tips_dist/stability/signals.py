@@ -306,14 +306,3 @@ def length_variation(lengths: Tensor, subjects: Tensor, people: int, present: Te
     deviation = (square / (count - 1).clamp_min(1)).sqrt() / mean.clamp_min(1e-9)
     share = count * (count > 1)
     return ((deviation * share).sum(1) / share.sum(0).clamp_min(1)).mean(-1)
-
-
-def part_signs(poses: Tensor, offsets: Tensor, representation: Representation) -> tuple[list[int], list[float]]:
-    """Resolve the signs of one network: (V, 17, 2), (V, 17) -> one sign and confidence per independent lifter."""
-    signs, confidence = geometry.resolve_signs(poses, offsets[None], representation)
-    return [int(sign) for sign in signs[0]], [float(value) for value in confidence[0]]
-
-
-def joint_signs(representation: Representation, signs: list[int]) -> np.ndarray:
-    """(17,) factors that turn predicted offsets into sign-resolved ones."""
-    return geometry.joint_signs(torch.tensor(signs, dtype=torch.float32), representation).numpy()

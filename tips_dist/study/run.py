@@ -173,8 +173,8 @@ def open_recorded(run: Path, study: Study, base: Path) -> Poses:
 
 def select_and_distil(run: Path, poses: Poses) -> None:
     """Choose teachers from all trials, then teach the student; a student of the same teachers is kept."""
+    from tips_dist.dependence import record_dependence
     from tips_dist.distillation import distill
-    from tips_dist.stability.dependence import record_dependence
     from tips_dist.stability.selection import select
 
     path = run / "selection.json"

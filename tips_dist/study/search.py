@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tips_dist.config import Study
 from tips_dist.files import UserError
+from tips_dist.stability.verdicts import is_sound
 from tips_dist.study import space
 from tips_dist.study.cma import CmaSampler
 from tips_dist.study.records import FINAL, Trial, patiently, read_trials
@@ -182,9 +183,7 @@ def describe(trial: Trial) -> dict[str, Any]:
     seeds = (trial.outcome or {}).get("seeds", [])
     verdicts = Counter(str(seed["verdict"]) for seed in seeds)
     result: dict[str, Any] = {"state": trial.state, "verdicts": dict(verdicts)}
-    reasons = [
-        f"seed {s['seed']}: {s['verdict']}: {s['reason']}" for s in seeds if s["verdict"] not in space.ENDED_WELL
-    ]
+    reasons = [f"seed {s['seed']}: {s['verdict']}: {s['reason']}" for s in seeds if not is_sound(s["verdict"])]
     if trial.state == "stopped":
         reasons.insert(0, trial.error or "stopped by the scheduler")
     if reasons:

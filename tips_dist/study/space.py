@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tips_dist.config import Choice, Distribution, Integer, LogUniform, Study, Uniform
+from tips_dist.stability.verdicts import is_sound
 
 if TYPE_CHECKING:
     import optuna
-
-ENDED_WELL = ("healthy", "plateaued")
 
 
 def dimensions(study: Study, representation: str) -> dict[str, Distribution]:
@@ -153,7 +152,7 @@ def censored_median(observed: Sequence[float], censored: Sequence[float]) -> flo
 def objective(outcome: Mapping[str, Any] | None, names: Sequence[str]) -> list[float] | None:
     """What Optuna is told about a trial: one number per objective, all minimised; None where there is none.
 
-    ``risk`` is :func:`censored_median` over the seeds' best risks: seeds whose verdict is healthy or plateaued are
+    ``risk`` is :func:`censored_median` over the seeds' best risks: seeds with a sound verdict are
     observed, the others are censored at the best risk they showed (at "any risk" if they showed none).
     ``instability`` is the share of seeds that ended badly plus the relative spread of those observed,
     MAD / (MAD + \\|median\\|), so it lies in [0, 2).
@@ -166,8 +165,8 @@ def objective(outcome: Mapping[str, Any] | None, names: Sequence[str]) -> list[f
         return None
     seeds = outcome["seeds"]
     known = [s for s in seeds if s["best_risk"] is not None and math.isfinite(s["best_risk"])]
-    observed = [float(s["best_risk"]) for s in known if s["verdict"] in ENDED_WELL]
-    bounds = [float(s["best_risk"]) for s in known if s["verdict"] not in ENDED_WELL]
+    observed = [float(s["best_risk"]) for s in known if is_sound(s["verdict"])]
+    bounds = [float(s["best_risk"]) for s in known if not is_sound(s["verdict"])]
     bounds += [-math.inf] * (len(seeds) - len(known))
     risk = censored_median(observed, bounds)
     if risk is None:

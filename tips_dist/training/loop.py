@@ -17,8 +17,8 @@ from tips_dist.config import Configuration, digest
 from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.models import parameters_per_seed
 from tips_dist.monitoring import Monitor
-from tips_dist.stability.detectors import HEALTHY, NON_FINITE, PLATEAUED
 from tips_dist.stability.risk import risk
+from tips_dist.stability.verdicts import ends_seed, is_sound
 from tips_dist.training import execution, precision, records
 from tips_dist.training.state import State
 from tips_dist.training.validation import validation_set
@@ -144,7 +144,7 @@ def train(
                 row["verdict"] = verdict.kind
                 if verdict.kind != before and monitor is not None:
                     monitor.verdict(state.step, seed, verdict.kind, verdict.reason, verdict.onset)
-                if _ends(verdict.kind, configuration):
+                if ends_seed(verdict.kind, configuration.stopping):
                     ended.append(seed)
                     state.stopped[seed] = state.step
 
@@ -154,7 +154,7 @@ def train(
             state.seconds += elapsed
             speed = (state.step - first) * len(state.active) / elapsed
             if monitor is not None:
-                unbroken = sum(judge.verdict.kind in (HEALTHY, PLATEAUED) for judge in state.judges.values())
+                unbroken = sum(is_sound(judge.verdict.kind) for judge in state.judges.values())
                 whole = {"throughput/steps_per_second": speed, "risk/best": _lowest_risk(state)}
                 whole["risk/unbroken_seeds"] = unbroken
                 monitor.evaluation(state.step, [*rows, whole])
@@ -184,14 +184,6 @@ def _rows(measured: dict[str, torch.Tensor], state: State) -> list[dict[str, Any
         row["risk"] = row["risk/total"]
         rows.append(row)
     return rows
-
-
-def _ends(verdict: str, configuration: Configuration) -> bool:
-    """Whether the study's stopping policy ends a seed with this verdict."""
-    stopping = configuration.stopping
-    if verdict == PLATEAUED:
-        return stopping.plateau == "default"
-    return verdict == NON_FINITE or (verdict != HEALTHY and stopping.divergence == "default")
 
 
 def _lowest_risk(state: State) -> float | None:

@@ -2,8 +2,8 @@ import numpy as np
 import torch
 
 from tests.models.test_models import built
+from tips_dist import dependence
 from tips_dist.skeleton import J
-from tips_dist.stability import dependence
 
 
 class Linear(torch.nn.Module):

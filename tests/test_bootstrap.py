@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tips_dist.report.statistics import cliffs_delta, difference, statistic
+from tips_dist.bootstrap import (
+    cliffs_delta,
+    cluster_interval,
+    difference,
+    difference_of_designs,
+    over_groups,
+    statistic,
+)
 
 NAN = float("nan")
 
@@ -67,3 +74,46 @@ def test_difference_is_zero_for_equal_groups_and_excludes_zero_for_far_ones() ->
 )
 def test_cliffs_delta(first: list[float], second: list[float], expected: float | None) -> None:
     assert cliffs_delta(np.array(first), np.array(second)) == expected
+
+
+def test_bootstrap_draws_sequences_not_poses() -> None:
+    generator = np.random.default_rng(0)
+    sequences = np.repeat(np.arange(20), 50)
+    level = generator.normal(100, 20, 20)
+    errors = level[sequences] + generator.normal(0, 1, 1000)
+    interval = cluster_interval(errors, sequences)
+    assert interval is not None
+    low, high = interval
+    assert low < errors.mean() < high
+    # The mean of 20 sequences with deviation 20 is known to about 4.5; single poses would claim 0.6.
+    assert 2 * 1.96 * level.std() / np.sqrt(20) == pytest.approx(high - low, rel=0.2)
+    assert interval == cluster_interval(errors, sequences)
+    assert cluster_interval(errors, np.zeros(1000, dtype=int)) is None
+
+
+def test_groups_are_drawn_whole() -> None:
+    """Five groups of seeds that agree: what is measured can only take the values that whole groups give."""
+    values = np.repeat(np.arange(5.0), 4)
+    groups = [np.flatnonzero(values == value) for value in range(5)]
+    seen: set[int] = set()
+
+    def measure(rows: np.ndarray) -> float:
+        seen.update(np.bincount(values[rows].astype(int), minlength=5).tolist())
+        return float(values[rows].mean())
+
+    found = over_groups(measure, groups)
+    assert (found["value"], found["runs"]) == (2.0, 20)
+    assert 0 < found["low"] < 2 < found["high"] < 4
+    assert all(count % 4 == 0 for count in seen)
+    assert found == over_groups(measure, groups)
+
+
+def test_trials_of_a_design_are_not_drawn() -> None:
+    """Trials differ by far, their seeds hardly: as a design the difference is known, as a sample it is not."""
+    first = np.array([[0.0, 0.1, 0.2], [100.0, 100.1, 100.2]])
+    fixed, drawn = difference_of_designs(first + 1, first), difference(first + 1, first)
+    assert fixed is not None
+    assert drawn is not None
+    assert fixed["value"] == pytest.approx(drawn["value"]) == pytest.approx(1.0)
+    assert fixed["high"] - fixed["low"] < 0.3 < 50 < drawn["high"] - drawn["low"]
+    assert difference_of_designs(first, np.array([[NAN]])) is None

@@ -1,11 +1,16 @@
-"""Intervals and effect sizes over seeds: bootstrap, so that nothing is assumed about their distribution."""
+"""Intervals and effect sizes: percentile bootstrap, so that nothing is assumed about how values are distributed.
+
+What is drawn decides what the interval means, so it is always the independent unit: trials and then their seeds
+(:func:`statistic`, :func:`difference`), seeds within the trials of a design (:func:`difference_of_designs`), whole
+clusters such as sequences (:func:`cluster_interval`) or runs (:func:`over_groups`). All streams are seeded.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +95,54 @@ def difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Stati
     low, high = _quantiles(samples[0] - samples[1])
     runs = int(np.isfinite(first).sum() + np.isfinite(second).sum())
     return {"value": values[0] - values[1], "low": low, "high": high, "runs": runs}
+
+
+def difference_of_designs(first: NDArray[np.float64], second: NDArray[np.float64]) -> Statistic | None:
+    """As :func:`difference`, but trials are those of a design, not drawn: only seeds within each trial are."""
+    groups = (first, second)
+    if not all(np.isfinite(group).any() for group in groups):
+        return None
+    random, samples = np.random.default_rng(0), []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any value is left out of the quantiles
+        for group in groups:
+            drawn = random.integers(group.shape[1], size=(RESAMPLES, *group.shape))
+            samples.append(np.nanmean(np.take_along_axis(group[None], drawn, axis=2), axis=(1, 2)))
+    low, high = _quantiles(samples[0] - samples[1])
+    value = float(np.nanmean(first) - np.nanmean(second))
+    return {"value": value, "low": low, "high": high, "runs": sum(int(np.isfinite(group).sum()) for group in groups)}
+
+
+def cluster_interval(
+    values: NDArray[np.float64], clusters: NDArray[np.integer[Any]], *, seed: int = 0
+) -> tuple[float, float] | None:
+    """Interval of the mean of ``values`` (N,) when whole clusters, coded (N,), are drawn anew.
+
+    Values of a cluster (poses of a sequence) are alike, so drawing single ones would make the interval far too narrow.
+    None with fewer than two clusters.
+    """
+    kinds, codes = np.unique(clusters, return_inverse=True)
+    if len(kinds) < 2:
+        return None
+    counts = np.bincount(codes).astype(np.float64)
+    sums = np.bincount(codes, weights=values)
+    draws = np.random.default_rng(seed).multinomial(len(kinds), np.full(len(kinds), 1 / len(kinds)), RESAMPLES)
+    low, high = np.quantile((draws @ sums) / (draws @ counts), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)  # NaN if one value is: it must not drop out of the mean unseen
+
+
+def over_groups(measure: Callable[[NDArray[np.intp]], float], groups: Sequence[NDArray[np.intp]]) -> Statistic:
+    """Any ``measure`` of rows, with its interval when whole groups of rows are drawn anew."""
+    random = np.random.default_rng(0)
+    drawn = []
+    for _ in range(RESAMPLES):
+        chosen = random.integers(len(groups), size=len(groups))
+        drawn.append(measure(np.concatenate([groups[index] for index in chosen])))
+    everything = np.sort(np.concatenate(groups))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a measure that no resample has is NaN, and so are its ends
+        low, high = _quantiles(np.array(drawn))
+    return {"value": measure(everything), "low": low, "high": high, "runs": len(everything)}
 
 
 def cliffs_delta(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:

@@ -1,0 +1,420 @@
+"""What a study *is* on disk, typed: one class for each JSON record, as :mod:`tips_dist.runfolder.record` reads them.
+
+========================  =================================  ==================================================
+file                      class                              written by -> read by
+========================  =================================  ==================================================
+study.json                :class:`StudyRecord`               study/folder.py -> everybody
+trials/*/trial.json       :class:`Trial`                     study/search.py, trainable.py, tuning.py -> everybody
+trials/*/alive.json       :class:`Alive`                     study/trainable.py -> status, the driver's watch
+trials/*/history.jsonl    :class:`.history.History`          training/records.py -> audit, report, evaluation
+trials/*/checkpoint/*     :class:`CheckpointRecord`          training/checkpoint.py (metadata of safetensors)
+trials/*/candidates/*     :class:`WeightsRecord`             training/records.py (metadata of safetensors)
+selection.json            :class:`Selection`                 selection.py -> distillation, dependence, evaluation …
+dependence.json           :class:`Dependence`                dependence.py -> report
+student/student.json      :class:`StudentRecord`             distillation.py -> model card, status, report
+evaluation.json           :class:`.results.Evaluation`       evaluation -> summary, report, model card
+curves.npz                :class:`.curves.Curves`            evaluation -> report
+summary.json              :class:`.results.Summary`          report/summary.py -> people, scripts
+mirror.json               :class:`MirrorNote`                mirror.py -> status of a copy
+lock                      :class:`Holder`                    study/records.py -> status
+========================  =================================  ==================================================
+
+Changes of these classes are noted here:
+
+- 1 -> 2 of the checkpoint: bound to the values themselves instead of their digest, so that a new knob orphans no run.
+- 1 -> 2 of evaluation.json: the errors of every evaluation step moved to ``curves.npz``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, JsonValue
+
+from tips_dist.config import Configuration, Distillation, Study
+from tips_dist.runfolder import layout
+from tips_dist.runfolder.record import Json, Part, Record, Recorded
+
+Parameter = bool | int | float | str  # a value of the search space
+
+
+# --- study.json ------------------------------------------------------------------------------------------------------
+
+
+class Extension(Part):
+    """Every representation was given so many more trials."""
+
+    trials: int
+    at: str
+
+
+class DataRecord(Part):
+    """The 2D data that a study was started with."""
+
+    digest: str  # of the content (Poses.digest)
+    path: str | None  # of the pose file, or its address; None: procedural
+    scale: float  # px per ten mean root-to-head distances, see normalisation_scale
+    counts: dict[str, int] = {}  # split -> rows
+
+
+class StudyRecord(Record):
+    """``study.json``: what is studied, on which data, with what software; made once, only ever extended."""
+
+    name: str
+    digest: str  # of the resolved study
+    resolved: Recorded[Study]
+    overrides: list[str] = []  # key=value arguments
+    extensions: list[Extension] = []
+    data: DataRecord
+    versions: dict[str, str] = {}  # package -> version
+    git: str | None = None
+    host: str = ""
+    command: list[str] = []
+    created: str = ""
+
+    @property
+    def study(self) -> Study:
+        """The study with its budget extended as often as it was."""
+        added = sum(extension.trials for extension in self.extensions)
+        search = self.resolved.search.model_copy(update={"trials": self.resolved.search.trials + added})
+        return self.resolved.model_copy(update={"search": search})
+
+
+# --- trials ----------------------------------------------------------------------------------------------------------
+
+
+class TrialState(enum.StrEnum):
+    """Where a trial stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    STOPPED = "stopped"  # by the search's scheduler
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self in FINAL
+
+
+FINAL = (TrialState.FINISHED, TrialState.FAILED, TrialState.STOPPED)
+
+
+class SeedOutcome(Part):
+    """How one seed of a trial ended."""
+
+    seed: int
+    verdict: str
+    reason: str
+    onset: int | None
+    stopped_step: int
+    best_risk: float | None
+    best_step: int | None
+    values: dict[str, float | None] = {}  # the signal values behind the verdict
+
+
+class Execution(Part):
+    """How a trial was computed."""
+
+    workers: int = 1
+    matmul: str = "default"  # backend of float32 products
+    precision: str = "float32"
+
+
+class Outcome(Part):
+    """How a trial ended: its seeds, seconds of training, numbers of parameters per seed."""
+
+    seeds: list[SeedOutcome]
+    training_seconds: float
+    parameters: dict[str, int]  # network -> number
+    execution: Execution = Execution()
+
+
+class Trial(Record):
+    """``trial.json``: what was asked of a trial, where it stands, what came out."""
+
+    id: str
+    representation: str
+    number: int
+    parameters: dict[str, Parameter]  # dotted key -> value drawn
+    configuration: Recorded[Configuration]
+    seeds: list[int]
+    state: TrialState = TrialState.PENDING
+    error: str | None = None
+    started: str | None = None
+    ended: str | None = None
+    wall_seconds: float = 0.0  # summed over attempts
+    attempts: int = 0
+    outcome: Outcome | None = None
+
+    def folder(self, run: Path) -> Path:
+        """Where this trial's files lie."""
+        return layout.trial_folder(run, self.id)
+
+    def write(self, run: Path) -> Trial:
+        """Write the record atomically and return it."""
+        return self.save(layout.TRIAL.at(run, self.id))
+
+    def now(self, **changes: Any) -> Trial:
+        """A copy with some fields changed."""
+        return self.model_copy(update=changes)
+
+    @property
+    def steps(self) -> int:
+        """Training steps planned for each seed."""
+        return self.configuration.training.steps
+
+    @property
+    def seed_outcomes(self) -> Sequence[SeedOutcome]:
+        """How its seeds ended; none while it has not."""
+        return self.outcome.seeds if self.outcome is not None else ()
+
+
+class Alive(Record):
+    """``alive.json``: a worker's sign of life (the file's time), with its last progress."""
+
+    NUMBERED: ClassVar[bool] = False
+
+    host: str
+    pid: int
+    node: str = ""  # Ray's id of the worker's node
+    step: int = 0
+    steps: int = 0
+    risk: float | None = None
+    verdicts: dict[str, int] = {}  # verdict -> seeds
+    steps_per_second: float | None = None  # seed-steps
+    active_seeds: int = 0
+    message: str = ""
+    time: str = ""
+
+
+class Holder(Record):
+    """``lock``: who works in a run folder."""
+
+    NUMBERED: ClassVar[bool] = False
+
+    host: str
+    pid: int
+    since: str | None = None
+
+
+class MirrorNote(Record):
+    """``mirror.json``: where a run is copied to, by whom, and when last."""
+
+    NUMBERED: ClassVar[bool] = False
+
+    url: str
+    host: str
+    pid: int
+    time: float  # seconds since 1970
+    interval_seconds: float
+    ended: bool = False
+
+
+# --- weights and states (metadata of safetensors) --------------------------------------------------------------------
+
+
+class Candidate(Part):
+    """A checkpoint kept because its risk was low."""
+
+    step: int
+    risk: float
+    part_signs: list[int]  # one for each lifter of the representation, told without truth
+    sign_confidence: list[float]
+
+
+class Network(Part):
+    """What is needed to build a lifter again."""
+
+    representation: str
+    width: int
+    blocks: int
+    batch_norm: bool
+
+
+class WeightsRecord(Record):
+    """Metadata of a lifter's or student's weights."""
+
+    NUMBER: ClassVar[str] = "format"
+
+    kind: str = "lifter"  # or student
+    representation: str
+    width: int
+    blocks: int
+    batch_norm: bool
+    scale: float | None = None  # px per ten mean root-to-head distances of the training data
+    data_digest: str | None = None
+    configuration: str | None = None  # digest
+    seed: int | None = None
+    step: int | None = None
+    risk: float | None = None
+    part_signs: list[int] | None = None
+    sign_confidence: list[float] | None = None
+    study: str | None = None  # of a student: the study's name
+    source: str | None = None  # and of its data
+    average: float | None = None  # decay of the averaged weights that these are; None: raw
+
+    @property
+    def network(self) -> Network:
+        """What the lifter is built from."""
+        return Network(
+            representation=self.representation, width=self.width, blocks=self.blocks, batch_norm=self.batch_norm
+        )
+
+
+class Identity(Part):
+    """The values that a checkpoint's numbers come from; it goes on with the very same alone."""
+
+    configuration: Recorded[Configuration] | None  # None: written before its values were, known by digest alone
+    configuration_digest: str
+    per_seed: dict[str, list[float]] = {}  # dotted key -> value of each seed
+    data_digest: str
+    scale: float
+
+
+class CheckpointRecord(Record):
+    """Everything of a run's state that is no tensor, and what it belongs to."""
+
+    SCHEMA: ClassVar[int] = 2
+
+    identity: Identity
+    seeds: list[int]
+    active: list[int]  # seeds that still train
+    step: int
+    seconds: float
+    matmul: str
+    stopped: dict[int, int]  # seed -> step at which a verdict ended it
+    best: dict[int, tuple[float, int]]  # seed -> (lowest risk, its step)
+    judges: dict[int, dict[str, JsonValue]]  # seed -> state of its detectors, theirs to read
+    candidates: dict[int, list[Candidate]]
+
+    NUMBERED: ClassVar[bool] = False
+
+    @staticmethod
+    def _bound_to_values(old: Json) -> Json:
+        identity = old["identity"]
+        assert isinstance(identity, dict)
+        digest = identity["configuration"]
+        return {**old, "identity": {**identity, "configuration": None, "configuration_digest": digest}}
+
+    MIGRATIONS = {1: _bound_to_values}
+
+
+# --- selection.json, dependence.json, student.json -------------------------------------------------------------------
+
+
+class Teacher(Part):
+    """A candidate chosen for distillation."""
+
+    trial: str
+    representation: str
+    seed: int
+    step: int
+    risk: float
+    file: str  # relative to the run folder
+    part_signs: list[int]
+    sign_confidence: list[float]
+    disagreement: float | None = None  # with its trial's other seeds, see selection.py
+
+
+class Choice(Part):
+    """What was chosen of one seed, and why; ``file`` is None where there is nothing to choose."""
+
+    trial: str
+    representation: str
+    seed: int
+    verdict: str
+    step: int | None
+    risk: float | None
+    file: str | None
+    chosen: bool  # as a teacher
+    rank: int | None = None
+    why: str
+    part_signs: list[int] | None = None
+    sign_confidence: list[float] | None = None
+    disagreement: float | None = None
+
+
+class Selection(Record):
+    """``selection.json``: the checkpoint kept of each seed, and the teachers, chosen without truth."""
+
+    rule: str
+    teachers: list[Teacher]
+    seeds: list[Choice]
+
+
+class RepresentationDependence(Part):
+    """What the depths of one representation's lowest-risk lifter depend on."""
+
+    trial: str
+    seed: int
+    step: int
+    file: str
+    input_gradient: list[list[float]]  # (17, 17): depth of row joint by keypoint of column joint
+    output_correlation: list[list[float]]  # (17, 17)
+    long_range: float  # share of the gradient between joints more than near_bones apart
+
+
+class Dependence(Record):
+    """``dependence.json``: the study of correlations, without truth (arXiv 2209.00618, section 5)."""
+
+    joints: list[str]
+    near_bones: int
+    representations: dict[str, RepresentationDependence]
+
+
+class StudentModel(Part):
+    """The student's network."""
+
+    representation: str
+    width: int
+    blocks: int
+
+
+class Disagreement(Part):
+    """How far the teachers are apart, in units of the root-to-head distance."""
+
+    mean: float
+    relative_to_depth_spread: float
+    per_joint: dict[str, float]
+    weights: dict[str, list[float]] = {}  # part of the body -> weight of each teacher
+
+
+class StudentLoss(Part):
+    """Mean squared errors of depth offsets at each look."""
+
+    steps: list[int]
+    train: list[float]
+    held_out: list[float]
+
+
+class StudentRecord(Record):
+    """``student.json``: how the student was taught."""
+
+    digest: str  # SHA-256 of its weights file
+    data_digest: str
+    scale: float
+    settings: Recorded[Distillation]
+    model: StudentModel
+    teachers: list[Teacher]
+    disagreement: Disagreement
+    loss: StudentLoss
+    best_step: int
+    stopped_step: int
+    counts: dict[str, int]
+
+
+def changed(first: BaseModel, second: BaseModel) -> list[str]:
+    """Dotted keys at which two groups of knobs differ."""
+    found = []
+    for name in type(first).model_fields:
+        one, other = getattr(first, name), getattr(second, name)
+        if isinstance(one, BaseModel) and type(one) is type(other):
+            found += [f"{name}.{key}" for key in changed(one, other)]
+        elif one != other:
+            found.append(name)
+    return found

@@ -1,0 +1,270 @@
+"""Records of what was found: evaluation.json (against truth), summary.json, and what an audit answers."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import JsonValue
+
+from tips_dist.config import Policy
+from tips_dist.runfolder.curves import METRICS
+from tips_dist.runfolder.record import Json, Part, Record, Recorded
+from tips_dist.runfolder.records import Parameter, Teacher, TrialState
+
+CHECKPOINTS = ("selected", "best", "last", "random")
+
+
+# --- evaluation.json -------------------------------------------------------------------------------------------------
+
+
+class TruthReference(Part):
+    """The truth that was measured against."""
+
+    path: str
+    digest: str
+
+
+class Errors(Part):
+    """Mean errors of one checkpoint on the validation poses, mm; None where they are not finite.
+
+    As predicted, and ``_resolved`` with depth signs told without truth.
+    """
+
+    step: int | None = None  # None for the mean over checkpoints
+    n_mpjpe: float | None
+    n_mpjpe_resolved: float | None
+    pa_mpjpe: float | None
+    pa_mpjpe_resolved: float | None
+
+    def of(self, metric: str) -> float | None:
+        """One metric by name."""
+        value: float | None = getattr(self, metric)
+        return value
+
+
+class SeedErrors(Part):
+    """One seed's checkpoints: as selected without truth, the oracle's, the last, and one drawn at random (a mean)."""
+
+    selected: Errors | None
+    best: Errors | None
+    last: Errors | None
+    random: Errors | None
+    non_finite_steps: int = 0
+
+    def of(self, checkpoint: str) -> Errors | None:
+        """One of :data:`CHECKPOINTS` by name."""
+        value: Errors | None = getattr(self, checkpoint)
+        return value
+
+
+class TrialErrors(Part):
+    """The seeds of one trial; ``why`` says why there are none."""
+
+    representation: str
+    seeds: dict[int, SeedErrors]
+    why: str | None = None
+
+
+class Metrics(Part):
+    """All metrics of one network on one split; distances in mm, pck and auc in percent."""
+
+    poses: int
+    mpjpe: float | None
+    mpjpe_resolved: float | None
+    n_mpjpe: float | None
+    n_mpjpe_resolved: float | None
+    pa_mpjpe: float | None
+    pa_mpjpe_resolved: float | None
+    pa_mpjpe_reflected: float | None
+    pck_150: float | None
+    pck_150_resolved: float | None
+    auc_150: float | None
+    auc_150_resolved: float | None
+    part_signs: list[int] = []  # used for _resolved: those recorded with the weights, else those told here
+    part_signs_told_here: list[int] = []
+    sign_confidence: list[float | None] = []
+    interval: dict[str, list[float] | None] = {}  # metric -> (low, high), 95 % bootstrap over sequences
+    by: dict[str, dict[str, dict[str, float | None]]] | None = None  # joint, part, action, camera -> name -> metric
+
+    def of(self, metric: str) -> float | None:
+        """One metric by name."""
+        value: float | None = getattr(self, metric)
+        return value
+
+
+class CandidateMetrics(Metrics):
+    """A selected candidate on the test poses."""
+
+    trial: str
+    file: str
+    seed: int
+    step: int
+    risk: float | None
+    representation: str
+
+
+class Evaluation(Record):
+    """``evaluation.json``: what truth says of a run; errors of every evaluation step lie in ``curves.npz``."""
+
+    SCHEMA: ClassVar[int] = 2
+
+    truth: TruthReference
+    data_digest: str
+    conventions: dict[str, str] = {}
+    counts: dict[str, int] = {}  # split -> poses
+    split_errors: dict[str, str] = {}  # split -> why nothing was measured on it
+    trials: dict[str, TrialErrors]
+    selected_test: list[CandidateMetrics] = []
+    student: dict[str, Metrics] | None = None  # split -> metrics
+    student_digest: str | None = None
+
+    @staticmethod
+    def _curves_moved(old: Json) -> Json:
+        """Schema 1 held the curves: every seed had lists ``steps`` and one of each metric (curves.npz has them now)."""
+        return {name: value for name, value in old.items() if name != "curves"}
+
+    MIGRATIONS = {1: _curves_moved}
+
+    def errors(self, trial: str, seed: int) -> SeedErrors | None:
+        """What was measured of one run."""
+        found = self.trials.get(trial)
+        return None if found is None else found.seeds.get(seed)
+
+
+# --- audit -----------------------------------------------------------------------------------------------------------
+
+
+class AuditSeed(Part):
+    """What a stopping policy would have done to one seed."""
+
+    trial: str
+    seed: int
+    verdict: str
+    reason: str
+    onset: int | None
+    stop_step: int | None  # None: never
+    last_step: int
+    cut: bool  # its history was cut by stopping when it was made
+    best_risk: float | None  # of the whole history
+    best_step: int | None
+    kept_risk: float | None  # up to the stop
+    kept_step: int | None
+    steps: int  # planned
+
+
+class AuditBest(Part):
+    """The seed with the lowest risk of all."""
+
+    trial: str
+    seed: int
+    risk: float
+
+
+class AuditTotals(Part):
+    """The audit over all seeds whose history is whole."""
+
+    seeds: int
+    cut: int
+    stopped: int
+    steps_saved: float | None  # share of the planned steps
+    best: AuditBest | None
+    best_killed: bool | None
+    best_risk_lost: float | None  # relative
+
+
+class Audit(Record):
+    """What ``audit`` answers: would this policy have killed the best?"""
+
+    policy: Recorded[Policy]
+    seeds: list[AuditSeed]
+    totals: AuditTotals
+
+
+# --- summary.json ----------------------------------------------------------------------------------------------------
+
+
+class Statistic(Part):
+    """A value with its 95 % bootstrap interval and the number of runs behind it."""
+
+    value: float
+    low: float
+    high: float
+    runs: int
+
+
+class GroupErrors(Part):
+    """Errors of a group of runs against truth, mm."""
+
+    metrics: dict[str, Statistic | None]  # of the selected checkpoints
+    checkpoints: dict[str, Statistic | None]  # n_mpjpe_resolved of selected, best, last, random
+    against: dict[str, Statistic | None]  # the same of best, last, random minus selected, run by run
+
+
+class Group(Part):
+    """What a group of runs did."""
+
+    runs: int
+    verdicts: dict[str, int]
+    stopped_step: float | None  # median
+    steps_saved: float | None  # share of planned seed-steps that stopping left untrained
+    risk: Statistic | None  # see stability/statistic.py
+    errors: GroupErrors | None
+
+
+class RepresentationSummary(Group):
+    """All runs of a representation."""
+
+    representation: str
+    trials: int
+
+
+class TrialSummary(Group):
+    """All runs of a trial."""
+
+    trial: str
+    representation: str
+    state: TrialState
+    error: str | None
+    parameters: dict[str, Parameter]
+    wall_seconds: float | None
+    teachers: int
+
+
+class Difference(Part):
+    """Two representations compared by one metric: first minus second."""
+
+    metric: str
+    first: str
+    second: str
+    difference: Statistic
+    cliffs_delta: float | None
+
+
+class StudySummary(Part):
+    """Which study was summarised."""
+
+    name: str
+    digest: str
+    folder: str
+    created: str
+    steps: int
+    seeds: int
+
+
+class Summary(Record):
+    """``summary.json``: the numbers of a study, by representation and by trial."""
+
+    study: StudySummary
+    trial_states: dict[str, int]
+    evaluated: bool
+    representations: list[RepresentationSummary]
+    differences: list[Difference]
+    trials: list[TrialSummary]
+    teachers: list[Teacher]
+    rule: str | None
+    student: dict[str, Metrics] | None
+
+
+def embedded_curves(seed: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
+    """The lists of one seed in an ``evaluation.json`` of schema 1: steps, and one list for each metric."""
+    return {name: seed[name] for name in ("steps", *METRICS)} if "steps" in seed else None

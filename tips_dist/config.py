@@ -102,7 +102,7 @@ class Training(Section):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     final_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0  # exponential decay of both rates to this share
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.998  # decay of the lifter's moving average; 0: off
+    average: Annotated[float, Field(ge=0, lt=1), Before(0.0)] = 0.998  # decay of the lifter's moving average; 0: off
     judge: Literal["averaged", "raw", "both"] = "averaged"  # both: raw depths lie beside (depths_raw.npy)
     instance_noise: NonNegative = 0.0  # on all that the discriminator sees, in root-to-head distances; 0 at the end
     gradient_clip: NonNegative = 0.0  # longest gradient, per seed and player (arXiv 1211.5063); 0: any

@@ -25,7 +25,8 @@ PATIENCE_SECONDS = 300.0  # that storage may be away before the study's end is r
 _CHUNK = 2**20
 _REFUSALS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "HTTP status 403", "not found")
 _RECORDS = (
-    "study.json", "study.yaml", "selection.json", "dependence.json", "evaluation.json", "summary.json", MIRROR_FILE,
+    "study.json", "study.yaml", "selection.json", "dependence.json", "evaluation.json", "curves.npz", "summary.json",
+    MIRROR_FILE,
 )  # fmt: skip
 _TRIALS = ("trials/*/trial.json", "trials/*/alive.json")
 _READING = (*_RECORDS, *_TRIALS, "trials/*/history.jsonl", "student/*", "optuna.journal")

@@ -17,7 +17,7 @@ from tests.test_monitoring import read
 from tips_dist import cli
 from tips_dist.escaping import plain
 from tips_dist.monitoring import Monitor
-from tips_dist.report.errors import COLUMNS, error_tables
+from tips_dist.report.errors import ERROR_COLUMNS, error_tables
 from tips_dist.report.formats import print_tables
 from tips_dist.runfolder import example
 from tips_dist.runfolder.example import build
@@ -100,7 +100,7 @@ def test_the_page_has_no_script_but_ours(
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_terminal_table_of_weights_with_such_a_name(text: str) -> None:
-    values: dict[str, float | None] = dict.fromkeys(COLUMNS, 1.0)
+    values: dict[str, float | None] = dict.fromkeys(ERROR_COLUMNS, 1.0)
     metrics = example.metrics(by={"action": {text: values}})
     screen = Console(file=io.StringIO(), width=400)
     print_tables(screen, error_tables(metrics, text), [text])

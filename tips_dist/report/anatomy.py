@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tips_dist.drawing import SIDE_COLOUR, SIDES
+from tips_dist.drawing import BONE_SIDES, SIDE_COLOUR
 from tips_dist.geometry import CAMERA_DISTANCE, MINIMUM_DEPTH
 from tips_dist.report.figures import Figure, new_figure
 from tips_dist.report.runs import SeedRun, seed_runs
@@ -32,7 +32,7 @@ class Lifted:
     signs: tuple[int, ...]  # per independent lifter, resolved without truth; empty if unknown
 
 
-def lowest_risk(run: RunFolder) -> list[Lifted]:
+def best_bodies(run: RunFolder) -> list[Lifted]:
     """Per representation the run of lowest risk whose depths were recorded."""
     teachers = run.selection.teachers if run.selection else []
     signs = {(row.trial, row.seed): tuple(row.part_signs) for row in teachers}
@@ -52,7 +52,7 @@ def _depths(run: RunFolder, item: SeedRun, signs: Mapping[tuple[str, int], tuple
     return Lifted(item.representation, item.trial, item.seed, item.best_step, depths, known)
 
 
-def dependence(record: Dependence) -> list[Figure]:
+def dependence_figures(record: Dependence) -> list[Figure]:
     """Matrices of ``dependence.json``: what each depth listens to, and which depths move together."""
     found = []
     for name, values in record.representations.items():
@@ -107,7 +107,7 @@ def poses_figure(lifted: Lifted, poses: Floats) -> Figure:
     }
     figure = new_figure("", "", height=150 * EXAMPLES + 30, showlegend=True)
     for side, colour in SIDE_COLOUR.items():
-        bones = [bone for bone, of in zip(BONES, SIDES, strict=True) if of == side]
+        bones = [bone for bone, of in zip(BONES, BONE_SIDES, strict=True) if of == side]
         x: list[float | None] = []
         y: list[float | None] = []
         for column, points in enumerate(views.values()):

@@ -19,7 +19,7 @@ _COMPARE = {
     "<=": operator.le,
     ">=": operator.ge,
 }
-COLUMNS = ("trial", "representation", "state", "runs", "stopped_step", "steps_saved", "risk", "error", "wall_seconds")
+SORTABLE = ("trial", "representation", "state", "runs", "stopped_step", "steps_saved", "risk", "error", "wall_seconds")
 
 
 def where(run: RunFolder, conditions: Sequence[str]) -> RunFolder:
@@ -67,8 +67,8 @@ def by(trials: Sequence[TrialSummary], key: str, *, descending: bool = False) ->
         UserError: no such column.
     """
     parameters = {name for trial in trials for name in trial.parameters}
-    if key not in COLUMNS and key not in parameters:
-        raise UserError(f"--sort {key}: expected one of {', '.join([*COLUMNS, *sorted(parameters)])}")
+    if key not in SORTABLE and key not in parameters:
+        raise UserError(f"--sort {key}: expected one of {', '.join([*SORTABLE, *sorted(parameters)])}")
     known = [trial for trial in trials if _value(trial, key) is not None]
     known.sort(key=lambda trial: _value(trial, key), reverse=descending)
     return known + [trial for trial in trials if _value(trial, key) is None]

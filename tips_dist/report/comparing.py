@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tips_dist.report.tables import Table, interval, number, share, verdict_words
+from tips_dist.report.tables import Table, interval, number, percent, verdict_words
 from tips_dist.runfolder import RunFolder, Summary
 from tips_dist.runfolder.results import RepresentationSummary
 
@@ -21,7 +21,7 @@ def comparison_tables(runs: Sequence[RunFolder], summaries: Sequence[Summary]) -
             str(group.runs),
             verdict_words(group.verdicts) or "none yet",
             number(group.stopped_step, 0),
-            share(group.steps_saved),
+            percent(group.steps_saved),
             interval(group.risk, None),
             *([_error(group)] if evaluated else []),
         )

@@ -24,7 +24,7 @@ from tips_dist.runfolder import RunFolder, Summary, layout
 
 SPLITS = ("train", "validation", "test")
 SELECTION_ROWS = 40  # shown; selection.json has all
-SIGNALS = {
+DRAWN_SIGNALS = {
     "discriminator/real": ("Discriminator on real poses", "output (0.5 is balance)"),
     "discriminator/fake": ("Discriminator on lifted poses", "output (0.5 is balance)"),
     "consistency/cycle_2d": ("2D cycle error", "normalised units"),
@@ -36,7 +36,7 @@ Importances = Mapping[str, Mapping[str, float] | None]
 
 
 @dataclass
-class Section:
+class PageSection:
     """A part of the page, in this order: a line of text, figures, tables, notes, a file; empty parts are not there."""
 
     title: str
@@ -80,22 +80,24 @@ def write_report(
 
 def page(run: RunFolder, summary: Summary, importances: Importances, poses: NDArray[np.floating] | None) -> str:
     """The whole page as text."""
-    series = read_series(run, ["risk", *SIGNALS])
+    series = read_series(run, ["risk", *DRAWN_SIGNALS])
     sections = [
-        Section(
+        PageSection(
             "The numbers",
             tables=[*tables.representation_tables(summary), *tables.difference_tables(summary)],
             notes=tables.notes(summary),
         ),
         _over_steps(series),
-        Section("", grids=[_signals(series)], captions=False),
+        PageSection("", grids=[_signals(series)], captions=False),
         _ends(series),
         _risk_and_error(series),
         _search(run, summary, importances),
-        Section("What depths depend on", grids=[anatomy.dependence(run.dependence) if run.dependence else []]),
-        _poses(anatomy.lowest_risk(run), poses),
+        PageSection(
+            "What depths depend on", grids=[anatomy.dependence_figures(run.dependence) if run.dependence else []]
+        ),
+        _poses(anatomy.best_bodies(run), poses),
         _selection(run, summary),
-        Section(
+        PageSection(
             "Every trial",
             tables=[tables.trial_table(summary, limit=100)],
             folded=f"{len(summary.trials)} trials",
@@ -145,17 +147,17 @@ def _studied(run: RunFolder) -> str:
     )
 
 
-def _over_steps(series: Sequence[Series]) -> Section:
+def _over_steps(series: Sequence[Series]) -> PageSection:
     error = figures.curves(series, "error", "Error", "N-MPJPE, sign-resolved, mm")
     risk = figures.curves(series, "risk", "Risk", "risk (lower is better)")
-    return Section("Over the steps", grids=[_known(error, risk)])
+    return PageSection("Over the steps", grids=[_known(error, risk)])
 
 
 def _signals(series: Sequence[Series]) -> list[Figure]:
-    return _known(*(figures.curves(series, name, *words) for name, words in SIGNALS.items()))
+    return _known(*(figures.curves(series, name, *words) for name, words in DRAWN_SIGNALS.items()))
 
 
-def _ends(series: Sequence[Series]) -> Section:
+def _ends(series: Sequence[Series]) -> PageSection:
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for run in (item.run for item in series if item.run.verdict != "healthy"):
         kind = re.sub(r"[-+]?\d[\d.e+-]*", "#", run.reason)
@@ -163,36 +165,36 @@ def _ends(series: Sequence[Series]) -> Section:
     rows = [(name, verdict, str(len(words)), words[0]) for (name, verdict, _), words in reasons.items()]
     listed = [tables.Table("Why", ("representation", "verdict", "runs", "reason"), rows)] if rows else []
     drawn = _known(figures.survival(series), figures.stops(series))
-    return Section("When and why runs ended", grids=[drawn], tables=listed)
+    return PageSection("When and why runs ended", grids=[drawn], tables=listed)
 
 
-def _risk_and_error(series: Sequence[Series]) -> Section:
+def _risk_and_error(series: Sequence[Series]) -> PageSection:
     found = _known(figures.risk_against_error(series))
     unknown = "This study was not evaluated against truth, so nothing is known about how well risk orders error."
-    return Section("Risk and error", text="" if found else unknown, figures=found)
+    return PageSection("Risk and error", text="" if found else unknown, figures=found)
 
 
-def _search(run: RunFolder, summary: Summary, importances: Importances) -> Section:
+def _search(run: RunFolder, summary: Summary, importances: Importances) -> PageSection:
     lines = search_figures.parallel_coordinates(summary.trials, run.study.resolved.space)
-    return Section("Search", figures=_known(lines, search_figures.importances(importances)))
+    return PageSection("Search", figures=_known(lines, search_figures.importance_figure(importances)))
 
 
-def _poses(bodies: Sequence[anatomy.Lifted], poses: NDArray[np.floating] | None) -> Section:
+def _poses(bodies: Sequence[anatomy.Lifted], poses: NDArray[np.floating] | None) -> PageSection:
     known = [body for body in bodies if poses is not None and len(body.depths) == len(poses)]
     drawn = [anatomy.poses_figure(body, poses) for body in known] if poses is not None else []
     missing = "The 2D poses were not found, so no pictures; `tips-dist report --poses FILE` draws them."
-    return Section("Lifted poses", text="" if drawn else missing, grids=[drawn])
+    return PageSection("Lifted poses", text="" if drawn else missing, grids=[drawn])
 
 
-def _selection(run: RunFolder, summary: Summary) -> Section:
+def _selection(run: RunFolder, summary: Summary) -> PageSection:
     if not run.selection:
-        return Section("Selection", text="Nothing was selected yet.")
+        return PageSection("Selection", text="Nothing was selected yet.")
     rows = [
         (row.trial, str(row.seed), str(row.step or "-"), tables.number(row.risk, None), row.why)
         for row in sorted(run.selection.seeds, key=lambda row: (not row.chosen, row.rank or 1e9))
     ]
     head = ("trial", "seed", "step", "risk", "why")
-    return Section(
+    return PageSection(
         "Selection",
         text=str(summary.rule),
         tables=[tables.Table("Runs by risk; the teachers first", head, rows[:SELECTION_ROWS])],
@@ -200,7 +202,7 @@ def _selection(run: RunFolder, summary: Summary) -> Section:
     )
 
 
-def _environment(run: RunFolder) -> Section:
+def _environment(run: RunFolder) -> PageSection:
     record = run.study
     facts = {
         "study digest": record.digest,
@@ -212,7 +214,7 @@ def _environment(run: RunFolder) -> Section:
     }
     rows = [(name, value) for name, value in facts.items() if value]
     file = layout.STUDY_TEXT.at(run.path)
-    return Section(
+    return PageSection(
         "Environment",
         tables=[tables.Table("", ("what", "value"), rows)],
         file=(file.name, file.read_text(errors="replace")) if file.exists() else None,

@@ -61,7 +61,7 @@ def parallel_coordinates(trials: Sequence[TrialSummary], space: Mapping[str, Dis
     return Figure("What the search tried", figure, caption, alt, least_width=160 * len(axes))
 
 
-def importances(found: Mapping[str, Mapping[str, float] | None]) -> Figure | None:
+def importance_figure(found: Mapping[str, Mapping[str, float] | None]) -> Figure | None:
     """Bars of importance per dimension and representation, most important on top."""
     known = {name: values for name, values in found.items() if values}
     if not known:

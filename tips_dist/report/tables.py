@@ -59,7 +59,7 @@ def _estimated(groups: Sequence[RepresentationSummary]) -> Table:
             str(group.runs),
             verdict_words(group.verdicts) or "none yet",
             number(group.stopped_step, 0),
-            share(group.steps_saved),
+            percent(group.steps_saved),
             interval(group.risk, None),
         )
         for group in groups
@@ -184,7 +184,7 @@ def number(value: float | None, digits: int | None, *, sign: bool = False) -> st
     return "-" if value is None else f"{value:{'+' if sign else ''}{kind}}"
 
 
-def share(value: float | None) -> str:
+def percent(value: float | None) -> str:
     """A share as a percentage; a dash where there is none."""
     return "-" if value is None else f"{value:.0%}"
 

@@ -15,27 +15,32 @@ from safetensors import SafetensorError, safe_open
 
 from tips_dist.files import UserError, write_with
 from tips_dist.models.lifter import Lifter
+from tips_dist.runfolder.record import Record
+from tips_dist.runfolder.records import Network, WeightsRecord
+from tips_dist.runfolder.weights import METADATA, parse_weights_record
 from tips_dist.skeleton import REPRESENTATIONS
 
-FORMAT = 1
 
-
-def lifter_record(lifter: Lifter) -> dict[str, Any]:
+def network_of(lifter: Lifter) -> Network:
     """What is needed to build the same lifter again."""
-    return {
-        "format": FORMAT,
-        "kind": "lifter",
-        "representation": lifter.representation.name,
-        "width": lifter.width,
-        "blocks": len(lifter.blocks),
-        "batch_norm": any("variance" in name for name, _ in lifter.named_buffers()),
-    }
+    return Network(
+        representation=lifter.representation.name,
+        width=lifter.width,
+        blocks=len(lifter.blocks),
+        batch_norm=any("variance" in name for name, _ in lifter.named_buffers()),
+    )
 
 
-def save_weights(path: Path, lifter: Lifter, seed_row: int, record: dict[str, Any]) -> None:
-    """Write one seed's rows of a packed lifter, with ``record`` beside what :func:`lifter_record` says."""
-    tensors = seed_tensors(lifter, seed_row)
-    write_tensors(path, tensors, {**lifter_record(lifter), **record})
+def weights_record(lifter: Lifter, **about: Any) -> WeightsRecord:
+    """The record of a lifter's weights; ``about`` are the fields that its network does not tell."""
+    return WeightsRecord(**network_of(lifter).model_dump(), **about)
+
+
+def save_weights(path: Path, lifter: Lifter, seed_row: int, about: Mapping[str, object]) -> WeightsRecord:
+    """Write one seed's rows of a packed lifter and return their record; ``about`` are fields of it."""
+    record = weights_record(lifter, **about)
+    write_tensors(path, seed_tensors(lifter, seed_row), record)
+    return record
 
 
 def seed_tensors(lifter: Lifter, seed_row: int) -> dict[str, torch.Tensor]:
@@ -47,14 +52,14 @@ def seed_tensors(lifter: Lifter, seed_row: int) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], record: Record) -> None:
     """Atomically write tensors as safetensors with the record as metadata; straight from memory, without a copy.
 
     Raises:
         StorageError: the disk is full or not writable; the old file, if any, is untouched.
     """
     content = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    metadata = {"record": json.dumps(record, sort_keys=True)}
+    metadata = {METADATA: json.dumps(record.plain(), sort_keys=True)}
 
     def write(temporary: Path) -> None:
         try:
@@ -66,7 +71,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], record: Mappi
     write_with(path, write)
 
 
-def load_weights(path: Path) -> tuple[Lifter, dict[str, Any]]:
+def load_weights(path: Path) -> tuple[Lifter, WeightsRecord]:
     """Load one lifter or student as a pack of one, in evaluation mode, and its record.
 
     Raises:
@@ -76,23 +81,24 @@ def load_weights(path: Path) -> tuple[Lifter, dict[str, Any]]:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        record = json.loads(metadata["record"])
-        # Dropout has no tensors and is not recorded, but it moves a block's second linear layer on by one place.
-        second = f"blocks.0.layers.{3 if record['batch_norm'] else 2}.weight"
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such weights file") from None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"{path}: not a safetensors file, or damaged ({error})") from None
+    record = parse_weights_record(metadata, path)
+    if record.representation not in REPRESENTATIONS:
+        raise UserError(f"{path}: representation: '{record.representation}' is unknown to this version")
+    # Dropout has no tensors and is not recorded, but it moves a block's second linear layer on by one place.
+    second = f"blocks.0.layers.{3 if record.batch_norm else 2}.weight"
+    try:
         lifter = Lifter(
-            REPRESENTATIONS[record["representation"]],
-            int(record["width"]),
-            blocks=int(record["blocks"]),
-            batch_norm=bool(record["batch_norm"]),
+            REPRESENTATIONS[record.representation],
+            record.width,
+            blocks=record.blocks,
+            batch_norm=record.batch_norm,
             dropout=0.0 if second in tensors else 0.5,
         )
         lifter.load_state_dict(tensors)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such weights file") from None
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: not a safetensors file, or damaged ({error})") from None
-    except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: no tips-dist record in this safetensors file ({error})") from None
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"{path}: tensors do not fit the record: {str(error).splitlines()[-1].strip()}") from None
     return lifter.eval(), record

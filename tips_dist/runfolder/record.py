@@ -22,6 +22,10 @@ Json = dict[str, JsonValue]  # a JSON object that is none of ours yet: read, not
 Migration = Callable[[Json], Json]
 
 
+class NewerVersionError(UserError):
+    """A record was made by a newer version of tips-dist."""
+
+
 class Part(BaseModel):
     """A piece of a record: immutable, strictly typed, silent about keys it does not know."""
 
@@ -74,7 +78,7 @@ class Record(Part):
             said = "missing" if cls.NUMBER not in found else f"{number!r}"
             raise UserError(f"{where}: {cls.NUMBER}: {said}; expected a number from 1 to {cls.SCHEMA}")
         if number > cls.SCHEMA:
-            raise UserError(
+            raise NewerVersionError(
                 f"{where}: made by a newer version of tips-dist ({cls.NUMBER} {number}; this one reads up to "
                 f"{cls.SCHEMA}); use that version, or a newer one"
             )

@@ -34,7 +34,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, JsonValue
 
-from tips_dist.config import Configuration, Distillation, Study
+from tips_dist.config import Configuration, Distillation, Study, digest, with_unset
 from tips_dist.runfolder import layout
 from tips_dist.runfolder.record import Json, Part, Record, Recorded
 
@@ -81,6 +81,18 @@ class StudyRecord(Record):
         added = sum(extension.trials for extension in self.extensions)
         search = self.resolved.search.model_copy(update={"trials": self.resolved.search.trials + added})
         return self.resolved.model_copy(update={"search": search})
+
+    def asks_for(self, study: Study, own: Study) -> bool:
+        """Whether a study that is asked for now is this one.
+
+        Knobs that neither it nor the run's own study file set are as they were when the record was made, so that a new
+        knob, or a new default, leaves every study the same.
+
+        Args:
+            study: the study asked for, as parsed from its file.
+            own: what the run's own ``study.yaml`` with the record's overrides is parsed as.
+        """
+        return digest(with_unset(study, own, self.resolved)) == digest(self.resolved)
 
 
 # --- trials ----------------------------------------------------------------------------------------------------------
@@ -246,7 +258,7 @@ class WeightsRecord(Record):
     width: int
     blocks: int
     batch_norm: bool
-    scale: float | None = None  # px per ten mean root-to-head distances of the training data
+    scale: float  # px per ten mean root-to-head distances of the training data
     data_digest: str | None = None
     configuration: str | None = None  # digest
     seed: int | None = None
@@ -257,13 +269,6 @@ class WeightsRecord(Record):
     study: str | None = None  # of a student: the study's name
     source: str | None = None  # and of its data
     average: float | None = None  # decay of the averaged weights that these are; None: raw
-
-    @property
-    def network(self) -> Network:
-        """What the lifter is built from."""
-        return Network(
-            representation=self.representation, width=self.width, blocks=self.blocks, batch_norm=self.batch_norm
-        )
 
 
 class Identity(Part):
@@ -276,12 +281,12 @@ class Identity(Part):
     scale: float
 
 
-class CheckpointRecord(Record):
-    """Everything of a run's state that is no tensor, and what it belongs to."""
+class StateRecord(Record):
+    """Everything of a run's state that is no tensor."""
 
     SCHEMA: ClassVar[int] = 2
+    NUMBERED: ClassVar[bool] = False
 
-    identity: Identity
     seeds: list[int]
     active: list[int]  # seeds that still train
     step: int
@@ -289,10 +294,15 @@ class CheckpointRecord(Record):
     matmul: str
     stopped: dict[int, int]  # seed -> step at which a verdict ended it
     best: dict[int, tuple[float, int]]  # seed -> (lowest risk, its step)
+    average_since: dict[int, int] = {}  # seed -> step at which the average of its weights began
     judges: dict[int, dict[str, JsonValue]]  # seed -> state of its detectors, theirs to read
     candidates: dict[int, list[Candidate]]
 
-    NUMBERED: ClassVar[bool] = False
+
+class CheckpointRecord(StateRecord):
+    """A run's state and what it belongs to: the metadata of a checkpoint."""
+
+    identity: Identity
 
     @staticmethod
     def _bound_to_values(old: Json) -> Json:

@@ -101,3 +101,40 @@ def test_a_point_of_the_space_makes_a_configuration() -> None:
 def test_every_published_study_file_is_valid(path: Path) -> None:
     assert load_study(path).representations
     assert path.read_text().startswith("#"), "each study file begins with a comment on what it shows"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("seed: 99999999999999999999999999\n", "seed: input should be less than or equal to 9007199254740992"),
+        ("data: {procedural: {poses: 1000000000000}}\n", "data.procedural.poses: input should be less than or equal"),
+        ("seeds: 100000\n", "seeds: input should be less than or equal to 4096"),
+        ("model: {student_blocks: 1000}\n", "model.student_blocks: input should be less than or equal to 64"),
+        (
+            "space: {training.generator_lr: {log_uniform: [0, 1.0e-3]}}\n",
+            "space.training.generator_lr.log_uniform: a logarithm needs ends above 0, got 0",
+        ),
+        (
+            "space: {training.generator_lr: {log_uniform: [a, 1]}}\n",
+            "space.training.generator_lr.log_uniform: input should be a valid number, got 'a'",
+        ),
+        ("'" + "k" * 900 + "': 1\n", "unknown key"),
+        ('"\\e[31m": 1\n', "unknown key"),
+        ('"\\ud800": 1\n', "invalid JSON"),
+    ],
+)
+def test_hostile_and_unlucky_values_are_one_short_line(text: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        study(text)
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 800
+    assert "\n" not in str(caught.value)
+
+
+def test_a_date_may_be_a_name() -> None:
+    assert parse_study("name: 2026-11-25\nrepresentations: [solo]\n", "study.yaml").name == "2026-11-25"
+
+
+def test_an_override_of_a_thousand_sections() -> None:
+    with pytest.raises(UserError, match="no section is that deep"):
+        study(overrides=["a." * 1000 + "b=1"])

@@ -54,3 +54,28 @@ def test_a_read_only_folder_is_a_storage_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(StorageError, match="permission denied"):
         files.write_text(tmp_path / "a", "x")
+
+
+def test_what_is_no_ordinary_file_is_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in {
+        tmp_path / "pipe": "is a pipe, socket or device, expected a study file",
+        Path("/dev/zero"): "is a pipe, socket or device",
+        tmp_path: "is a folder",
+        tmp_path / "none": "no such study file",
+        tmp_path / ("a/" * 3000): "File name too long",
+        tmp_path / ("x" * 300): "File name too long",
+        tmp_path / "\0": "null",
+    }.items():
+        with pytest.raises(UserError) as caught:
+            files.read_text(path, "study file")
+        assert words in str(caught.value)
+        assert len(str(caught.value)) < 400
+        assert "\n" not in str(caught.value)
+
+
+def test_a_text_of_more_than_its_share_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "large").write_text("x" * 100)
+    assert len(files.read_text(tmp_path / "large", most_bytes=100)) == 100
+    with pytest.raises(UserError, match="larger than"):
+        files.read_text(tmp_path / "large", most_bytes=99)

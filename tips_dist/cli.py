@@ -20,6 +20,7 @@ from tips_dist.commands.jobs import Address as ClusterAddress
 from tips_dist.commands.jobs import jobs_app
 from tips_dist.escaping import plain
 from tips_dist.files import StorageError, UserError
+from tips_dist.terminal import cleaned
 
 
 class Size(enum.StrEnum):
@@ -311,12 +312,34 @@ def evaluate(
 
     A run gets its evaluation.json. Weights may be measured on any data set, also one they never saw.
     """
-    from tips_dist.commands import deciding, weights
+    from tips_dist.commands import evaluating as command
 
     if what.is_dir() or what.suffix != ".safetensors":
-        deciding.evaluate(what, truth, poses, as_json=as_json)
+        command.evaluate(what, truth, poses, as_json=as_json)
     else:
-        weights.evaluate(what, truth, poses, split, output, as_json=as_json)
+        command.evaluate_weights(what, truth, poses, split, output, as_json=as_json)
+
+
+@app.command()
+def scorecard(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their addresses.", parser=run_folder)
+    ],
+    truth: Truth,
+    poses: PosesFile = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="YAML with thresholds to try instead of the defaults.", dir_okay=False)
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the numbers as JSON.")] = None,
+    as_json: Json = False,
+) -> None:
+    """How good were the decisions? Replays selection and stopping against true errors, beside trivial baselines.
+
+    Several runs are shown one by one, then together. Writes nothing into them.
+    """
+    from tips_dist.commands import evaluating as command
+
+    command.scorecard(folders, truth, poses, policy, as_json=as_json, output=output)
 
 
 @app.command()
@@ -386,7 +409,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 gets a ? for what it does not know
             stream.reconfigure(errors="replace")
     try:
-        app()
+        with cleaned():
+            app()
     except UserError as error:
         print(f"tips-dist: {plain(error, lines=True)}", file=sys.stderr)
         sys.exit(1 if isinstance(error, StorageError) else 2)

@@ -11,13 +11,14 @@ import hashlib
 import json
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tips_dist.files import UserError
+from tips_dist.files import UserError, read_text, shown
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.study_yaml import load_yaml
 
@@ -52,7 +53,10 @@ def before(section: type[Section]) -> dict[str, Any]:
     }
 
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Seed = Annotated[int, Field(ge=0, le=2**53)]  # what every JSON reader takes exactly
+Blocks = Annotated[int, Field(ge=1, le=64)]
+Batch = Annotated[int, Field(ge=1, le=2**20)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -61,8 +65,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Procedural(Section):
     """Poses made by the embedded generator instead of read from a file."""
 
-    poses: Count = 20_000
-    seed: Annotated[int, Field(ge=0)] = 0
+    poses: Annotated[int, Field(ge=1, le=10_000_000)] = 20_000  # they are made in memory
+    seed: Seed = 0
 
 
 class Data(Section):
@@ -77,17 +81,18 @@ class Model(Section):
     """Network sizes, shared by lifter, discriminator and student."""
 
     width: Annotated[int, Field(ge=8, le=8192)] = 256  # features of a solo lifter; others match its parameters
-    discriminator_blocks: Count = 3
-    student_blocks: Count = 3
+    discriminator_blocks: Blocks = 3
+    student_blocks: Blocks = 3
     batch_norm: bool = False  # lifter only; the authors' recipe has it on (docs/recipe.md says why it is off)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # lifter only; the authors use 0.5
+    spectral_norm: bool = False  # discriminator only: its layers' largest singular values are 1 (arXiv 1802.05957)
 
 
 class Training(Section):
     """How one run trains."""
 
     steps: Count = 6000
-    batch_size: Count = 256
+    batch_size: Batch = 256
     evaluate_every: Count = 50  # steps between evaluation steps
     checkpoint_every: Count = 10  # evaluation steps between resumable checkpoints
     validation_poses: Annotated[int, Field(ge=32)] = 512
@@ -99,6 +104,8 @@ class Training(Section):
     final_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0  # exponential decay of both rates to this share
     average: Annotated[float, Field(ge=0, lt=1), Before(0.0)] = 0.998  # decay of the lifter's moving average; 0: off
     judge: Literal["averaged", "raw", "both"] = "averaged"  # both: raw depths lie beside (depths_raw.npy)
+    instance_noise: NonNegative = 0.0  # on all that the discriminator sees, in root-to-head distances; 0 at the end
+    gradient_clip: NonNegative = 0.0  # longest gradient, per seed and player (arXiv 1211.5063); 0: any
     flip_probability: Share = 0.5  # mirror a pose left to right (sides relabelled)
     rotation: Literal["per_sample", "batch"] = "per_sample"
     azimuth_degrees: Annotated[float, Field(gt=0, le=180)] = 160.0
@@ -129,6 +136,7 @@ class Losses(Section):
     bone_prior: NonNegative = 0.0  # mean human bone ratios: needs 3D statistics, so this is weak supervision
     bend: NonNegative = 0.0  # anatomical prior: knees bend forward, elbows backward
     bend_margin: NonNegative = 0.0  # how far they should at least, in limb lengths
+    r1: NonNegative = 0.0  # penalty on the discriminator's slope at real poses (arXiv 1801.04406)
     adversarial_kind: Literal["least_squares", "cross_entropy"] = "least_squares"
     real_label: Annotated[float, Field(gt=0.5, le=1)] = 1.0
     label_swap: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # probability that a pose's real/fake label is swapped
@@ -167,12 +175,14 @@ class Stopping(Section):
 class Search(Section):
     """How many trials each representation gets, and who proposes their configurations."""
 
-    trials: Count = 1
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     sampler: Literal["tpe", "gp", "nsga2", "cmaes", "qmc", "random", "grid"] = "tpe"
     objectives: Annotated[list[Literal["risk", "instability"]], Field(min_length=1)] = ["risk"]
     scheduler: Literal["none", "asha", "median"] = "none"  # stops whole trials early, on their risk
     storage: str | None = None  # an Optuna storage URL; the run folder's optuna.journal when None
-    enqueue: list[dict[str, float | int | str | bool]] = []  # known-good points to try first
+    enqueue: Annotated[
+        list[dict[str, float | int | str | bool]], Field(max_length=10_000)
+    ] = []  # known-good points to try first
 
 
 class Resources(Section):
@@ -191,7 +201,7 @@ class Distillation(Section):
 
     teachers: Count = 3
     steps: Count = 2000
-    batch_size: Count = 256
+    batch_size: Batch = 256
     lr: Positive = 1e-3
     noise: NonNegative = 0.0  # added to every input joint: its deviation as a share of the mean root-head distance
     joint_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of joints put where their parent is
@@ -224,7 +234,7 @@ class Integer(Dimension):
 class Choice(Dimension):
     """One of the values listed."""
 
-    choice: Annotated[list[bool | int | float | str], Field(min_length=1)]
+    choice: Annotated[list[bool | int | float | str], Field(min_length=1, max_length=128)]
 
 
 Distribution = Uniform | LogUniform | Integer | Choice
@@ -254,16 +264,16 @@ class Study(Section):
     """A whole study file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$")]
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     data: Data = Data()
     representations: Annotated[list[str], Field(min_length=1)]
-    seeds: Count = 4  # per configuration, packed into one program
+    seeds: Annotated[int, Field(ge=1, le=4096)] = 4  # per configuration, packed into one program
     model: Model = Model()
     training: Training = Training()
     losses: Losses = Losses()
     stopping: Stopping = Stopping()
     search: Search = Search()
-    space: dict[str, Distribution] = {}
+    space: Annotated[dict[str, Distribution], Field(max_length=64)] = {}
     resources: Resources = Resources()
     distillation: Distillation = Distillation()
 
@@ -346,13 +356,7 @@ def load_study(path: Path, overrides: list[str] | None = None) -> Study:
     Raises:
         UserError: the file is missing, is not YAML, or a key or value is wrong; the message names file and key.
     """
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such study file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a study file ({error})") from None
-    return parse_study(text, str(path), overrides)
+    return parse_study(read_text(path, "study file"), shown(path), overrides)
 
 
 def parse_study(text: str, where: str, overrides: list[str] | None = None) -> Study:
@@ -363,14 +367,16 @@ def parse_study(text: str, where: str, overrides: list[str] | None = None) -> St
     for override in overrides or []:
         key, separator, value = override.partition("=")
         if not separator:
-            raise UserError(f"--set {override}: expected key=value, for example training.steps=100")
-        set_dotted(values, key.strip(), load_yaml(value, f"--set {key}"))
+            raise UserError(f"--set {shown(override)}: expected key=value, for example training.steps=100")
+        set_dotted(values, key.strip(), load_yaml(value, f"--set {shown(key)}"))
     return validate(Study, values, where=where)
 
 
 def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
     """Set ``values["a"]["b"]`` for the dotted key ``a.b``, making sections as needed."""
     *sections, last = key.split(".")
+    if len(sections) > 8:
+        raise UserError(f"{shown(key)}: no section is that deep")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
@@ -447,9 +453,12 @@ def validate(section: type[SectionT], values: Any, where: str) -> SectionT:
         # Round trip through JSON so that strict mode takes YAML's lists where a tuple is declared.
         return section.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise UserError(f"{where}: {_explain(section, error)}") from None
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: {error}") from None
+        raise UserError(f"{where}: {shown(_explain(section, error), 600)}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{where}: {shown(error, 600)}") from None
+
+
+_FORMS = ("uniform", "log_uniform", "int", "choice")
 
 
 def _explain(section: type[Section], error: ValidationError) -> str:
@@ -459,16 +468,28 @@ def _explain(section: type[Section], error: ValidationError) -> str:
     key = ".".join(location)
     if location and location[0] == "space" and len(location) > 1:
         key = f"space.{location[1]}"
+        for found in error.errors(include_url=False):  # what is wrong with the form that was meant, not with the others
+            form = next((str(item) for item in found["loc"] if str(item) in _FORMS), None)
+            if form is not None and found["loc"][:2] == first["loc"][:2] and found["type"] != "missing":
+                if form == "log_uniform" and found["type"] == "greater_than":
+                    return f"{key}.log_uniform: a logarithm needs ends above 0, got {found.get('input')!r:.60}"
+                if found["type"] != "extra_forbidden":
+                    return f"{key}.{form}: {_said(found)}"
         forms = "{uniform: [low, high]}, {log_uniform: [low, high]}, {int: [low, high]}, {choice: [...]}"
         return f"{key}: expected one of {forms}"
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key{_nearest(location[-1], _known_keys(section, location[:-1]))}"
     if first["type"] == "missing":
         return f"{key}: this key is required"
-    message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
+        message = first["msg"].removeprefix("Value error, ")
         return message if not key else f"{key}: {message}"
-    return f"{key}: {message[0].lower()}{message[1:]}, got {first.get('input')!r}"
+    return f"{key}: {_said(first)}" if key else _said(first)
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    message = str(error["msg"])
+    return f"{message[0].lower()}{message[1:]}, got {shown(repr(error.get('input')), 80)}"
 
 
 def _known_keys(section: type[Section], location: list[str]) -> list[str]:
@@ -481,5 +502,5 @@ def _known_keys(section: type[Section], location: list[str]) -> list[str]:
 
 
 def _nearest(name: str, known: typing.Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(name[:100], list(known), n=1, cutoff=0.5)
     return f" (did you mean '{matches[0]}'?)" if matches else ""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+MOST_TEXT = 2**24  # bytes of a text file that people write
 
 
 class UserError(Exception):
@@ -19,6 +22,48 @@ class UserError(Exception):
 
 class StorageError(UserError):
     """A write failed (full disk, read-only file system); the last good state was kept. Exit code 1."""
+
+
+def check_file(path: Path, what: str = "file", hint: str = "") -> None:
+    """Refuse what is no ordinary file before anything opens it: a pipe would never end, a device never be full.
+
+    Raises:
+        UserError: it is missing, a folder, a pipe, a device, or has a name that no file can have.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{shown(path)}: no such {what}" + (f"; {hint}" if hint else "")) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{shown(path)}: cannot be read as a {what} ({reason})") from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+        raise UserError(f"{shown(path)}: is {kind}, expected a {what}")
+
+
+def read_text(path: Path, what: str = "file", most_bytes: int = MOST_TEXT) -> str:
+    """The text (UTF-8) of an ordinary file that is not larger than ``most_bytes``.
+
+    Raises:
+        UserError: it is missing, no ordinary file, too large or no text.
+    """
+    check_file(path, what)
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise UserError(f"{shown(path)}: larger than {most_bytes / 1e6:.0f} MB; this is no {what}")
+        return content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
+        raise UserError(f"{shown(path)}: cannot be read as a {what} ({reason})") from None
+
+
+def shown(value: object, most: int = 200) -> str:
+    """``value`` as text for a message: one line, its middle left out if it is long."""
+    text = " ".join(str(value).split()) or repr(str(value))
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

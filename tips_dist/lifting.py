@@ -29,7 +29,8 @@ import numpy.typing as npt
 from tips_dist.data import npz
 from tips_dist.data.importers import coco
 from tips_dist.data.store import read_poses
-from tips_dist.files import UserError, write_text, write_with
+from tips_dist.escaping import for_csv
+from tips_dist.files import UserError, check_file, read_text, write_text, write_with
 from tips_dist.models.student import Student
 from tips_dist.skeleton import HEAD, JOINTS, ROOT, J
 
@@ -125,8 +126,7 @@ def read_input(path: Path, minimum_score: float = 0.3) -> Input:
     Raises:
         UserError: the file is missing, of no known kind, or holds no usable pose.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file of poses")
+    check_file(path, "file of poses")
     if h5py.is_hdf5(path) or path.suffix in (".h5", ".hdf5"):
         found = read_poses(path)
         names = [found.sequence_names[code] for code in found.sequence]
@@ -166,8 +166,9 @@ def _read_npz(path: Path) -> Input:
 def _read_csv(path: Path) -> Input:
     """One pose: 17 lines of ``x,y`` in joint order, or of ``joint,x,y`` in any order; a header line may stand first."""
     try:
-        lines = [line for line in csv.reader(io.StringIO(path.read_text("utf-8-sig"))) if any(map(str.strip, line))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_text(path, "CSV file", 2**20).removeprefix("\ufeff")
+        lines = [line for line in csv.reader(io.StringIO(text)) if any(map(str.strip, line))]
+    except csv.Error as error:
         raise UserError(f"{path}: not a readable CSV file ({error})") from None
     if lines and not _is_number(lines[0][-1]):
         lines = lines[1:]
@@ -215,7 +216,8 @@ def write_output(path: Path, found: Input, lifted: Floats, record: dict[str, Any
         writer.writerow(["pose", "joint", "x", "y", "z"])
         for label, pose in zip(found.labels, lifted, strict=True):
             writer.writerows(
-                [label, name, *(f"{value:.5f}" for value in point)] for name, point in zip(JOINTS, pose, strict=True)
+                [for_csv(label), name, *(f"{value:.5f}" for value in point)]
+                for name, point in zip(JOINTS, pose, strict=True)
             )
         write_text(path, text.getvalue())
 

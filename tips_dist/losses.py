@@ -81,6 +81,13 @@ def bone_lengths(poses: Tensor) -> Tensor:
     return lengths
 
 
+def bones_present(present: Tensor) -> Tensor:
+    """Which of the 16 bones have both ends: (..., 17) -> (..., 16), bool."""
+    parents, children = zip(*BONES, strict=True)
+    both: Tensor = present[..., list(children)] & present[..., list(parents)]
+    return both
+
+
 def bone_ratios(poses: Tensor) -> Tensor:
     """Bone lengths over their mean, so that the person's size and distance drop out: (..., 17, 3) -> (..., 16)."""
     lengths = bone_lengths(poses)

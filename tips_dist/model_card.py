@@ -84,6 +84,7 @@ def _errors(evaluation: Evaluation | None, digest: str) -> list[str]:
     ]
     for split, metrics in evaluation.student.items():
         names = ("n_mpjpe", "n_mpjpe_resolved", "pa_mpjpe", "pa_mpjpe_resolved", "pck_150_resolved")
-        cells = ["-" if (value := metrics.of(name)) is None else f"{value:.1f}" for name in names]
+        values = [metrics.of(name) for name in names]
+        cells = ["-" if value is None else f"{value:.1f}" for value in values]
         lines.append(f"| {for_markdown(split)} | {metrics.poses} | " + " | ".join(cells) + " |")
     return [*lines, ""]

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist.config import Configuration, Policy, validate
-from tips_dist.files import read_json, read_json_lines
+from tips_dist.config import Configuration, Policy
+from tips_dist.runfolder import HistoryRow, RunFolder, Trial
 from tips_dist.stability.detectors import Judge, Recipe
 from tips_dist.stability.verdicts import PLATEAUED, Verdict, severity
 
@@ -89,22 +87,18 @@ def replay(history: SeedHistory, policy: Policy | None = None, *, least: str = P
     return judge.verdict, None
 
 
-def read_histories(run: Path) -> list[SeedHistory]:
-    """Every seed of a run folder that has a history, trial by trial.
+def read_histories(folder: RunFolder, *, name: str = "") -> list[SeedHistory]:
+    """Every seed of a run that has a history, trial by trial; ``name`` of the run, where several are looked at.
 
     Raises:
         UserError: a record is missing or damaged.
     """
     found = []
-    for path in sorted((run / "trials").glob("*/trial.json")):
-        trial = read_json(path)
-        configuration = validate(Configuration, trial["configuration"], where=str(path))
-        rows: dict[int, list[dict[str, Any]]] = {}
-        for row in read_json_lines(path.with_name("history.jsonl")):
-            rows.setdefault(row["seed"], []).append(row)
-        found += [
-            _history(trial, seed, rows[seed], configuration) for seed in trial["seeds"] if seed in rows
-        ]  # fmt: skip
+    for trial in folder.trials:
+        rows: dict[int, list[HistoryRow]] = {}
+        for row in folder.history(trial):
+            rows.setdefault(row.seed, []).append(row)
+        found += [_history(trial, seed, rows[seed], name) for seed in trial.seeds if seed in rows]
     return found
 
 
@@ -114,20 +108,19 @@ def recipe_of(configuration: Configuration) -> Recipe:
     return Recipe(losses.adversarial_kind, losses.label_swap, losses.real_label)
 
 
-def _history(
-    trial: dict[str, Any], seed: int, rows: Sequence[dict[str, Any]], configuration: Configuration
-) -> SeedHistory:
-    names = tuple(sorted({name for row in rows for name in row if "/" in name and name != RISK}))
+def _history(trial: Trial, seed: int, rows: Sequence[HistoryRow], run: str) -> SeedHistory:
+    names = tuple(sorted({name for row in rows for name in row.signals} - {RISK}))
     return SeedHistory(
-        trial=trial["id"],
-        representation=trial["representation"],
+        run=run,
+        trial=trial.id,
+        representation=trial.representation,
         seed=seed,
-        budget=configuration.training.steps,
-        recipe=recipe_of(configuration),
-        steps=tuple(int(row["step"]) for row in rows),
+        budget=trial.steps,
+        recipe=recipe_of(trial.configuration),
+        steps=tuple(row.step for row in rows),
         names=names,
-        values=np.array([[_number(row.get(name)) for name in names] for row in rows], np.float64),
-        risks=np.array([_number(row["risk"]) for row in rows], np.float64),
+        values=np.array([[_number(row.signals.get(name)) for name in names] for row in rows], np.float64),
+        risks=np.array([_number(row.risk) for row in rows], np.float64),
     )
 
 

@@ -9,7 +9,7 @@ from tests.test_geometry import people
 from tips_dist import geometry
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability import signals
-from tips_dist.stability.distances import Reference, two_sample
+from tips_dist.stability.distances import Projections, Reference, two_sample
 
 VIEWS = geometry.project(people(0, 200))
 OTHERS = geometry.project(people(1, 200))
@@ -102,11 +102,11 @@ def test_a_subject_with_one_pose_adds_nothing() -> None:
 
 def test_sliced_wasserstein_of_shifted_poses_is_the_shift() -> None:
     """In one direction the distance of two equal clouds, one shifted, is the shift along it."""
-    directions = torch.zeros(34, 1)
+    directions = torch.zeros(34, 2)
     directions[0] = 1
     shifted = VIEWS.clone()
     shifted[:, 0, 0] += 0.02
-    distance = signals.sliced_wasserstein(shifted[None], VIEWS, directions)
+    distance = Projections.build(VIEWS, directions).distances(shifted[None])[""]
     assert distance.item() == pytest.approx(0.02 * geometry.CAMERA_DISTANCE, rel=1e-4)
 
 

@@ -12,11 +12,11 @@ from tests.training.worlds import tiny, world
 from tips_dist.data.store import normalisation_scale, normalised
 from tips_dist.files import UserError
 from tips_dist.models import Lifter, load_weights, parameters_per_seed
-from tips_dist.training import loop
 from tips_dist.training.averaging import Average, decay_at
 from tips_dist.training.engine import Engine
 from tips_dist.training.loop import train
 from tips_dist.training.state import State
+from tips_dist.training.validation import validation_set
 
 CPU = torch.device("cpu")
 
@@ -106,7 +106,7 @@ def test_the_candidates_are_averaged(tmp_path: Path) -> None:
     configuration = tiny("solo", "training.candidates=9", "model.batch_norm=true")
     train(configuration, [0], world(), tmp_path)
     lifter, record = load_weights(tmp_path / "candidates" / "seed0-step40.safetensors")
-    poses = loop.validation_set(world(), configuration, record.scale).poses
+    poses = validation_set(world(), configuration, record.scale).poses
     np.testing.assert_allclose(lifter(poses[None])[0].detach(), np.load(tmp_path / "depths.npy")[-1, 0], atol=2e-3)
 
 

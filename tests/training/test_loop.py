@@ -9,9 +9,9 @@ from tests.training.worlds import GOLDEN, golden, tiny, world
 from tips_dist.files import UserError, read_json_lines
 from tips_dist.models import load_weights
 from tips_dist.skeleton import REPRESENTATIONS
-from tips_dist.training import loop
 from tips_dist.training.loop import Interrupted, Progress, train
 from tips_dist.training.step import adversarial_step
+from tips_dist.training.validation import validation_set
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def test_the_candidates_are_the_networks_that_made_the_recorded_depths(tmp_path:
     configuration = tiny("torso_legs")
     outcome = train(configuration, [3, 4], world(), tmp_path)
     scale = load_weights(next((tmp_path / "candidates").iterdir()))[1].scale
-    poses = loop.validation_set(world(), configuration, scale).poses
+    poses = validation_set(world(), configuration, scale).poses
     for row, seed in enumerate(outcome.seeds):
         assert seed.best_step is not None
         lifter, _ = load_weights(tmp_path / "candidates" / f"seed{seed.seed}-step{seed.best_step}.safetensors")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tips_dist.escaping import plain
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from tips_dist.terminal import console as console
 
 
 def say(text: object, *, stderr: bool = False) -> None:
@@ -36,13 +34,6 @@ def print_record(value: dict[str, Any], indent: str = "") -> None:
                 say(f"{indent}  - " + ", ".join(f"{name} {_plain(cell)}" for name, cell in row.items()))
         else:
             say(f"{indent}{key}: {_plain(item)}")
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A console for standard output, or for progress on standard error."""
-    from rich.console import Console
-
-    return Console(stderr=stderr)
 
 
 def _plain(value: Any) -> str:

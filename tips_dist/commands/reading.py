@@ -159,7 +159,7 @@ def report(folder: Path, poses: Path | None) -> None:
 def _validation_poses(run: RunFolder, poses: Path | None) -> NDArray[np.float32] | None:
     """The normalised validation poses of a run, for its pictures; None if the file has gone and none was named."""
     from tips_dist.data.store import normalised
-    from tips_dist.training.loop import validation_rows
+    from tips_dist.training.validation import validation_rows
 
     try:
         data = runfolder.RunFolder(run.folder).poses(poses)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -14,18 +15,20 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file, shown
 
-_INFLATION = 1000  # a data set may not claim more than this many times the bytes that it stores
+_PLENTY = 256 * 2**20  # a data set that claims more bytes than this
+_INFLATION = 50  # may not claim more than this many times what it stores: coordinates pack to a third at best
+_TEXTS, _LETTERS = 10_000, 2**24  # names of varying length, and bytes of them: a file repeats one text for nothing
 
 
 @contextmanager
 def reading(path: Path, hint: str = "") -> Iterator[h5py.File]:
     """Open an HDF5 file for reading; whatever libhdf5 raises inside becomes a :class:`UserError`."""
-    if not path.exists():
-        raise UserError(f"{path}: no such file" + (f"; {hint}" if hint else ""))
+    check_file(path, hint=hint)
     try:
         with h5py.File(path, "r") as file:
+            _check_attributes(path, file)
             yield file
     except UserError:
         raise
@@ -34,6 +37,16 @@ def reading(path: Path, hint: str = "") -> Iterator[h5py.File]:
             raise UserError(f"{path}: not an HDF5 file") from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: cannot be read as HDF5; truncated or damaged? ({reason})") from None
+
+
+def _check_attributes(path: Path, file: h5py.File) -> None:
+    """Attributes are few and short; a list of texts of varying length can repeat one text for nothing."""
+    if len(file.attrs) > 1000:
+        raise UserError(f"{path}: {len(file.attrs)} attributes; this is no file of ours")
+    for name in file.attrs:
+        identity = file.attrs.get_id(name)
+        if identity.dtype.kind == "O" and math.prod(identity.shape) > 100:
+            raise UserError(f"{path}: attribute {shown(name)}: a list of {math.prod(identity.shape)} texts")
 
 
 def dataset(path: Path, group: h5py.Group, name: str) -> h5py.Dataset:
@@ -55,7 +68,7 @@ def dataset(path: Path, group: h5py.Group, name: str) -> h5py.Dataset:
         raise UserError(f"{where}: is not a data set")
     if node.external or node.is_virtual:
         raise UserError(f"{where}: its data lie in another file, which is refused; store them in the file itself")
-    if node.nbytes > _INFLATION * max(node.id.get_storage_size(), 4096):
+    if node.nbytes > max(_PLENTY, _INFLATION * node.id.get_storage_size()):
         raise UserError(f"{where}: claims {node.nbytes} bytes of which hardly any are stored")
     return node
 
@@ -94,6 +107,31 @@ def writing(path: Path) -> Iterator[h5py.File]:
 def decoded(name: Any) -> str:
     """A name out of HDF5 as text."""
     return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def texts(path: Path, file: h5py.File, name: str) -> tuple[str, ...]:
+    """A data set that must be a list of names.
+
+    Raises:
+        UserError: it is not, or unfolds to absurdly much text.
+    """
+    stored = dataset(path, file, name)
+    if stored.ndim != 1 or stored.dtype.kind not in "SO":
+        raise UserError(f"{path}: /{name}: expected a list of names")
+    varying = stored.dtype.kind == "O"
+    if varying and (h5py.check_string_dtype(stored.dtype) is None or len(stored) > _TEXTS):
+        raise UserError(f"{path}: /{name}: {len(stored)} names of varying length; expected at most {_TEXTS}")
+    found: list[str] = []
+    letters = 0
+    try:
+        for value in (stored[row] for row in range(len(stored))) if varying else stored[()]:
+            found.append(decoded(value))
+            letters += len(value)
+            if letters > _LETTERS:
+                raise UserError(f"{path}: /{name}: more than {_LETTERS} bytes of names")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: /{name}: not UTF-8") from None
+    return tuple(found)
 
 
 def text(path: Path, file: h5py.File, key: str) -> str:

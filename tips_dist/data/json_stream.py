@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file
 
 _CHUNK = 1 << 20
 _SPACE = " \t\n\r"
@@ -22,6 +22,7 @@ def items(path: Path) -> Iterator[tuple[str, Any]]:
     Raises:
         UserError: the file cannot be read or is not JSON; the message names the character.
     """
+    check_file(path)
     try:
         with path.open("rb") as stream:
             reader = _Reader(path, stream)

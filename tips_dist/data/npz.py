@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file
 
 _INFLATION = 1100  # deflate cannot pack more than about 1032 to 1: anything above is a lie
 _LARGEST = 64 * 2**30
@@ -21,6 +21,7 @@ _LARGEST = 64 * 2**30
 @contextmanager
 def archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open an .npz; whatever a damaged archive raises inside becomes a :class:`UserError`."""
+    check_file(path)
     try:
         with zipfile.ZipFile(path) as opened:
             claimed = sum(item.file_size for item in opened.infolist())
@@ -29,8 +30,6 @@ def archive(path: Path) -> Iterator[zipfile.ZipFile]:
             yield opened
     except (UserError, GeneratorExit):
         raise
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
     except Exception as error:  # zipfile and zlib raise a dozen kinds
         raise UserError(f"{path}: cannot be read as .npz; truncated or damaged? ({error!s:.100})") from None
 

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist.data.hdf5 import dataset, decoded, number, reading, text, writing
+from tips_dist.data.hdf5 import dataset, decoded, number, reading, text, texts, writing
 from tips_dist.files import UserError, write_with
 from tips_dist.skeleton import HEAD, JOINTS, ROOT
 
@@ -40,6 +40,7 @@ COLUMNS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
 SCORE = (np.dtype("float32"), (len(JOINTS),))
 ORDINARY = -1  # the stretch of a row that belongs to none
 NAMES = ("subject_names", "sequence_names", "camera_names")
+LEAST_VALIDATION_SEQUENCES = 2  # one alone says nothing about others
 _HINT = "make one with 'tips-dist data generate -o NAME' or 'tips-dist data import FORMAT SOURCE -o NAME'"
 _BLOCK = 65_536  # rows looked at together
 
@@ -294,18 +295,18 @@ def read_poses(path: Path) -> Poses:
     """
     with reading(path, hint=_HINT) as file:
         schema = _check_header(path, file)
-        stored = {**COLUMNS, "score": SCORE} if "score" in file and schema > 1 else dict(COLUMNS)
+        kinds = {**COLUMNS, "score": SCORE} if "score" in file and schema > 1 else dict(COLUMNS)
         if schema == 1:
-            del stored["stretch"]
-        columns = {name: _column(path, file, name, *kind) for name, kind in stored.items()}
-        lengths = {name: len(values) for name, values in columns.items()}
-        rows = lengths["poses"]
-        for name, length in lengths.items():
-            if length != rows:
-                raise UserError(f"{path}: /{name} has {length} rows, but /poses has {rows}")
+            del kinds["stretch"]
+        stored = {name: _column(path, file, name, *kind) for name, kind in kinds.items()}
+        rows = len(stored["poses"])
+        for name, column in stored.items():  # before anything is read: what does not fit takes no memory
+            if len(column) != rows:
+                raise UserError(f"{path}: /{name} has {len(column)} rows, but /poses has {rows}")
         if rows == 0:
             raise UserError(f"{path}: /poses has no rows; import or generate the data again")
-        names = {key: _names(path, file, key) for key in NAMES}
+        names = {key: texts(path, file, key) for key in NAMES}
+        columns = {name: _read(column, kinds[name][0]) for name, column in stored.items()}
         source = text(path, file, "source")
         frame_rate = number(path, file, "frame_rate_hz")
         stated = text(path, file, "digest") if "digest" in file.attrs else None
@@ -353,16 +354,19 @@ def _check_header(path: Path, file: h5py.File) -> int:
     return int(version)
 
 
-def _column(path: Path, file: h5py.File, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+def _column(path: Path, file: h5py.File, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> h5py.Dataset:
     stored = dataset(path, file, name)
     if len(stored.shape) != 1 + len(shape) or stored.shape[1:] != shape:
         wanted = ", ".join(["N", *map(str, shape)])
         raise UserError(f"{path}: /{name} has shape {stored.shape}, expected ({wanted})")
     if stored.dtype != dtype:
         raise UserError(f"{path}: /{name} is {stored.dtype}, expected {dtype}")
+    return stored
+
+
+def _read(stored: h5py.Dataset, dtype: np.dtype[Any]) -> Array:
     values = np.empty(stored.shape, dtype)
-    if len(values):
-        stored.read_direct(values)
+    stored.read_direct(values)
     return values
 
 
@@ -384,24 +388,32 @@ def _check_values(path: Path, columns: Mapping[str, Array], names: Mapping[str, 
             raise UserError(f"{path}: /{name} row {bad[0]}: code {value} is outside 0..{limit - 1}")
 
 
-def _names(path: Path, file: h5py.File, key: str) -> tuple[str, ...]:
-    stored = dataset(path, file, key)
-    if stored.ndim != 1 or stored.dtype.kind not in "SO":
-        raise UserError(f"{path}: /{key}: expected a list of names")
-    try:
-        return tuple(decoded(name) for name in stored[()])
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: /{key}: not UTF-8") from None
-
-
 # --- using -------------------------------------------------------------------------------------------------------
+
+
+def check_decidable(poses: Poses) -> None:
+    """Refuse data on whose validation split nothing can be decided: an empty one, or one of a single sequence.
+
+    Raises:
+        UserError: it is so; the message says how to hold out more.
+    """
+    sequences = len(np.unique(poses.sequence[poses.rows("validation")]))
+    if sequences < LEAST_VALIDATION_SEQUENCES:
+        held = "holds a single sequence" if sequences else "is empty"
+        raise UserError(
+            f"{poses.source}: the validation split {held}, so nothing can be decided; import the data again with "
+            "more held out (validation_share, validation_subjects) or with more sequences"
+        )
 
 
 def normalisation_scale(poses: Poses) -> float:
     """Ten times the mean 2D distance from root to head, in px, over the train rows (arXiv 2209.00618)."""
-    train = poses.poses[poses.rows("train")]
-    if len(train) == 0:
+    rows = poses.rows("train")
+    if len(rows) == 0:
         raise UserError(f"{poses.source}: no rows in the train split, so there is nothing to train on")
+    train = poses.poses[rows[poses.present[rows][:, [ROOT, HEAD]].all(axis=1)]]
+    if len(train) == 0:
+        raise UserError(f"{poses.source}: no row of the train split has a head; detect it, or lower minimum_score")
     scale = 10.0 * float(np.linalg.norm((train[:, HEAD] - train[:, ROOT]).astype(np.float64), axis=-1).mean())
     if scale <= 0:
         raise UserError(f"{poses.source}: root and head coincide in every train row; are these poses?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -13,12 +14,14 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 
-from tips_dist.files import UserError, write_with
+from tips_dist.files import UserError, check_file, shown, write_with
 from tips_dist.models.lifter import Lifter
 from tips_dist.runfolder.record import Record
 from tips_dist.runfolder.records import Network, WeightsRecord
 from tips_dist.runfolder.weights import METADATA, parse_weights_record
 from tips_dist.skeleton import REPRESENTATIONS
+
+MOST_VALUE = 1e6  # of a weight; trained ones stay below some tens
 
 
 def network_of(lifter: Lifter) -> Network:
@@ -74,31 +77,64 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], record: Recor
 def load_weights(path: Path) -> tuple[Lifter, WeightsRecord]:
     """Load one lifter or student as a pack of one, in evaluation mode, and its record.
 
+    The file is judged before it is used: record, names, shapes and types before anything is read or built, values
+    before they reach a network.
+
     Raises:
-        UserError: the file is missing, damaged, not ours, or its tensors do not fit its record.
+        UserError: the file is missing, damaged, not ours, of another format, or its tensors do not fit its record or
+            hold numbers that no training leaves.
     """
+    check_file(path, "weights file")
     try:
         with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such weights file") from None
-    except (OSError, SafetensorError, ValueError) as error:
-        raise UserError(f"{path}: not a safetensors file, or damaged ({error})") from None
-    record = parse_weights_record(metadata, path)
-    if record.representation not in REPRESENTATIONS:
-        raise UserError(f"{path}: representation: '{record.representation}' is unknown to this version")
-    # Dropout has no tensors and is not recorded, but it moves a block's second linear layer on by one place.
-    second = f"blocks.0.layers.{3 if record.batch_norm else 2}.weight"
-    try:
-        lifter = Lifter(
-            REPRESENTATIONS[record.representation],
-            record.width,
-            blocks=record.blocks,
-            batch_norm=record.batch_norm,
-            dropout=0.0 if second in tensors else 0.5,
-        )
+            record = parse_weights_record(file.metadata() or {}, path)
+            present = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            # Dropout has no tensors and is not recorded, but moves a block's second linear layer on by one place.
+            second = f"blocks.0.layers.{3 if record.batch_norm else 2}.weight"
+            build = functools.partial(
+                Lifter,
+                REPRESENTATIONS[record.representation],
+                record.width,
+                blocks=record.blocks,
+                batch_norm=record.batch_norm,
+                dropout=0.0 if second in present else 0.5,
+            )
+            with torch.device("meta"):  # shapes without memory
+                expected = build().state_dict()
+            _check_tensors(path, expected, present)
+            tensors = {name: file.get_tensor(name) for name in present}
+        _check_values(path, tensors)
+        lifter = build()
         lifter.load_state_dict(tensors)
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: tensors do not fit the record: {str(error).splitlines()[-1].strip()}") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: not a safetensors file, or damaged ({shown(error)})") from None
     return lifter.eval(), record
+
+
+def _check_tensors(path: Path, expected: Mapping[str, torch.Tensor], present: Mapping[str, Any]) -> None:
+    """Names, types and shapes, from the file's header alone."""
+    shapes = {name: list(tensor.shape) for name, tensor in expected.items()}
+    for name, shape in list(shapes.items()):  # written when linear layers before batch norm had a bias (blocks.py)
+        before = re.fullmatch(r"(.*layers\.)(\d+)\.mean", name)
+        bias = f"{before[1]}{int(before[2]) - 1}.bias" if before else ""
+        if bias in present:
+            shapes[bias] = shape
+    wrong = [f"{name} is missing" for name in shapes if name not in present]
+    wrong += [f"{name} is not part of such a network" for name in present if name not in shapes]
+    for name, shape in shapes.items():
+        if name in present:
+            found, kind = present[name].get_shape(), present[name].get_dtype()
+            if found != shape:
+                wrong.append(f"{name} is {found}, expected {shape}")
+            elif kind != "F32":
+                wrong.append(f"{name} is {kind}, expected F32")
+    if wrong:
+        raise UserError(f"{path}: tensors do not fit the record: {shown(wrong[0])} ({len(wrong)} in all)")
+
+
+def _check_values(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not bool((tensor.abs() <= MOST_VALUE).all()):  # NaN is not below anything
+            raise UserError(f"{path}: {name} holds values that are not finite or beyond {MOST_VALUE:g}")
+        if name.endswith(".variance") and bool((tensor < 0).any()):
+            raise UserError(f"{path}: {name} holds a negative variance")

@@ -30,14 +30,16 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, Field, JsonValue, model_validator
 
 from tips_dist.config import Configuration, Distillation, Study, digest, with_unset
 from tips_dist.runfolder import layout
 from tips_dist.runfolder.record import Json, Part, Record, Recorded
+from tips_dist.skeleton import REPRESENTATIONS
 
+MOST_WIDTH, MOST_BLOCKS = 2 * 8192, 64  # of a study file; matching parameters may double a width
 Parameter = bool | int | float | str  # a value of the search space
 
 
@@ -253,22 +255,33 @@ class WeightsRecord(Record):
 
     NUMBER: ClassVar[str] = "format"
 
-    kind: str = "lifter"  # or student
+    kind: Literal["lifter", "student"] = "lifter"
     representation: str
-    width: int
-    blocks: int
+    width: Annotated[int, Field(ge=1, le=MOST_WIDTH)]
+    blocks: Annotated[int, Field(ge=0, le=MOST_BLOCKS)]
     batch_norm: bool
-    scale: float  # px per ten mean root-to-head distances of the training data
+    scale: Annotated[float, Field(gt=0, lt=1e9)]  # px per ten mean root-to-head distances of the training data
     data_digest: str | None = None
     configuration: str | None = None  # digest
     seed: int | None = None
     step: int | None = None
     risk: float | None = None
     part_signs: list[int] | None = None
-    sign_confidence: list[float] | None = None
+    sign_confidence: list[Annotated[float, Field(ge=0, le=1)]] | None = None
     study: str | None = None  # of a student: the study's name
     source: str | None = None  # and of its data
     average: float | None = None  # decay of the averaged weights that these are; None: raw
+
+    @model_validator(mode="after")
+    def _of_this_program(self) -> WeightsRecord:
+        if self.representation not in REPRESENTATIONS:
+            raise ValueError(f"representation {self.representation!r:.60} is unknown to this program")
+        parts = len(REPRESENTATIONS[self.representation].lifters)
+        if self.part_signs is not None and (len(self.part_signs) != parts or {*self.part_signs} - {-1, 1}):
+            raise ValueError(f"part_signs: expected {parts} of +1 or -1, got {self.part_signs!r:.60}")
+        if self.sign_confidence is not None and len(self.sign_confidence) != parts:
+            raise ValueError(f"sign_confidence: expected {parts} numbers, got {len(self.sign_confidence)}")
+        return self
 
 
 class Identity(Part):

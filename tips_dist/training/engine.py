@@ -17,7 +17,8 @@ from tips_dist.training.sampling import Batch, Sampler
 from tips_dist.training.state import State
 from tips_dist.training.step import adversarial_step
 
-RECORDED = ("generator/adversarial", "generator/loss", "generator/bend", "discriminator/loss")  # losses in the history
+# Losses whose means stand in the history, as far as they are on.
+RECORDED = ("generator/adversarial", "generator/loss", "generator/bend", "discriminator/loss", "discriminator/r1")
 
 
 class Engine:
@@ -39,9 +40,11 @@ class Engine:
 
     def step(self, batch: Batch) -> None:
         """Both players move once; losses are summed in ``state.sums`` without waiting for the device."""
-        state = self.state
+        state, configuration = self.state, self.state.configuration
         rates = state.values.rates(state.active, state.step)
         state.seed_dropout()
+        if configuration.model.spectral_norm:
+            state.discriminator.iterate()
         for optimiser in state.optimisers.values():
             optimiser.zero_grad()
         terms = adversarial_step(state.lifter, state.discriminator, batch, state.weights, self.joints, self.shares)
@@ -49,6 +52,8 @@ class Engine:
         state.group.average([*gradients, *terms.values()])
         state.step += 1
         for player, optimiser in state.optimisers.items():
+            if configuration.training.gradient_clip:
+                optimiser.clip(configuration.training.gradient_clip)
             optimiser.step(state.step, rates[player])
         state.update_average()
         state.sums = {name: state.sums[name] + value if state.sums else value for name, value in terms.items()}

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from tips_dist.config import Configuration
-from tips_dist.geometry import rotation
-from tips_dist.skeleton import MIRROR
+from tips_dist.geometry import CAMERA_DISTANCE, rotation
+from tips_dist.skeleton import MIRROR, ROOT
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Batch:
     views: Tensor  # (S, B, 3, 3) random new views
     turns: Tensor  # (S, T, B, 3, 3) quarter and half turns
     labels: Tensor  # (S, 2B) the discriminator's labels: real half, then fake half, some swapped
+    noise: Tensor | None = None  # (S, 2B, 17, 2) added to what the discriminator sees
 
 
 def stream(seed: int, purpose: str, position: int = 0) -> torch.Generator:
@@ -83,7 +84,21 @@ class Sampler:
                 views=rotation(azimuth[step], elevation[step]),
                 turns=rotation(quarters[step] * torch.pi / 2, torch.zeros_like(quarters[step])),
                 labels=labels[step],
+                noise=self._noise(seeds, start - offset + step) if training.instance_noise else None,
             )
+
+    def _noise(self, seeds: Sequence[int], step: int) -> Tensor:
+        """Instance noise: (S, 2B, 17, 2), its deviation falls linearly from ``instance_noise`` to 0 at the last step.
+
+        It makes real and fake overlap, so that no discriminator is perfect while the lifter is far off (Sønderby et al.
+        2017, arXiv 1610.04490; Arjovsky and Bottou 2017, arXiv 1701.04862). The root stays in its place.
+        """
+        training = self.configuration.training
+        deviation = training.instance_noise * (1 - step / training.steps) / CAMERA_DISTANCE
+        shape = (2, training.batch_size, len(MIRROR), 2)
+        drawn = torch.stack([torch.randn(shape, generator=stream(seed, "noise", step)) for seed in seeds])
+        drawn[..., ROOT, :] = 0
+        return (deviation * drawn[:, :, self.share]).flatten(1, 2).to(self.device)
 
     def _draw(self, generator: torch.Generator, steps: int, size: int) -> tuple[Tensor, Tensor]:
         flip_probability = self.configuration.training.flip_probability

@@ -23,6 +23,8 @@ from tips_dist.training.group import ALONE, Group
 from tips_dist.training.sampling import stream
 from tips_dist.training.values import Values
 
+FIRST_ITERATIONS = 15  # of the power method at the start; afterwards one a step keeps up with the weights
+
 
 @dataclass
 class Kept:
@@ -68,6 +70,8 @@ class State:
         self._build()
         initialise(self.lifter, [stream(seed, "lifter") for seed in self.seeds])
         initialise(self.discriminator, [stream(seed, "discriminator") for seed in self.seeds])
+        if self.configuration.model.spectral_norm:
+            self.discriminator.iterate(FIRST_ITERATIONS)
         if self.averaging is not None:
             self.averaging.restart(range(len(self.active)))
 
@@ -76,7 +80,9 @@ class State:
         model, training = self.configuration.model, self.configuration.training
         seeds = len(self.active)
         self.lifter = self._lifter()
-        self.discriminator = Discriminator(model.width, model.discriminator_blocks, seeds).to(self.device)
+        self.discriminator = Discriminator(
+            model.width, model.discriminator_blocks, seeds, spectral=model.spectral_norm
+        ).to(self.device)
         averages = training.average > 0 and training.judge != "raw" and self.group.rank == 0
         self.averaging = Average(self._lifter(), self.lifter, training.average) if averages else None
         for network in (*self.networks.values(), *([self.averaged] if self.averaged else [])):

@@ -64,7 +64,10 @@ def adversarial_step(
 
     # --- The discriminator sees real poses and the views, once, for both players ---------------------------------
     shown = view.detach().requires_grad_()
-    scores = discriminator(torch.cat((batch.real, shown), dim=1))
+    both = torch.cat((batch.real, shown), dim=1)
+    if batch.noise is not None:
+        both = both + batch.noise
+    scores = discriminator(both)
     judged = scores.detach().requires_grad_()
     discriminator_loss = losses.discriminator_loss(judged, batch.labels, kind)
     adversarial = losses.adversarial_loss(judged[:, size:], weights.real_label, kind)
@@ -89,4 +92,19 @@ def adversarial_step(
         "discriminator/loss": discriminator_loss,
         **{f"generator/{name}": term for name, term in terms.items()},
     }
+    if "r1" in values:  # the discriminator's alone, so it goes back by itself and adds to the gradients above
+        found["discriminator/r1"] = gradient_penalty(discriminator, both[:, :size])
+        torch.autograd.backward((values["r1"] * found["discriminator/r1"]).sum(), inputs=[*discriminator.parameters()])
     return {name: value.detach() for name, value in found.items()}
+
+
+def gradient_penalty(discriminator: Discriminator, real: Tensor) -> Tensor:
+    """R1: half the mean squared slope of the score on real poses (Mescheder et al. 2018, arXiv 1801.04406).
+
+    (S, B, 17, 2) -> (S,), with slopes per root-to-head distance. Needs the gradient's gradient, which neither the
+    trunk's own backward pass nor a compiled network has: hence ``forward`` itself, and ``twice``.
+    """
+    real = real.detach().requires_grad_()
+    scores = discriminator.forward(real, twice=True)
+    (slope,) = torch.autograd.grad(scores.sum(), real, create_graph=True)
+    return (slope / geometry.CAMERA_DISTANCE).square().sum((-1, -2)).mean(-1) / 2

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, seen_by_rig
 from tips_dist.data.importers.splits import splits_by_name
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file
 from tips_dist.skeleton import JOINTS, J
 
 USES = ("cameras", "seed", "unit_mm", "validation_share", "test_share")
@@ -77,7 +77,9 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
         for clip in _clips(file, name, splits[name], rate, generator, options, record)
     )
     total = len(files) * options.cameras
-    return Source(f"BVH motion capture ({source.name}), virtual cameras", rate, True, clips, total, (1000, 1000))
+    return Source(
+        f"BVH motion capture ({source.name}), virtual cameras", rate, True, clips, total, (1000, 1000), synchronous=True
+    )
 
 
 def _sequence(file: Path, source: Path) -> str:
@@ -110,6 +112,7 @@ def read(path: Path) -> tuple[list[Node], Floats, float]:
     Raises:
         UserError: the file is not BVH; the message names file and line.
     """
+    check_file(path)
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:

@@ -18,7 +18,7 @@ import scipy.io
 
 from tips_dist.data.importers.pipeline import Clip, Options, Record, Source
 from tips_dist.data.importers.splits import check_subjects
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file
 
 USES = ("validation_subjects", "test_subjects", "universal")
 # The 17 joints among the 28, in this program's order; its neck is our thorax, its head our neck.
@@ -63,6 +63,7 @@ def _clips(path: Path, key: str, options: Options) -> Iterator[Clip]:
 
 def _read(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
     """Cell arrays of a MATLAB 5 file, one entry per camera."""
+    check_file(path)
     with path.open("rb") as stream:
         start = stream.read(1024)
     if start.startswith(b"MATLAB 7.3") or b"HDF" in start:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tips_dist.data.hdf5 import array, dataset, reading
 from tips_dist.data.importers.pipeline import Clip, Options, Record, Source
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file
 
 USES = ("universal",)
 # The 17 joints among the test set's 17, in this program's order.
@@ -39,6 +39,7 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
 
 def _clip(path: Path, key: str, record: Record) -> Clip:
     name = path.parent.name
+    check_file(path)
     with path.open("rb") as stream:
         if stream.read(10) == b"MATLAB 5.0":
             raise UserError(

@@ -178,7 +178,7 @@ def fetch(
     """Copy a run folder from storage to this machine, to read it or to resume it here."""
     from tips_dist.commands import address
 
-    address.fetch_run(url, output, as_json=as_json)
+    address.fetch_whole(url, output, as_json=as_json)
 
 
 @app.command()

@@ -31,6 +31,13 @@ class LiftSize(enum.StrEnum):
     each = "each"
 
 
+class Signs(enum.StrEnum):
+    """Whose depth signs a lift takes (see :mod:`tips_dist.pose_signs`)."""
+
+    network = "network"
+    pose = "pose"
+
+
 class GroupBy(enum.StrEnum):
     """What a row of a summary stands for."""
 
@@ -171,7 +178,7 @@ def fetch(
     """Copy a run folder from storage to this machine, to read it or to resume it here."""
     from tips_dist.commands import address
 
-    address.fetch_run(url, output, as_json=as_json)
+    address.fetch_whole(url, output, as_json=as_json)
 
 
 @app.command()
@@ -358,6 +365,9 @@ def lift(
     minimum_score: Annotated[
         float, typer.Option(help="Leave out people with a COCO joint below this score.", min=0, max=1)
     ] = 0.3,
+    signs: Annotated[
+        Signs, typer.Option(help="Depth signs: the network's recorded ones, or told pose by pose (knees, elbows).")
+    ] = Signs.network,
     as_json: Json = False,
 ) -> None:
     """Lift 2D poses of a file to root-relative 3D; one unit is the mean root-to-head distance."""
@@ -371,6 +381,7 @@ def lift(
         minimum_score=minimum_score,
         picture=picture,
         animation=animate,
+        signs="pose" if signs is Signs.pose else "network",
         as_json=as_json,
     )
 

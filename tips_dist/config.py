@@ -412,6 +412,15 @@ def recorded(section: type[SectionT], values: Any) -> SectionT:
     return found
 
 
+def with_unset(study: SectionT, own: SectionT, recorded: SectionT) -> SectionT:
+    """``study`` with the recorded value of every knob that neither ``study`` nor ``own`` sets."""
+    unset = set(type(study).model_fields) - study.model_fields_set - own.model_fields_set
+    changes: dict[str, Any] = {name: getattr(recorded, name) for name in unset}
+    for name in _inner(type(study)):
+        changes[name] = with_unset(getattr(study, name), getattr(own, name), getattr(recorded, name))
+    return study.model_copy(update=changes)
+
+
 def _filled(section: type[Section], values: dict[str, Any]) -> dict[str, Any]:
     result = {**before(section), **values}
     for name, inner in _inner(section).items():

@@ -7,12 +7,10 @@ import json
 from pathlib import Path
 
 from tips_dist.escaping import for_markdown
-from tips_dist.files import UserError, read_json, write_text
+from tips_dist.files import UserError, write_text
 from tips_dist.lifting import FRAME, UNIT
 from tips_dist.models import load_weights
-from tips_dist.runfolder import Evaluation
-
-NAME = "MODEL_CARD.md"
+from tips_dist.runfolder import Evaluation, StudentRecord, layout
 
 _LIMITS = """## Limits
 - Depths were learned from 2D poses alone. There is no absolute scale, and no position of the person in the room.
@@ -27,7 +25,7 @@ _LIMITS = """## Limits
 
 def write_card(weights: Path, evaluation: Evaluation | None = None) -> Path:
     """Write ``MODEL_CARD.md`` beside ``weights``; errors are quoted from ``evaluation`` if it is of these weights."""
-    path = weights.parent / NAME
+    path = weights.parent / layout.MODEL_CARD.name
     write_text(path, card(weights, evaluation))
     return path
 
@@ -39,17 +37,17 @@ def card(weights: Path, evaluation: Evaluation | None = None) -> str:
         UserError: the weights are missing or carry no record.
     """
     record, digest = load_weights(weights)[1], hashlib.sha256(weights.read_bytes()).hexdigest()
-    kind = "Student" if record.get("kind") == "student" else "Lifter"
+    kind = "Student" if record.kind == "student" else "Lifter"
     facts = {
         "weights": f"{for_markdown(weights.name)}, SHA-256 `{digest}`",
-        "network": f"{for_markdown(record['representation'])}, width {record['width']}, {record['blocks']} residual "
+        "network": f"{for_markdown(record.representation)}, width {record.width}, {record.blocks} residual "
         "blocks a part",
         "input": "17 joints (Human3.6M order) in pixels, y down",
         "output": f"17 joints in 3D; {FRAME}; {UNIT}",
-        "trained on": f"{for_markdown(record.get('source', 'see the data digest'))}, 2D poses only",
-        "data digest": for_markdown(record.get("data_digest")),
-        "pixels per ten root-to-head distances": f"{float(record['scale']):.1f}",
-        "seed and step": f"{record.get('seed')}, {record.get('step')}",
+        "trained on": f"{for_markdown(record.source or 'see the data digest')}, 2D poses only",
+        "data digest": for_markdown(record.data_digest),
+        "pixels per ten root-to-head distances": f"{record.scale:.1f}",
+        "seed and step": f"{record.seed}, {record.step}",
     }
     lines = [f"# {kind} {for_markdown(weights.name)}", "", "A 2D-to-3D human pose lifter trained without 3D data.", ""]
     lines += [f"- **{name}**: {text}" for name, text in facts.items()]
@@ -58,21 +56,19 @@ def card(weights: Path, evaluation: Evaluation | None = None) -> str:
 
 
 def _distillation(weights: Path, digest: str) -> list[str]:
-    path = weights.parent / "student.json"
+    path = weights.parent / layout.STUDENT.name
     if not path.exists():
         return []
     try:
-        report = read_json(path)
+        report = StudentRecord.load(path)
     except UserError:
         return []
-    if report["digest"] != digest:
+    if report.digest != digest:
         return []
     lines = ["## Teachers", "| trial | seed | step | risk |", "|---|---|---|---|"]
-    lines += [
-        f"| {for_markdown(t['trial'])} | {t['seed']} | {t['step']} | {t['risk']:.4f} |" for t in report["teachers"]
-    ]
-    share = report["disagreement"]["relative_to_depth_spread"]
-    settings = json.dumps(report["settings"], sort_keys=True)
+    lines += [f"| {for_markdown(t.trial)} | {t.seed} | {t.step} | {t.risk:.4f} |" for t in report.teachers]
+    share = report.disagreement.relative_to_depth_spread
+    settings = json.dumps(report.settings.model_dump(mode="json"), sort_keys=True)
     return [*lines, "", f"Teachers disagree by {share:.0%} of the spread of depth. Settings: `{settings}`.", ""]
 
 

@@ -120,7 +120,7 @@ def _lowest(trials: Iterable[Trial], representation: str) -> str:
     worth = []
     for trial in trials:
         if trial.representation == representation and trial.outcome is not None:
-            value = objective(trial.outcome.model_dump(), ["risk"])
+            value = objective(trial.outcome, ["risk"])
             worth.append((value[0] if value else np.inf, trial.id))
     return min(worth)[1]
 
@@ -154,8 +154,8 @@ class Ground:
     def test_errors(self, weights: Path) -> dict[str, float]:
         """Sign-resolved N-MPJPE of weights on test poses, mm: ``all``, ``seen`` actions and actions ``left_out``."""
         lifter, record = load_weights(weights)
-        bench = Bench.of(self.poses, self.truth.joints, self.poses.rows("test"), float(record["scale"]))
-        signs = torch.tensor([record["part_signs"]], dtype=torch.float64)
+        bench = Bench.of(self.poses, self.truth.joints, self.poses.rows("test"), record.scale)
+        signs = torch.tensor([record.part_signs], dtype=torch.float64)
         offsets = signed(predict(lifter, bench.inputs)[None], signs, lifter.representation.name)[0]
         errors = metrics.n_mpjpe(bench.lift(offsets), bench.truth).mean(axis=1)
         unseen = self.unseen()

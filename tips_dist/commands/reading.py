@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tips_dist.commands.output import console, print_json, print_record, say
 from tips_dist.files import UserError
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from tips_dist.runfolder import RunFolder
     from tips_dist.study.records import StudyEvent
+    from tips_dist.study.status import Status
 
 FOLLOW_SECONDS = 1.0
 
@@ -29,7 +29,7 @@ def status(folder: Path, *, as_json: bool) -> None:
     from tips_dist.study.run import status as read_status
 
     found = read_status(folder)
-    print_json(found) if as_json else print_record(found)
+    print_json(found.plain()) if as_json else print_record(found.plain())
 
 
 def follow(folder: Path) -> None:
@@ -38,42 +38,42 @@ def follow(folder: Path) -> None:
     from tips_dist.study.run import status as read_status
 
     found = read_status(folder)
-    with LiveView(console(), sum(found["trials"].values())) as view:
+    with LiveView(console(), sum(found.trials.values())) as view:
         shown: dict[str, StudyEvent] = {}
         while True:
             for event in _events(folder, found):
                 if shown.get(event.trial) != event:
                     shown[event.trial] = event
                     view(event)
-            if found["done"] or found["working"] is None:
+            if found.done or found.working is None:
                 break
             time.sleep(FOLLOW_SECONDS)
             found = read_status(folder)
-    if not found["done"]:
+    if not found.done:
         say(f"Nobody works on this run; go on with: tips-dist resume {folder}")
 
 
-def _events(folder: Path, found: dict[str, Any]) -> list[StudyEvent]:
+def _events(folder: Path, found: Status) -> list[StudyEvent]:
     """What a study would have told of each trial by now."""
-    from tips_dist.study.records import StudyEvent, read_trials
+    from tips_dist.runfolder import read_trials
+    from tips_dist.stability.statistic import trial_risk
+    from tips_dist.study.records import StudyEvent
 
-    running = {entry["trial"]: entry for entry in found["running"]}
+    running = {entry.trial: entry for entry in found.running}
     events = []
     for trial in read_trials(folder):
-        steps = int(trial.configuration["training"]["steps"])
-        seeds = (trial.outcome or {}).get("seeds", [])
-        risks = [seed["best_risk"] for seed in seeds if seed["best_risk"] is not None]
-        now = running.get(trial.id, {})
+        seeds, now = trial.seed_outcomes, running.get(trial.id)
+        risk = trial_risk((seed.best_risk, seed.verdict) for seed in seeds)
         events.append(
             StudyEvent(
                 trial.id,
                 trial.representation,
                 trial.state,
-                now.get("step", max((seed["stopped_step"] for seed in seeds), default=0)),
-                steps,
-                now.get("risk", statistics.median(risks) if risks else None),
-                now.get("verdicts", dict(Counter(seed["verdict"] for seed in seeds))),
-                now.get("steps_per_second"),
+                now.step if now else max((seed.stopped_step for seed in seeds), default=0),
+                trial.steps,
+                now.risk if now else risk,
+                now.verdicts if now else dict(Counter(seed.verdict for seed in seeds)),
+                now.steps_per_second if now else None,
                 trial.error,
             )
         )

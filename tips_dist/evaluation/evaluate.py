@@ -120,19 +120,19 @@ def evaluate_weights(
     rows = data.rows(split)
     if not len(rows):
         raise UserError(f"{poses}: no rows of the split '{split}'")
-    known = record["data_digest"] == data.digest
-    scale = float(record["scale"]) if known else normalisation_scale(data)
+    known = record.data_digest == data.digest
+    scale = record.scale if known else normalisation_scale(data)
     bench = Bench.of(data, ground.joints, rows, scale)
     offsets, name = predict(lifter, bench.inputs), lifter.representation.name
     result = WeightsEvaluation(
-        weights=WeightsReference(path=str(weights), record=record),
+        weights=WeightsReference(path=str(weights), record=record.plain()),
         poses=PosesReference(path=str(poses), digest=data.digest, source=data.source),
         truth=TruthReference(path=str(ground.path), digest=ground.digest),
         trained_on_this_data=known,
         scale_px=scale,
         split=split,
         conventions=CONVENTIONS,
-        metrics=measure_errors(bench, offsets, name, part_signs=record.get("part_signs"), detail=True),
+        metrics=measure_errors(bench, offsets, name, part_signs=record.part_signs, detail=True),
     )
     if output is not None:
         result.save(output)
@@ -236,10 +236,15 @@ def _selected(folder: RunFolder, bench: Bench) -> list[CandidateMetrics]:
 def _candidate(file: Path, bench: Bench) -> CandidateMetrics:
     lifter, record = load_weights(file)
     name = lifter.representation.name
-    found = measure_errors(bench, predict(lifter, bench.inputs), name, part_signs=record.get("part_signs"))
-    about = {key: record[key] for key in ("seed", "step", "risk")}
+    found = measure_errors(bench, predict(lifter, bench.inputs), name, part_signs=record.part_signs)
     return CandidateMetrics(
-        **found.model_dump(), trial=file.parent.parent.name, file=file.name, representation=name, **about
+        **found.model_dump(),
+        trial=file.parent.parent.name,
+        file=file.name,
+        representation=name,
+        seed=record.seed or 0,
+        step=record.step or 0,
+        risk=record.risk,
     )
 
 
@@ -247,7 +252,7 @@ def _student(file: Path, benches: Mapping[str, Bench]) -> dict[str, Metrics] | N
     if not file.exists():
         return None
     lifter, record = load_weights(file)
-    name, signs = lifter.representation.name, record.get("part_signs")
+    name, signs = lifter.representation.name, record.part_signs
     return {
         split: measure_errors(bench, predict(lifter, bench.inputs), name, part_signs=signs, detail=True)
         for split, bench in benches.items()

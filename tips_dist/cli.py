@@ -32,6 +32,13 @@ class LiftSize(enum.StrEnum):
     each = "each"
 
 
+class Signs(enum.StrEnum):
+    """Whose depth signs a lift takes (see :mod:`tips_dist.pose_signs`)."""
+
+    network = "network"
+    pose = "pose"
+
+
 class GroupBy(enum.StrEnum):
     """What a row of a summary stands for."""
 
@@ -375,6 +382,9 @@ def lift(
     minimum_score: Annotated[
         float, typer.Option(help="Leave out people with a COCO joint below this score.", min=0, max=1)
     ] = 0.3,
+    signs: Annotated[
+        Signs, typer.Option(help="Depth signs: the network's recorded ones, or told pose by pose (knees, elbows).")
+    ] = Signs.network,
     as_json: Json = False,
 ) -> None:
     """Lift 2D poses of a file to root-relative 3D; one unit is the mean root-to-head distance."""
@@ -388,6 +398,7 @@ def lift(
         minimum_score=minimum_score,
         picture=picture,
         animation=animate,
+        signs="pose" if signs is Signs.pose else "network",
         as_json=as_json,
     )
 

@@ -23,6 +23,7 @@ from tips_dist.files import UserError
 from tips_dist.lifting import Input, lift_file, read_input
 from tips_dist.models import Lifter, initialise, save_weights
 from tips_dist.models.student import Student
+from tips_dist.runfolder import WeightsRecord
 from tips_dist.skeleton import HEAD, JOINTS, REPRESENTATIONS, ROOT, J
 
 Floats = npt.NDArray[np.float32]
@@ -278,7 +279,10 @@ def test_signs_told_pose_by_pose_mend_a_network_between_two_mirror_solutions() -
     unit = (truth[:, HEAD] - truth[:, ROOT]) ** 2
     depths = depths / float(np.sqrt(unit.sum(-1)).mean())
     wrong = torch.where(torch.arange(len(depths)) % 3 == 0, -1.0, 1.0)[:, None]
-    student = Student(Lifter(REPRESENTATIONS["solo"], 16), {"scale": scale, "part_signs": [-1]})
+    record = WeightsRecord(
+        kind="student", representation="solo", width=16, blocks=2, batch_norm=True, scale=scale, part_signs=[-1]
+    )
+    student = Student(Lifter(REPRESENTATIONS["solo"], 16), record)
 
     def lifted(offsets: torch.Tensor, **options: Any) -> Floats:
         student.predict = lambda _: offsets

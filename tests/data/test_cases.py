@@ -85,6 +85,7 @@ def test_mmpose_inferencer(tmp_path: Path) -> None:
     assert sorted(poses.frame) == [0, 1, 2]
     for row, frame in enumerate(poses.frame):
         check(poses.poses[row], person(content["instance_info"][frame]["instances"][0]["keypoints"]))
+    assert poses.scores is not None
     np.testing.assert_allclose(poses.scores, 0.9)
 
 

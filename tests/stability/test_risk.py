@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tips_dist.stability import risk as module
-from tips_dist.stability.risk import calibration, logarithms, risk
+from tips_dist.stability.risk import Signals, calibration, logarithms, risk
 
 TYPICAL = {
     "consistency/cycle_3d": 0.03,
@@ -22,7 +22,7 @@ TYPICAL = {
 USED = sorted(set(calibration()) - {"intercept"})
 
 
-def told(signals: dict[str, float | None]) -> float:
+def told(signals: Signals) -> float:
     found = risk(signals)
     assert found is not None
     return found

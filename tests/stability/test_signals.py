@@ -11,7 +11,7 @@ from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability import signals
 from tips_dist.stability.distances import Projections, Reference, two_sample
 
-VIEWS = geometry.project(people(0, 200))
+VIEWS: torch.Tensor = geometry.project(people(0, 200))
 OTHERS = geometry.project(people(1, 200))
 SUBJECTS = np.zeros(200, np.int32)
 

@@ -59,14 +59,9 @@ class Student:
         if not np.isfinite(array).all():
             row = int(np.argwhere(~np.isfinite(array))[0, 0])
             raise UserError(f"poses: row {row} holds non-finite values; drop it or fill it in first")
-<<<<<<< HEAD
         representation = self.lifter.representation
-        own = torch.tensor([float(sign) for sign in self.record.get("part_signs") or [1] * len(representation.lifters)])
+        own = torch.tensor(self.record.part_signs or [1.0] * len(representation.lifters))
         joint_signs = geometry.joint_signs(own, representation)
-=======
-        signs = torch.tensor(self.record.part_signs or [1.0] * len(self.lifter.representation.lifters))
-        joint_signs = geometry.joint_signs(signs, self.lifter.representation)
->>>>>>> refs/heads/report
         lifted = np.empty((len(array), 17, 3), dtype=np.float32)
         batch = batch or 512 * torch.get_num_threads()
         for start in range(0, len(array), batch):

@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from tips_dist.audit import audit_run, in_words, read_policy
 from tips_dist.config import Configuration, Policy, validate
 from tips_dist.files import UserError
-from tips_dist.runfolder import example, layout
+from tips_dist.runfolder import History, example, layout
 
 STEPS = 1000
 
@@ -73,3 +74,17 @@ def test_bad_policies_and_folders_are_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text("drift_alrm: 1\n")
     with pytest.raises(UserError, match=r"drift_alrm: unknown key \(did you mean 'drift_alarm'\?\)"):
         read_policy(tmp_path / "policy.yaml")
+
+
+def test_an_absent_signal_is_not_one_that_was_not_finite(tmp_path: Path) -> None:
+    """A signal that some steps lack (no second view, say) is absent to the detectors, never a number that is gone."""
+    run = run_folder(tmp_path, {0: IMPROVING})
+    path = layout.HISTORY.at(run, "solo-000")
+    rows = History.load(path).rows
+    sparse = [replace(row, signals={**row.signals, "generator/bend": 0.1}) for row in rows[:3]]
+    History([*sparse, *rows[3:]]).save(path)
+    assert audit_run(run).seeds[0].verdict == "healthy"
+    gone = replace(rows[5], signals={**rows[5].signals, "generator/bend": None})
+    History([*rows[:5], gone, *rows[6:]]).save(path)
+    found = audit_run(run).seeds[0]
+    assert (found.verdict, found.stop_step) == ("non_finite", 300)

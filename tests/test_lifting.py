@@ -140,10 +140,10 @@ def test_picture_and_animation(student: Path, poses: Poses, tmp_path: Path) -> N
     np.savez(tmp_path / "in.npz", poses=poses.poses[:10])
     picture, animation = tmp_path / "out.png", tmp_path / "out.gif"
     result = lift_file(student, tmp_path / "in.npz", None, picture=picture, animation=animation)
-    assert result["picture"]["poses"] == views.MOST_POSES
+    assert result["picture"]["poses"] == views.PICTURED_POSES
     assert result["animation"]["frames"] == 10
     with Image.open(picture) as image:
-        assert image.size == (3 * views.CELL, views.HEADING + views.MOST_POSES * views.CELL)
+        assert image.size == (3 * views.CELL, views.HEADING + views.PICTURED_POSES * views.CELL)
         content = np.asarray(image)
     # Each view shows a person: both coloured sides in every third of the picture.
     for column in range(3):

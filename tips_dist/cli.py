@@ -23,7 +23,7 @@ from tips_dist.files import StorageError, UserError
 from tips_dist.terminal import cleaned
 
 
-class Size(enum.StrEnum):
+class LiftSize(enum.StrEnum):
     """What is taken for a person's size in the image (see :mod:`tips_dist.lifting`)."""
 
     trained = "trained"
@@ -49,7 +49,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(jobs_app, name="jobs")
 
-RunFolder = Annotated[
+RunArgument = Annotated[
     Path,
     typer.Argument(metavar="RUN", help="A run folder, as `run` prints it, or its address (s3://…).", parser=run_folder),
 ]
@@ -58,7 +58,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the study file; repeatable."),
 ]
-Truth = Annotated[Path, typer.Option(help="NAME.truth3d.h5; only the evaluation reads it.")]
+TruthFile = Annotated[Path, typer.Option(help="NAME.truth3d.h5; only the evaluation reads it.")]
 PosesFile = Annotated[Path | None, typer.Option(help="The pose2d file, if it has moved since the run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster; without it Ray starts here.")]
@@ -102,7 +102,7 @@ def run(
 
 @app.command()
 def resume(
-    folder: RunFolder,
+    folder: RunArgument,
     trials: Annotated[
         int | None, typer.Option(metavar="+N", help="Give every representation N more trials.", min=1)
     ] = None,
@@ -192,7 +192,7 @@ def train(
 
 @app.command()
 def status(
-    folder: RunFolder,
+    folder: RunArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing it until the run is done.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -204,7 +204,7 @@ def status(
 
 @app.command()
 def summary(
-    folder: RunFolder,
+    folder: RunArgument,
     by: Annotated[GroupBy, typer.Option(help="A row per representation or per trial.")] = GroupBy.representation,
     sort: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Sort trials by risk, error, stopped_step, a parameter, ...")
@@ -228,7 +228,7 @@ def summary(
 
 
 @app.command()
-def report(folder: RunFolder, poses: PosesFile = None) -> None:
+def report(folder: RunArgument, poses: PosesFile = None) -> None:
     """Write report.html: the whole study on one page that opens from disk."""
     from tips_dist.commands import reading as command
 
@@ -251,7 +251,7 @@ def compare(
 
 @app.command()
 def monitor(
-    folder: RunFolder,
+    folder: RunArgument,
     port: Annotated[int, typer.Option(help="0 takes any free port.", min=0, max=65535)] = 6006,
     host: Annotated[str, typer.Option(help="What to bind; other machines see it only if told so.")] = "127.0.0.1",
 ) -> None:
@@ -262,7 +262,7 @@ def monitor(
 
 
 @app.command()
-def select(folder: RunFolder, as_json: Json = False) -> None:
+def select(folder: RunArgument, as_json: Json = False) -> None:
     """Choose checkpoints and teachers again, without truth."""
     from tips_dist.commands import deciding as command
 
@@ -271,7 +271,7 @@ def select(folder: RunFolder, as_json: Json = False) -> None:
 
 @app.command()
 def audit(
-    folder: RunFolder,
+    folder: RunArgument,
     policy: Annotated[
         Path | None, typer.Option(help="YAML with thresholds to try instead of the defaults.", dir_okay=False)
     ] = None,
@@ -285,7 +285,7 @@ def audit(
 
 @app.command()
 def distill(
-    folder: RunFolder,
+    folder: RunArgument,
     poses: PosesFile = None,
 ) -> None:
     """Train the student from the selected teachers again, from 2D alone."""
@@ -300,7 +300,7 @@ def evaluate(
         Path,
         typer.Argument(metavar="RUN|WEIGHTS", help="A run folder, or one .safetensors file.", parser=run_folder),
     ],
-    truth: Truth,
+    truth: TruthFile,
     poses: Annotated[
         Path | None, typer.Option(help="The pose2d file; for a run only if it has moved, for weights always.")
     ] = None,
@@ -325,7 +325,7 @@ def scorecard(
     folders: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their addresses.", parser=run_folder)
     ],
-    truth: Truth,
+    truth: TruthFile,
     poses: PosesFile = None,
     policy: Annotated[
         Path | None, typer.Option(help="YAML with thresholds to try instead of the defaults.", dir_okay=False)
@@ -352,7 +352,7 @@ def lift(
     picture: Annotated[Path | None, typer.Option(help="Draw the first poses into this PNG file.")] = None,
     animate: Annotated[Path | None, typer.Option(help="Animate the poses in this GIF file.")] = None,
     size: Annotated[
-        Size | None,
+        LiftSize | None,
         typer.Option(help="What is taken for a person's size in the image; chosen by the file if not given."),
     ] = None,
     minimum_score: Annotated[

@@ -44,7 +44,7 @@ def rotate(poses: Tensor, rotations: Tensor) -> Tensor:
     return poses @ rotations.transpose(-1, -2)
 
 
-def overlap(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+def overlap(products: Tensor) -> tuple[Tensor, Tensor]:
     """Largest inner product of two poses over all rotations about the root, without and with a mirrored depth.
 
     For poses of norm 1, ``sqrt(2 - 2 * overlap)`` is the distance that is left after the best rotation (Procrustes
@@ -54,13 +54,12 @@ def overlap(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     Newton's method from above: no singular value decomposition, no branch, no synchronisation with the device.
 
     Args:
-        first: (..., J, 3) root-relative poses.
-        second: (..., J, 3) as many.
+        products: (..., 3, 3), the root-relative poses (J, 3) multiplied: ``first.T @ second``.
 
     Returns:
         (...) and (...), float64.
     """
-    product = (first.transpose(-1, -2) @ second).double()
+    product = products.double()
     square = product.square().sum((-1, -2))
     size = square.sqrt().clamp_min(1e-30)
     product = product / size[..., None, None]

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from tips_dist.data import npz
+from tips_dist.data.hdf5 import is_hdf5
 from tips_dist.data.importers import coco
 from tips_dist.data.store import read_poses
 from tips_dist.escaping import for_csv
@@ -127,7 +127,7 @@ def read_input(path: Path, minimum_score: float = 0.3) -> Input:
         UserError: the file is missing, of no known kind, or holds no usable pose.
     """
     check_file(path, "file of poses")
-    if h5py.is_hdf5(path) or path.suffix in (".h5", ".hdf5"):
+    if is_hdf5(path) or path.suffix in (".h5", ".hdf5"):
         found = read_poses(path)
         names = [found.sequence_names[code] for code in found.sequence]
         labels = [f"{name}@{frame}" for name, frame in zip(names, found.frame.tolist(), strict=True)]

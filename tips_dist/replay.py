@@ -5,6 +5,7 @@ The audit asks it what stopping would have cost in risk; the scorecard, behind t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ class SeedHistory:
     recipe: Recipe
     steps: tuple[int, ...]  # (E,)
     names: tuple[str, ...]  # (K,) of the signals, without the risk
-    values: Array  # (E, K), NaN where a signal is missing or not finite
+    values: Array  # (E, K), NaN where a signal is absent, infinite where it was recorded as not finite
     risks: Array  # (E,) as it was recorded and used, NaN where it could not be told
     run: str = ""  # where several runs are looked at together: which
 
@@ -51,18 +52,19 @@ class SeedHistory:
         return self.steps[-1] < self.budget and not self.non_finite
 
     def signal(self, name: str) -> Array:
-        """(E,) one signal; all NaN if it was not recorded."""
+        """(E,) one signal, NaN where it is absent or not finite."""
         if name not in self.names:
             return np.full(len(self.steps), np.nan)
-        found: Array = self.values[:, self.names.index(name)]
-        return found
+        values = self.values[:, self.names.index(name)]
+        return np.where(np.isfinite(values), values, np.nan)
 
     def rows(self) -> Iterator[dict[str, float | None]]:
         """What detectors see at each evaluation step."""
         for values, risk in zip(self.values, self.risks, strict=True):
             row = {
-                name: float(value) if finite else None
-                for name, value, finite in zip(self.names, values, np.isfinite(values), strict=True)
+                name: None if math.isinf(value) else value
+                for name, value in zip(self.names, values.tolist(), strict=True)
+                if not math.isnan(value)
             }
             yield {**row, RISK: float(risk) if np.isfinite(risk) else None}
 
@@ -119,9 +121,14 @@ def _history(trial: Trial, seed: int, rows: Sequence[HistoryRow], run: str) -> S
         recipe=recipe_of(trial.configuration),
         steps=tuple(row.step for row in rows),
         names=names,
-        values=np.array([[_number(row.signals.get(name)) for name in names] for row in rows], np.float64),
+        values=np.array([[_cell(row, name) for name in names] for row in rows], np.float64),
         risks=np.array([_number(row.risk) for row in rows], np.float64),
     )
+
+
+def _cell(row: HistoryRow, name: str) -> float:
+    value = row.signals.get(name, math.nan)
+    return math.inf if value is None else float(value)
 
 
 def _number(value: float | None) -> float:

@@ -21,6 +21,7 @@ def load(motion: str) -> list[LabelledHistory]:
         with np.load(path, allow_pickle=False) as file:
             names, steps = tuple(str(name) for name in file["names"]), tuple(int(step) for step in file["steps"])
             signals, errors = file["signals"].astype(np.float64), file["resolved"].astype(np.float64)
+        signals[np.isnan(signals)] = np.inf  # the bank holds NaN for what was recorded as not finite
         representation, _, name = path.stem.partition("-")
         settings = configuration(Run(representation, name, ()))
         found += [

@@ -136,6 +136,6 @@ def test_any_bvh_is_refused_or_read(changes: list[tuple[int, str]]) -> None:
         path.write_text("\n".join(lines), errors="replace")
         try:
             nodes, values, _ = bvh.read(path)
-            assert bvh.positions(nodes, values).shape == (len(values), len(nodes), 3)
+            assert bvh.positions(nodes, values)[0].shape == (len(values), len(nodes), 3)
         except UserError as error:
             assert str(path) in str(error)

@@ -71,7 +71,7 @@ def evaluate_weights(
     notes = [f"{result.poses.source}: {known}."]
     notes += [f"Wrote {output}"] if output else []
     title = f"{weights.name} on {split}"
-    formats.print_tables(console(), errors.error_tables(result.metrics.model_dump(), title), notes)
+    formats.print_tables(console(), errors.error_tables(result.metrics, title), notes)
 
 
 def at_the_end(folder: Path, truth: Path) -> None:

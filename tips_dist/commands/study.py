@@ -131,7 +131,7 @@ def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
     found = summary.write_summary(folder)
     copy = mirror_once(folder)
     if as_json:
-        print_json(found)
+        print_json(found.plain())
         return
     formats.print_tables(console(), tables.representation_tables(found), tables.notes(found))
     for name, what in _WRITTEN.items():

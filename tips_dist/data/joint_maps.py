@@ -240,6 +240,7 @@ _SHORT_LINES: tuple[tuple[str, str, str, str, float], ...] = (
 )
 
 
+_HEAD = 0.35  # of the way from shoulders to the top of the head, at least, is head
 _SIDES, _ENOUGH = 1.6, 20  # how unequal sides are at most, and of how many people that is asked
 
 
@@ -265,7 +266,7 @@ def misfits(joint_map: JointMap, keypoints: Array) -> list[str]:
         side = np.nan_to_num((np.nanmax(seen, axis=1) - np.nanmin(seen, axis=1)).max(axis=-1))
     wrong = []
     for one, other, base_one, base_other, limit in _SHORT_LINES:
-        share = 0.1 if base_one == "nose" else 0.25
+        share = {"nose": 0.1, "shoulders": 0.25}.get(base_one, 0.0)
         ends = (one, other, base_one, base_other)
         if not all(end in points for end in ends):
             continue
@@ -277,6 +278,14 @@ def misfits(joint_map: JointMap, keypoints: Array) -> list[str]:
             ratio = float(np.median(line / np.maximum(base, 1e-6)))
             if ratio > limit:
                 wrong.append(f"{one} to {other} is {ratio:.1f} times {base_one} to {base_other}")
+    if "upper_neck" in points and "left_eye" not in points:  # else a pair of eyes passes for a head
+        rows = there["upper_neck"] & there["head_top"] & there["shoulders"]
+        head, below = (
+            np.linalg.norm(points[one][rows] - points[other][rows], axis=-1)
+            for one, other in (("upper_neck", "head_top"), ("shoulders", "head_top"))
+        )
+        if rows.any() and np.median(head) < _HEAD * np.median(below):
+            wrong.append("upper_neck and head_top nearly coincide")
     return wrong + _unequal_sides(points, there)
 
 

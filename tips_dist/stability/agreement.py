@@ -37,7 +37,8 @@ Overlaps = dict[str, tuple[Tensor, Tensor]]
 
 def overlaps(resolved: Tensor, instants: Tensor, present: Tensor | None = None) -> Overlaps:
     """Overlaps (S, I, C), as they are and with one view mirrored, of whole poses, torsos and legs."""
-    return {group: pose_signs.view_overlaps(resolved, instants, joints, present) for group, joints in GROUPS.items()}
+    torso, legs = (pose_signs.view_products(resolved, instants, joints, present) for joints in (TORSO, LEGS))
+    return {name: part.overlaps() for name, part in {"": torso + legs, "_torso": torso, "_legs": legs}.items()}
 
 
 def views(found: Overlaps, instants: Tensor, poses: int, present: Tensor | None = None) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,7 +72,7 @@ class Projections:
         )
         parts = [half * ((joints >= part[0]) & (joints <= part[-1])) for part in (TORSO, LEGS)]
         found = torch.cat((directions, *parts), dim=1).to(poses)
-        return cls(found, _along(poses, found).sort(dim=-1).values)
+        return cls(found, _ascending(_along(poses, found)))
 
     def distances(self, views: Tensor) -> dict[str, Tensor]:
         """Mean over directions of the 1D Wasserstein-1 distance (Rabin et al. 2011): (S, V, 17, 2) -> (S,) each.
@@ -79,9 +80,16 @@ class Projections:
         Of whole poses, torso and legs, in units of the root-to-head distance. Equal sample sizes, so it is a mean over
         sorted pairs.
         """
-        apart = (_along(views, self.directions).sort(dim=-1).values - self.ordered).abs().mean(-1)  # (S, 2 D)
+        apart = (_ascending(_along(views, self.directions)) - self.ordered).abs().mean(-1)  # (S, 2 D)
         whole, torso, legs = apart.tensor_split((apart.shape[-1] // 2, 3 * apart.shape[-1] // 4), dim=-1)
         return {"": whole.mean(-1), "_torso": torso.mean(-1), "_legs": legs.mean(-1)}
+
+
+def _ascending(values: Tensor) -> Tensor:
+    """Sorted along the last axis; on a CPU by NumPy, which is several times faster at it."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.sort(values.numpy(), axis=-1))
+    return values.sort(dim=-1).values
 
 
 def _along(poses: Tensor, directions: Tensor) -> Tensor:

@@ -139,7 +139,14 @@ def _flock(stream: IO[str], patience: float) -> bool:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        except BlockingIOError:
+        except OSError as error:
+            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise UserError(
+                    f"{stream.name}: this disk has no file locks ({error.strerror}), and a run must hold one; put the "
+                    "runs on another disk (--runs FOLDER), or mount this one with locks (NFS: without nolock)"
+                ) from None
+            if not isinstance(error, BlockingIOError):
+                raise
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.05)

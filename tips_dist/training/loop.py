@@ -89,7 +89,9 @@ def train(
         record = stack.enter_context(records.Recorder(folder, configuration, state.seeds, identity))
         record.restore(state)
         stack.enter_context(precision.applied(state.matmul))
-        engine = execution.lead(state, normalised(poses, poses.rows("train"), scale), plan)
+        learnt = poses.rows("train")
+        present = None if poses.present[learnt].all() else poses.present[learnt]
+        engine = execution.lead(state, normalised(poses, learnt, scale), plan, present)
         validation = validation_set(poses, configuration, scale).to(where)
         parameters = {name: parameters_per_seed(net, len(state.active) or 1) for name, net in state.networks.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability.detectors import Judge, Recipe
 from tips_dist.training import precision
 from tips_dist.training.adam import PackedAdam
-from tips_dist.training.averaging import Average
+from tips_dist.training.averaging import CROSSED, Average
 from tips_dist.training.group import ALONE, Group
 from tips_dist.training.sampling import stream
 from tips_dist.training.values import Values
@@ -57,6 +58,7 @@ class State:
     optimisers: dict[str, PackedAdam] = field(init=False)
     averaging: Average | None = field(init=False)  # None without averaging, and on the workers other than rank 0
     average_since: dict[int, int] = field(init=False)  # seed -> the step at which its average began
+    opposed: dict[int, float] = field(default_factory=dict)  # seed -> how opposed its average was to the raw weights
 
     def __post_init__(self) -> None:
         training, losses = self.configuration.training, self.configuration.losses
@@ -128,6 +130,13 @@ class State:
         """Take the weights after a step into the averages."""
         if self.averaging is not None:
             self.averaging.update([self.step - 1 - self.average_since[seed] for seed in self.active])
+
+    def compare_averages(self, opposed: Sequence[float], behind: Sequence[float]) -> None:
+        """Restart the averages that a crossing left behind, given how each active seed's compares with raw weights."""
+        late = {seed for seed, share in zip(self.active, behind, strict=True) if share > CROSSED}
+        self.restart_averages([seed for seed in self.active if seed in late and self.opposed.get(seed, 0.0) > CROSSED])
+        shares = zip(self.active, opposed, strict=True)
+        self.opposed = {s: share for s, share in shares if math.isfinite(share) and self.average_since[s] < self.step}
 
     def restart_averages(self, seeds: Sequence[int]) -> None:
         """Begin these seeds' averages anew from their raw weights."""
@@ -205,6 +214,7 @@ class State:
             stopped=self.stopped,
             best=self.best,
             average_since=self.average_since,
+            opposed=self.opposed,
             judges={seed: judge.dump() for seed, judge in self.judges.items()},
             candidates={seed: [one.about for one in kept] for seed, kept in self.candidates.items()},
         )
@@ -224,6 +234,7 @@ class State:
         self.step, self.seconds = record.step, record.seconds
         self.stopped, self.best = dict(record.stopped), dict(record.best)
         self.average_since |= record.average_since
+        self.opposed = dict(record.opposed)
         for seed, judge in record.judges.items():
             self.judges[seed].load(judge)
         if self.active:

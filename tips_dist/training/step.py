@@ -38,10 +38,14 @@ def adversarial_step(
         One value per seed (S,) for each loss, detached.
     """
     kind, size, values = weights.kind, batch.poses.shape[1], weights.values
+    present = batch.present  # None: all joints of all poses
+    if present is not None:
+        joints = joints * present  # (S, B, 17): a joint that is not there counts in no loss
 
     # --- Lift once, look from elsewhere ------------------------------------------------------------------------
     offsets = lifter(batch.poses)
-    pose = geometry.lift(batch.poses, offsets)  # (S, B, 17, 3)
+    # A joint that is not there stays where its parent is, also in every view, as it does in the data. (S, B, 17, 3)
+    pose = geometry.collapse(geometry.lift(batch.poses, offsets), present)
     seen = geometry.rotate(pose, batch.views)
     view = geometry.project(seen)
     turned = geometry.rotate(pose.unsqueeze(1), batch.turns).flatten(1, 2)  # (S, T * B, 17, 3)
@@ -55,14 +59,16 @@ def adversarial_step(
     if "cycle_3d" in values:
         terms["cycle_3d"] = losses.pose_loss(again, seen, joints)
     if "consistency_90" in values:
-        terms["consistency_90"] = losses.turn_consistency(again_offsets[:, size:], turned[..., 2], joints)
+        of_turns = joints if present is None else joints.repeat(1, batch.turns.shape[1], 1)
+        terms["consistency_90"] = losses.turn_consistency(again_offsets[:, size:], turned[..., 2], of_turns)
     if "bone_prior" in values:
-        terms["bone_prior"] = losses.bone_prior(pose)
+        terms["bone_prior"] = losses.bone_prior(pose, present)
     if "bend" in values:
-        terms["bend"] = losses.bend(pose, weights.bend_margin)
+        terms["bend"] = losses.bend(pose, weights.bend_margin, present)
     own = sum((values[name] * term for name, term in terms.items() if name in values), start=0 * terms["cycle_2d"])
 
     # --- The discriminator sees real poses and the views, once, for both players ---------------------------------
+    view = geometry.collapse(view, batch.shown)  # what only one of the two samples lacks must not give it away
     shown = view.detach().requires_grad_()
     both = torch.cat((batch.real, shown), dim=1)
     if batch.noise is not None:

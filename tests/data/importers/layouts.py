@@ -342,20 +342,22 @@ RIG = [
 ]  # fmt: skip
 
 
-def bvh_text(angles: Array, root: Array) -> str:
-    """A BVH file of :data:`RIG`: Zrotation Yrotation Xrotation degrees (T, nodes, 3) and root positions (T, 3)."""
-    lines, width = ["HIERARCHY"], [k for k, (name, _, _) in enumerate(RIG) if name != "End"]
+def bvh_text(angles: Array, root: Array, rig: Array = None) -> str:
+    """A BVH file of a rig (:data:`RIG`): Zrotation Yrotation Xrotation degrees (T, nodes, 3), root positions (T, 3)."""
+    rig = RIG if rig is None else rig
+    lines, order = ["HIERARCHY"], []  # the motion's columns come in the order of the hierarchy
 
     def node(k: int, depth: int) -> None:
-        name, parent, offset = RIG[k]
+        name, parent, offset = rig[k]
         pad = "\t" * depth
         lines.append(pad + ("End Site" if name == "End" else f"{'ROOT' if parent < 0 else 'JOINT'} {name}"))
         lines.append(pad + "{")
         lines.append(f"{pad}\tOFFSET {offset[0]:.5f} {offset[1]:.5f} {offset[2]:.5f}")
         if name != "End":
+            order.append(k)
             place = "6 Xposition Yposition Zposition" if parent < 0 else "3"
             lines.append(f"{pad}\tCHANNELS {place} Zrotation Yrotation Xrotation")
-        for child, (_, above, _) in enumerate(RIG):
+        for child, (_, above, _) in enumerate(rig):
             if above == k:
                 node(child, depth + 1)
         lines.append(pad + "}")
@@ -363,7 +365,7 @@ def bvh_text(angles: Array, root: Array) -> str:
     node(0, 0)
     lines += ["MOTION", f"Frames: {len(angles)}", "Frame Time: .0083333"]
     for place, turn in zip(root, angles, strict=True):
-        lines.append(" ".join(f"{value:.6f}" for value in [*place, *turn[width].ravel()]))
+        lines.append(" ".join(f"{value:.6f}" for value in [*place, *turn[order].ravel()]))
     return "\n".join(lines) + "\n"
 
 

@@ -229,20 +229,15 @@ def test_bvh_kinematics_agree_with_scipy(source: Path) -> None:
     (source / "a.bvh").write_text(layouts.bvh_text(angles, root))
     nodes, values, rate = bvh.read(source / "a.bvh")
     assert rate == pytest.approx(120, rel=1e-4)
-    places = bvh.positions(nodes, values)
+    places, _ = bvh.positions(nodes, values)
     expected = layouts.bvh_positions(angles, root)
-    names = ["end:head" if name == "End Head" else name.lower() for name in expected]
+    names = ["end:Head" if name == "End Head" else name for name in expected]
+    checked = 0
     for node, place in zip(nodes, np.moveaxis(places, 1, 0), strict=True):
         if node.name in names:
             np.testing.assert_allclose(place, list(expected.values())[names.index(node.name)], atol=1e-4)
-    found = bvh._joints(source / "a.bvh", nodes, places)
-    for joint, node_name in (
-        ("left_knee", "LeftLeg"),
-        ("right_wrist", "RightHand"),
-        ("thorax", "Spine1"),
-        ("head", "End Head"),
-    ):
-        np.testing.assert_allclose(found[:, J[joint]], expected[node_name], atol=1e-4)
+            checked += 1
+    assert checked > 20
 
 
 def test_bvh_unit_is_guessed_from_the_legs_or_stated(source: Path, tmp_path: Path) -> None:
@@ -263,7 +258,11 @@ def test_bvh_unit_is_guessed_from_the_legs_or_stated(source: Path, tmp_path: Pat
         ("OFFSET 1.40000", "OFFSET one", r"a\.bvh: line 12: cannot be understood"),
         ("Frames: 25", "Frames: 26", "25 frames, but line .* says 26"),
         ("Frame Time: .0083333", "Frame Time: 0", "make no sense"),
-        ("JOINT LeftLeg", "JOINT Tail", "no joint for left_knee; looked for leftleg"),
+        (
+            "JOINT LeftLeg",
+            "JOINT Tail",
+            "no joint for left_knee .such as LeftLeg, .*; nearest here: .*names=.{left_knee: NAME}",
+        ),
         ("CHANNELS 3 Z", "CHANNELS 4 Z", "line .*: cannot be understood"),
         ("17.000000", "x", "frame 0: expected"),
     ],

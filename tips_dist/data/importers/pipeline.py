@@ -55,6 +55,10 @@ class Options(Section):
     people: Literal["main", "all"] = "main"  # of several people in a frame: the one seen longest, or each of them
     image_px: tuple[Count, Count] | None = None  # width and height of the images, where the file lacks it
     unit_mm: Positive | None = None  # millimetres per unit of the source's 3D
+    up: Literal["x", "y", "z", "-x", "-y", "-z"] | None = None  # the axis of the source that points up
+    names: dict[str, str] = Field(
+        default_factory=dict
+    )  # which of the source's joints a joint is, where its name does not tell
     universal: bool = False  # take the joints scaled to one universal skeleton instead of the subject's own
     allow_pickle: bool = False  # read object arrays, with an unpickler that knows arrays and plain containers only
 

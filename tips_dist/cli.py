@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from tips_dist import __version__
 from tips_dist.commands.address import run_folder
 from tips_dist.commands.datasets import data_app
 from tips_dist.commands.jobs import Address as ClusterAddress
@@ -29,6 +30,13 @@ class LiftSize(enum.StrEnum):
     trained = "trained"
     mean = "mean"
     each = "each"
+
+
+class Signs(enum.StrEnum):
+    """Whose depth signs a lift takes (see :mod:`tips_dist.pose_signs`)."""
+
+    network = "network"
+    pose = "pose"
 
 
 class GroupBy(enum.StrEnum):
@@ -48,6 +56,22 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(jobs_app, name="jobs")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"tips-dist {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Stability studies of adversarial 2D-to-3D human pose lifters, judged without 3D ground truth."""
+
 
 RunArgument = Annotated[
     Path,
@@ -171,7 +195,7 @@ def fetch(
     """Copy a run folder from storage to this machine, to read it or to resume it here."""
     from tips_dist.commands import address
 
-    address.fetch_run(url, output, as_json=as_json)
+    address.fetch_whole(url, output, as_json=as_json)
 
 
 @app.command()
@@ -358,6 +382,9 @@ def lift(
     minimum_score: Annotated[
         float, typer.Option(help="Leave out people with a COCO joint below this score.", min=0, max=1)
     ] = 0.3,
+    signs: Annotated[
+        Signs, typer.Option(help="Depth signs: the network's recorded ones, or told pose by pose (knees, elbows).")
+    ] = Signs.network,
     as_json: Json = False,
 ) -> None:
     """Lift 2D poses of a file to root-relative 3D; one unit is the mean root-to-head distance."""
@@ -371,6 +398,7 @@ def lift(
         minimum_score=minimum_score,
         picture=picture,
         animation=animate,
+        signs="pose" if signs is Signs.pose else "network",
         as_json=as_json,
     )
 

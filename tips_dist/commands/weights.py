@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tips_dist.commands.output import print_json, print_record
 from tips_dist.files import UserError
@@ -21,6 +21,7 @@ def lift(
     minimum_score: float,
     picture: Path | None,
     animation: Path | None,
+    signs: Literal["network", "pose"],
     as_json: bool,
 ) -> None:
     """Lift the poses of a file; write the result, a picture, an animation."""
@@ -29,7 +30,14 @@ def lift(
     from tips_dist.lifting import lift_file
 
     result = lift_file(
-        student, poses, output, size=size, minimum_score=minimum_score, picture=picture, animation=animation
+        student,
+        poses,
+        output,
+        size=size,
+        minimum_score=minimum_score,
+        picture=picture,
+        animation=animation,
+        signs=signs,
     )
     print_json(result) if as_json else print_record(result)
 

@@ -308,7 +308,7 @@ class StateRecord(Record):
     stopped: dict[int, int]  # seed -> step at which a verdict ended it
     best: dict[int, tuple[float, int]]  # seed -> (lowest risk, its step)
     average_since: dict[int, int] = {}  # seed -> step at which the average of its weights began
-    opposed: dict[int, float] = {}  # seed -> share of validation poses whose raw and averaged depths are opposed
+    opposed: dict[int, float] = {}  # seed -> how opposed that average was to the weights, see training/averaging.py
     judges: dict[int, dict[str, JsonValue]]  # seed -> state of its detectors, theirs to read
     candidates: dict[int, list[Candidate]]
 

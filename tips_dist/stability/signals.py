@@ -2,11 +2,19 @@
 
 All are measured on the same validation poses with the same fixed views in every run of a study, so that they compare
 across steps, seeds and configurations. Shapes: S seeds, V validation poses. Costs are per evaluation step; together
-they lift 4 V poses, against 3 x 3 x batch_size x evaluate_every pose lifts of training between two evaluations.
+they lift 4 V poses, against 3 x 3 x batch_size x evaluate_every pose lifts of training between two evaluations
+(``benchmarks/signals.py``). A signal that the data cannot give (no second camera, no dense stretches) is absent; joints
+that are not there count in none.
 
 ==================================  =================================================================================
 signal                              what it is, what it sees and what it cannot
 ==================================  =================================================================================
+agreement/views, _torso, _legs      what is left between the lifts of one instant's views after the best rotation, as a
+                                    share of what a mirror image leaves: 0 for one body, 1 and more for flat or random
+                                    lifts (module ``agreement``). Needs two cameras. Blind to what all views share.
+agreement/time                      how much bones stretch within a tenth of a second, as a share of their motion in the
+                                    image. Needs dense stretches. Blind to mirrored depth.
+mirror/mixed, _torso, _legs         estimated share of poses held mirrored, 0 to 0.5 (module ``pose_signs``).
 discriminator/real, /fake           mean score of held-out real poses and of reprojected lifts. 0.5 each when the
                                     least-squares game is balanced.
 discriminator/accuracy              share told apart at the middle score, on poses it was not trained on. Near 1: it

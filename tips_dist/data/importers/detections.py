@@ -326,4 +326,4 @@ def _note(order: JointMap, record: Record) -> None:
     made = order.approximate
     record.note(f"keypoints: {'named in the file' if order.order == 'named' else 'in the order of ' + order.order}")
     if made:
-        record.note(f"{', '.join(made)} are approximated from other keypoints (docs/data.md, 'The 17 joints')")
+        record.note(f"{', '.join(made)} are approximated from other keypoints (docs/data.md, 'Detected poses')")

@@ -165,7 +165,7 @@ def test_wrong_addresses_are_refused(s3: str, tmp_path: Path) -> None:
         fetch(f"{s3}/nothing")
     with pytest.raises(UserError, match="refuses"):
         Store("s3://no-such-bucket-at-all/x", patience=0.0).put(Path(__file__), "x")
-    with pytest.raises(UserError, match="no credentials in an address"):
+    with pytest.raises(UserError, match="credentials in an address are refused"):
         Store("s3://name:secret@bucket/x")
     with pytest.raises(UserError, match="nothing://x: not an address"):
         Store("nothing://x")

@@ -16,8 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
+from tips_dist.addresses import check_address
+from tips_dist.addresses import is_address as is_address
 from tips_dist.files import StorageError, UserError, write_with
 
 MIRROR_FILE = "mirror.json"
@@ -42,11 +44,6 @@ NEEDS: dict[str, tuple[str, ...]] = {  # what a command reads of a run folder
 T = TypeVar("T")
 
 
-def is_address(text: str) -> bool:
-    """Whether this names something at an address, not a local path."""
-    return "://" in text
-
-
 @dataclass(frozen=True)
 class Entry:
     """A file at an address: bytes and the time it was written (s since 1970)."""
@@ -64,9 +61,7 @@ class Store:
         Raises:
             UserError: nobody knows this kind of address, or it holds credentials (they would end up in records).
         """
-        parts = urlsplit(url)
-        if parts.password or any("secret" in key or "key" in key for key, _ in parse_qsl(parts.query)):
-            raise UserError(f"{parts.scheme}://…: no credentials in an address; set the environment variables instead")
+        check_address(url)
         self.url, self._patience = url, patience
         try:
             self._files, self._base = self._patiently(lambda: _file_system(url))

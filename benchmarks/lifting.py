@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from tips_dist.config import Model
-from tips_dist.models import Lifter, initialise
+from tips_dist.models import Lifter, initialise, weights_record
 from tips_dist.models.student import Student
 from tips_dist.skeleton import REPRESENTATIONS
 
@@ -30,7 +30,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lifter = Lifter(REPRESENTATIONS["solo"], arguments.width, blocks=arguments.blocks).eval()
     initialise(lifter, [torch.Generator().manual_seed(0)])
-    student = Student(lifter, {"scale": 2000.0, "part_signs": [1]})
+    student = Student(lifter, weights_record(lifter, scale=2000.0, part_signs=[1]))
     poses = np.random.default_rng(0).normal(500, 100, (arguments.poses, 17, 2)).astype(np.float32)
     print(f"load of the machine before the start: {os.getloadavg()[0]:.2f}")
     for threads in sorted({1, 2, min(os.cpu_count() or 1, 16)}):

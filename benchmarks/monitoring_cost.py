@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.report.builder import SIGNALS
 from tips_dist.monitoring import Monitor
+from tips_dist.runfolder.example import SIGNALS
 
 EVALUATIONS, SEEDS = 1000, 8
 

@@ -21,6 +21,7 @@ import numpy as np
 from tips_dist.config import Configuration
 from tips_dist.data.store import Poses
 from tips_dist.files import append_json_lines, read_json, read_json_lines, write_json, write_text
+from tips_dist.runfolder import Outcome, SeedOutcome
 
 
 @dataclass(frozen=True)
@@ -32,24 +33,6 @@ class Progress:
     steps_per_second: float
     active_seeds: int
     message: str = ""
-
-
-@dataclass(frozen=True)
-class SeedOutcome:
-    seed: int
-    verdict: str
-    reason: str
-    onset: int | None
-    stopped_step: int
-    best_risk: float | None
-    best_step: int | None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    seeds: list[SeedOutcome]
-    training_seconds: float
-    parameters: dict[str, int]
 
 
 class Interrupted(Exception):  # noqa: N818 (as in the real loop)
@@ -103,7 +86,8 @@ class FakeTraining:
                 report(Progress(step, training.steps, risk, verdicts, 1000.0, active))
             if len(state["ended"]) == len(seeds):
                 break
-        return Outcome([self._outcome(s, state) for s in seeds], 0.0, {"lifter": 1, "discriminator": 1})
+        ended = [self._outcome(s, state) for s in seeds]
+        return Outcome(seeds=ended, training_seconds=0.0, parameters={"lifter": 1, "discriminator": 1})
 
     def _evaluate(
         self, configuration: Configuration, seeds: Sequence[int], folder: Path, step: int, state: dict[str, Any]
@@ -125,7 +109,15 @@ class FakeTraining:
     def _outcome(self, seed: int, state: dict[str, Any]) -> SeedOutcome:
         best, ended = state["best"][str(seed)] or {}, state["ended"].get(str(seed))
         verdict, reason = ("diverged", "told to") if ended else ("healthy", "")
-        return SeedOutcome(seed, verdict, reason, ended, ended or state["step"], best.get("risk"), best.get("step"))
+        return SeedOutcome(
+            seed=seed,
+            verdict=verdict,
+            reason=reason,
+            onset=ended,
+            stopped_step=ended or state["step"],
+            best_risk=best.get("risk"),
+            best_step=best.get("step"),
+        )
 
     def _misbehave(self, trial: str, step: int, folder: Path) -> None:
         if step == self.fail.get(trial):

@@ -17,6 +17,7 @@ from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.evaluation.judge import Bench, judge, predict
 from tips_dist.files import UserError, write_json
 from tips_dist.models import load_weights, save_weights
+from tips_dist.runfolder import Selection, Teacher
 from tips_dist.skeleton import JOINTS, PARENT
 
 Data = tuple[Poses, Joints]
@@ -42,10 +43,20 @@ def run(tmp_path: Path, data: Data) -> Path:
         file = f"trials/{name}-000/candidates/seed0-step40.safetensors"
         record = {"scale": scale, "data_digest": poses.digest, "step": 40, "seed": 0, "risk": 0.1}
         save_weights(tmp_path / file, fitted_lifter(name, inputs, offsets * kept), 0, {**record, "part_signs": signs})
-        entry = {"trial": f"{name}-000", "representation": name, "seed": 0, "step": 40, "risk": 0.1, "file": file}
-        teachers.append({**entry, "part_signs": signs, "sign_confidence": [0.8] * len(signs)})
-    write_json(tmp_path / "study.json", study_record(poses, scale))
-    write_json(tmp_path / "selection.json", {"schema": 1, "teachers": teachers, "seeds": [], "rule": "test"})
+        teachers.append(
+            Teacher(
+                trial=f"{name}-000",
+                representation=name,
+                seed=0,
+                step=40,
+                risk=0.1,
+                file=file,
+                part_signs=signs,
+                sign_confidence=[0.8] * len(signs),
+            )
+        )
+    study_record(poses, scale).save(tmp_path / "study.json")
+    Selection(rule="test", teachers=teachers, seeds=[]).save(tmp_path / "selection.json")
     return tmp_path
 
 
@@ -63,7 +74,7 @@ def test_student_is_no_worse_than_its_best_teacher(run: Path, data: Data, mirror
     def error(path: Path) -> float:
         lifter, record = load_weights(path)
         name = lifter.representation.name
-        found = judge(bench, predict(lifter, bench.inputs), name, part_signs=record["part_signs"])
+        found = judge(bench, predict(lifter, bench.inputs), name, part_signs=record.part_signs)
         return float(found["n_mpjpe_resolved"])
 
     teachers = [error(path) for path in run.glob("trials/*/candidates/*.safetensors")]
@@ -76,9 +87,9 @@ def test_record_and_report(run: Path, data: Data) -> None:
     weights = distillation.distill(run, poses)
     student, record = load_weights(weights)
     assert (student.representation.name, student.width, len(student.blocks)) == ("solo", 32, 1)
-    assert record["kind"] == "student"
-    assert record["part_signs"] == [1]
-    assert record["data_digest"] == poses.digest
+    assert record.kind == "student"
+    assert record.part_signs == [1]
+    assert record.data_digest == poses.digest
     report = json.loads((run / "student" / "student.json").read_text())
     assert report["digest"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert report["counts"]["train"] + report["counts"]["held_out"] == len(poses.rows("train"))
@@ -96,7 +107,7 @@ def test_same_run_same_student(run: Path, data: Data) -> None:
 
 
 def test_refusals(run: Path, data: Data) -> None:
-    with pytest.raises(UserError, match="trained on other poses"):
+    with pytest.raises(UserError, match="not the poses"):
         distillation.distill(run, procedural.generate(100, seed=9)[0])
     selection = json.loads((run / "selection.json").read_text())
     write_json(run / "selection.json", {**selection, "teachers": []})
@@ -114,17 +125,17 @@ def test_refusals(run: Path, data: Data) -> None:
 
 
 def test_teaching_resolves_signs_and_weighs_by_confidence(run: Path) -> None:
-    entries = json.loads((run / "selection.json").read_text())["teachers"]
+    entries = Selection.load(run / "selection.json").teachers
     teachers = distillation.load_teachers(run, entries)
     inputs = torch.randn(50, 17, 2, generator=torch.Generator().manual_seed(0)) * 0.05
     alone = [distillation.teach([teacher], inputs)[0] for teacher in teachers]
     both, disagreement = distillation.teach(teachers, inputs)
     torch.testing.assert_close(both, (alone[0] + alone[1]) / 2, atol=0.02, rtol=0)
-    assert disagreement["mean"] > 0
-    weights = np.array(list(disagreement["weights"].values()))
+    assert disagreement.mean > 0
+    weights = np.array(list(disagreement.weights.values()))
     np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(weights, 0.5, atol=0.05)
-    entries[0]["sign_confidence"] = [0.0]  # the least weight, not none
+    entries[0] = entries[0].model_copy(update={"sign_confidence": [0.0]})  # the least weight, not none
     unsure, _ = distillation.teach(distillation.load_teachers(run, entries), inputs)
     share = distillation.LEAST / (distillation.LEAST + 0.8)
     torch.testing.assert_close(unsure, share * alone[0] + (1 - share) * alone[1], atol=0.02, rtol=0)

@@ -11,7 +11,9 @@ import pytest
 
 from tips_dist.files import StorageError, UserError, write_json
 from tips_dist.mirror import Mirror, mirror_of, mirror_once, mirrored, mirrored_by
-from tips_dist.storage import MIRROR_FILE, Store, below, cache_folder, fetch, fetch_file, inside
+from tips_dist.runfolder.fetching import fetch_run
+from tips_dist.runfolder.records import Holder
+from tips_dist.storage import Store, below, cache_folder, fetch_file, inside
 
 
 @pytest.fixture(scope="module")
@@ -112,15 +114,15 @@ def test_order_of_a_round_is_a_state_that_resume_takes(s3: str, run: Path, monke
     assert order[0] == "optuna.journal"
     assert order.index(f"{trial}/history.jsonl") < order.index(f"{trial}/checkpoint/state")
     assert order.index(f"{trial}/checkpoint/state") < order.index(f"{trial}/trial.json")
-    assert order[-1] == MIRROR_FILE
+    assert order[-1] == "mirror.json"
 
 
 def test_fetch_brings_only_what_a_command_needs(s3: str, run: Path) -> None:
     Mirror(run, s3).round()
     url = below(s3, run.name)
-    assert fetch(url, "status") == cache_folder(url)
-    assert names(cache_folder(url)) == {"study.json", "trials/solo-000/trial.json", MIRROR_FILE}
-    fetch(url, "monitor")
+    assert fetch_run(url, "status") == cache_folder(url)
+    assert names(cache_folder(url)) == {"study.json", "trials/solo-000/trial.json", "mirror.json"}
+    fetch_run(url, "monitor")
     assert "trials/solo-000/tensorboard/events" in names(cache_folder(url))
     assert "trials/solo-000/checkpoint/state" not in names(cache_folder(url))
 
@@ -129,22 +131,22 @@ def test_fetch_again_reads_what_changed_only(s3: str, run: Path, monkeypatch: py
     mirror = Mirror(run, s3)
     mirror.round()
     url = below(s3, run.name)
-    fetch(url, "evaluate")
+    fetch_run(url, "evaluate")
     candidate = run / "trials" / "solo-000" / "candidates" / "seed0-step10.safetensors"
     candidate.rename(candidate.with_name("seed0-step20.safetensors"))
     mirror.round()
     read: list[str] = []
     get = Store.get
     monkeypatch.setattr(Store, "get", lambda self, name, path: read.append(name) or get(self, name, path))  # type: ignore[func-returns-value]
-    folder = fetch(url, "evaluate")
+    folder = fetch_run(url, "evaluate")
     # The note is read again only if its second or size changed, which two quick rounds may not do.
-    assert set(read) - {MIRROR_FILE} == {"trials/solo-000/candidates/seed0-step20.safetensors"}
+    assert set(read) - {"mirror.json"} == {"trials/solo-000/candidates/seed0-step20.safetensors"}
     assert not (folder / candidate.relative_to(run)).exists()
 
 
 def test_fetch_of_everything_is_the_folder(s3: str, run: Path, tmp_path: Path) -> None:
     Mirror(run, s3).round(ended=True)
-    copy = fetch(below(s3, run.name), "everything", tmp_path / "home")
+    copy = fetch_run(below(s3, run.name), "everything", tmp_path / "home")
     assert names(copy) == names(run) - {"lock", "trials/solo-000/.trial.json.1.tmp"}
     assert all((copy / name).read_bytes() == (run / name).read_bytes() for name in names(copy))
 
@@ -162,7 +164,7 @@ def test_data_at_an_address_is_read_once(s3: str, tmp_path: Path, monkeypatch: p
 
 def test_wrong_addresses_are_refused(s3: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a run folder"):
-        fetch(f"{s3}/nothing")
+        fetch_run(f"{s3}/nothing")
     with pytest.raises(UserError, match="refuses"):
         Store("s3://no-such-bucket-at-all/x", patience=0.0).put(Path(__file__), "x")
     with pytest.raises(UserError, match="credentials in an address are refused"):
@@ -233,7 +235,7 @@ def test_the_study_goes_on_while_storage_is_away(s3: str, run: Path, monkeypatch
         (run / "trials" / "solo-000" / "history.jsonl").write_text("more\n")
         assert failed.wait(10)
         away.clear()
-    copy = fetch(below(s3, run.name), "summary")
+    copy = fetch_run(below(s3, run.name), "summary")
     assert (copy / "trials" / "solo-000" / "history.jsonl").read_text() == "more\n"
     assert mirror_of(run) == s3
 
@@ -275,11 +277,11 @@ def test_a_copy_says_who_works_on_the_run(s3: str, run: Path) -> None:
     Mirror(run, s3)._note(ended=False)
     assert mirrored_by(run) is None  # on this host the lock tells
     note = {"url": s3, "host": "far-away", "pid": 7, "time": 4e9, "interval_seconds": 30.0, "ended": False}
-    write_json(run / MIRROR_FILE, note)
-    assert mirrored_by(run) == {"host": "far-away", "pid": 7, "since": None}
-    write_json(run / MIRROR_FILE, {**note, "time": 1e9})
+    write_json(run / "mirror.json", note)
+    assert mirrored_by(run) == Holder(host="far-away", pid=7)
+    write_json(run / "mirror.json", {**note, "time": 1e9})
     assert mirrored_by(run) is None
-    write_json(run / MIRROR_FILE, {**note, "ended": True})
+    write_json(run / "mirror.json", {**note, "ended": True})
     assert mirrored_by(run) is None
 
 

@@ -112,7 +112,7 @@ class Training(Section):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     final_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0  # exponential decay of both rates to this share
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.998  # decay of the lifter's moving average; 0: off
+    average: Annotated[float, Field(ge=0, lt=1), Before(0.0)] = 0.998  # decay of the lifter's moving average; 0: off
     judge: Literal["averaged", "raw", "both"] = "averaged"  # both: raw depths lie beside (depths_raw.npy)
     flip_probability: Share = 0.5  # mirror a pose left to right (sides relabelled)
     rotation: Literal["per_sample", "batch"] = "per_sample"
@@ -431,6 +431,15 @@ def recorded(section: type[SectionT], values: Any) -> SectionT:
     found = section.model_validate_json(json.dumps(filled))
     _forget(found, values)
     return found
+
+
+def with_unset(study: SectionT, own: SectionT, recorded: SectionT) -> SectionT:
+    """``study`` with the recorded value of every knob that neither ``study`` nor ``own`` sets."""
+    unset = set(type(study).model_fields) - study.model_fields_set - own.model_fields_set
+    changes: dict[str, Any] = {name: getattr(recorded, name) for name in unset}
+    for name in _inner(type(study)):
+        changes[name] = with_unset(getattr(study, name), getattr(own, name), getattr(recorded, name))
+    return study.model_copy(update=changes)
 
 
 def _filled(section: type[Section], values: dict[str, Any]) -> dict[str, Any]:

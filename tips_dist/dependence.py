@@ -3,49 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tips_dist.data.store import Poses, normalised
-from tips_dist.files import read_json, write_json
 from tips_dist.geometry import CAMERA_DISTANCE
 from tips_dist.models import Lifter, load_weights
+from tips_dist.runfolder import Dependence, Selection, layout
+from tips_dist.runfolder.records import RepresentationDependence
 from tips_dist.skeleton import BONES, JOINTS, ROOT
 
 NEAR = 3  # joints further apart than so many bones are long-range
 POSES = 256  # validation poses that the means are taken over
 
 
-def record_dependence(run: Path, poses: Poses) -> dict[str, Any]:
+def record_dependence(run: Path, poses: Poses) -> Dependence:
     """Write ``dependence.json``: the matrices of each representation's lowest-risk lifter, from 2D poses alone.
 
     Raises:
         UserError: the run has no ``selection.json`` yet, or a candidate is missing or damaged.
     """
-    ranked = [row for row in read_json(run / "selection.json")["seeds"] if row["rank"] is not None]
-    found: dict[str, Any] = {}
-    for row in sorted(ranked, key=lambda row: int(row["rank"]), reverse=True):
-        found[row["representation"]] = row  # the lowest rank stays
+    selection = Selection.load(layout.SELECTION.at(run))
+    ranked = sorted((row for row in selection.seeds if row.file), key=lambda row: row.rank or 0, reverse=True)
+    best = {row.representation: row for row in ranked}  # the lowest rank stays
     rows = poses.rows("validation")
     rows = rows[:: max(1, len(rows) // POSES)][:POSES]
-    record: dict[str, Any] = {"schema": 1, "joints": JOINTS, "near_bones": NEAR, "representations": {}}
-    for name, row in sorted(found.items()):
-        lifter, weights = load_weights(run / row["file"])
-        inputs = torch.from_numpy(normalised(poses, rows, weights["scale"]))
+    found = {}
+    for name, row in sorted(best.items()):
+        assert row.file is not None
+        lifter, weights = load_weights(run / row.file)
+        inputs = torch.from_numpy(normalised(poses, rows, weights.scale))
         matrix = input_dependence(lifter, inputs)
         with torch.no_grad():
             correlation = output_correlation(lifter(inputs[None])[0].numpy())
-        record["representations"][name] = {
-            **{key: row[key] for key in ("trial", "seed", "step", "file")},
-            "input_gradient": matrix.round(6).tolist(),
-            "output_correlation": correlation.round(6).tolist(),
-            "long_range": round(long_range(matrix), 6),
-        }
-    write_json(run / "dependence.json", record)
-    return record
+        found[name] = RepresentationDependence(
+            trial=row.trial,
+            seed=row.seed,
+            step=row.step or 0,
+            file=row.file,
+            input_gradient=matrix.round(6).tolist(),
+            output_correlation=correlation.round(6).tolist(),
+            long_range=round(long_range(matrix), 6),
+        )
+    return Dependence(joints=list(JOINTS), near_bones=NEAR, representations=found).save(layout.DEPENDENCE.at(run))
 
 
 def input_dependence(lifter: Lifter, poses: Tensor) -> np.ndarray:

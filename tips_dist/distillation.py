@@ -17,7 +17,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +25,12 @@ from torch import Tensor
 
 from tips_dist import config, geometry
 from tips_dist.data.store import Poses, normalised
-from tips_dist.files import UserError, read_json, write_json
+from tips_dist.files import UserError
 from tips_dist.model_card import write_card
 from tips_dist.models import Lifter, initialise, load_weights, save_weights
+from tips_dist.runfolder import RunFolder, layout, records
+from tips_dist.runfolder.poses import expect
+from tips_dist.runfolder.records import Disagreement, StudentLoss, StudentModel, StudentRecord
 from tips_dist.skeleton import JOINTS, LEGS, MIRROR, PARENT, REPRESENTATIONS, ROOT, TORSO
 from tips_dist.training.sampling import stream
 
@@ -41,13 +43,13 @@ _CHUNK = 16_384
 
 
 @dataclass(frozen=True)
-class Teacher:
+class LoadedTeacher:
     """A candidate chosen for distillation, with the signs that make its depths right way round."""
 
     lifter: Lifter
     signs: Tensor  # (17,) +1 or -1
     confidence: Tensor  # (17,) 0..1
-    entry: dict[str, Any]  # as selection.json has it
+    entry: records.Teacher  # as selection.json has it
 
 
 @dataclass
@@ -68,55 +70,54 @@ def distill(run: Path, poses: Poses) -> Path:
     Raises:
         UserError: there is no selection, no teacher in it, or ``poses`` are not those of the run.
     """
-    study_file, selection_file = run / "study.json", run / "selection.json"
-    record = read_json(study_file)
-    study = config.validate(config.Study, record["resolved"], where=f"{study_file}: resolved")
-    if poses.digest != record["data"]["digest"]:
-        raise UserError(
-            f"{study_file}: the run was trained on other poses (digest {record['data']['digest'][:12]}…, "
-            f"these have {poses.digest[:12]}…)"
-        )
-    teachers = load_teachers(run, read_json(selection_file)["teachers"])
+    folder = RunFolder(run)
+    record, selection = folder.study, folder.selection
+    study = record.resolved
+    expect(poses, record, run, "the poses given")
+    if selection is None:
+        raise UserError(f"{layout.SELECTION.at(run)}: no such file; `tips-dist select {run}` writes it")
+    teachers = load_teachers(run, selection.teachers)
     if not teachers:
-        raise UserError(f"{selection_file}: no teacher was selected, so there is nothing to distil")
-    rows, scale = poses.rows("train"), float(record["data"]["scale"])
+        raise UserError(f"{layout.SELECTION.at(run)}: no teacher was selected, so there is nothing to distil")
+    rows, scale = poses.rows("train"), record.data.scale
     inputs = torch.from_numpy(normalised(poses, rows, scale))
     targets, disagreement = teach(teachers, inputs)
     held_out = torch.from_numpy(held_out_rows(poses.sequence[rows], study.seed))
     student, learning = train_student(inputs, targets, held_out, study.distillation, study.model, study.seed)
-    weights = run / "student" / "student.safetensors"
-    kept = {
-        "kind": "student",
-        "scale": scale,
-        "data_digest": poses.digest,
-        "step": learning.best_step,
-        "seed": study.seed,
-        "risk": None,
-        "part_signs": [1],
-        "study": study.name,
-        "source": poses.source,
-    }
-    save_weights(weights, student, 0, kept)
-    report = {
-        "schema": 1,
-        "digest": hashlib.sha256(weights.read_bytes()).hexdigest(),
-        "data_digest": poses.digest,
-        "scale": scale,
-        "settings": study.distillation.model_dump(mode="json"),
-        "model": {"representation": "solo", "width": study.model.width, "blocks": study.model.student_blocks},
-        "teachers": [teacher.entry for teacher in teachers],
-        "disagreement": disagreement,
-        "loss": {"steps": learning.steps, "train": learning.train, "held_out": learning.held_out},
-        "best_step": learning.best_step,
-        "stopped_step": learning.steps[-1],
-        "counts": {"train": len(rows) - int(held_out.sum()), "held_out": int(held_out.sum())},
-    }
-    write_json(run / "student" / "student.json", report)
+    weights = layout.STUDENT_WEIGHTS.at(run)
+    kept = save_weights(
+        weights,
+        student,
+        0,
+        {
+            "kind": "student",
+            "scale": scale,
+            "data_digest": poses.digest,
+            "step": learning.best_step,
+            "seed": study.seed,
+            "part_signs": [1],
+            "study": study.name,
+            "source": poses.source,
+        },
+    )
+    StudentRecord(
+        digest=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        data_digest=poses.digest,
+        scale=scale,
+        settings=study.distillation,
+        model=StudentModel(representation=kept.representation, width=study.model.width, blocks=kept.blocks),
+        teachers=[teacher.entry for teacher in teachers],
+        disagreement=disagreement,
+        loss=StudentLoss(steps=learning.steps, train=learning.train, held_out=learning.held_out),
+        best_step=learning.best_step,
+        stopped_step=learning.steps[-1],
+        counts={"train": len(rows) - int(held_out.sum()), "held_out": int(held_out.sum())},
+    ).save(layout.STUDENT.at(run))
     write_card(weights)
     return weights
 
 
-def load_teachers(run: Path, entries: Sequence[dict[str, Any]]) -> list[Teacher]:
+def load_teachers(run: Path, entries: Sequence[records.Teacher]) -> list[LoadedTeacher]:
     """Load the teachers that ``selection.json`` lists.
 
     Raises:
@@ -124,20 +125,22 @@ def load_teachers(run: Path, entries: Sequence[dict[str, Any]]) -> list[Teacher]
     """
     teachers = []
     for entry in entries:
-        lifter, _ = load_weights(run / entry["file"])
+        lifter, _ = load_weights(run / entry.file)
         count = len(lifter.representation.lifters)
-        signs, confidence = (torch.tensor(entry[key], dtype=torch.float32) for key in ("part_signs", "sign_confidence"))
+        signs, confidence = (
+            torch.tensor(values, dtype=torch.float32) for values in (entry.part_signs, entry.sign_confidence)
+        )
         if signs.shape != (count,) or confidence.shape != (count,):
             raise UserError(
-                f"{run / 'selection.json'}: teacher {entry['file']}: expected {count} part_signs and as many "
+                f"{layout.SELECTION.at(run)}: teacher {entry.file}: expected {count} part_signs and as many "
                 f"sign_confidence, one for each lifter of {lifter.representation.name}"
             )
         spread = [geometry.joint_signs(values, lifter.representation) for values in (signs, confidence)]
-        teachers.append(Teacher(lifter, spread[0], spread[1], entry))
+        teachers.append(LoadedTeacher(lifter, spread[0], spread[1], entry))
     return teachers
 
 
-def teach(teachers: Sequence[Teacher], inputs: Tensor) -> tuple[Tensor, dict[str, Any]]:
+def teach(teachers: Sequence[LoadedTeacher], inputs: Tensor) -> tuple[Tensor, Disagreement]:
     """The depths the student is to learn (N, 17), how far the teachers disagree about them, and each one's weight.
 
     Disagreement is the standard deviation over teachers, averaged over poses, in units of the root-to-head distance.
@@ -145,18 +148,18 @@ def teach(teachers: Sequence[Teacher], inputs: Tensor) -> tuple[Tensor, dict[str
     outputs = torch.stack([_both_sides(teacher, inputs) for teacher in teachers])  # (T, N, 17)
     for teacher, finite in zip(teachers, outputs.isfinite().flatten(1).all(1), strict=True):
         if not finite:
-            raise UserError(f"teacher {teacher.entry['file']}: predicts non-finite depths; it cannot teach")
+            raise UserError(f"teacher {teacher.entry.file}: predicts non-finite depths; it cannot teach")
     weights = torch.stack([teacher.confidence.clamp_min(LEAST) for teacher in teachers]) * agreement(outputs)
     weights = weights / weights.sum(0)
     targets = (weights[:, None] * outputs).sum(0)
     per_joint = (outputs - outputs.mean(0)).square().mean(0).sqrt().mean(0)
     spread = float(targets[:, 1:].std())
-    return targets, {
-        "mean": float(per_joint[1:].mean()),
-        "relative_to_depth_spread": float(per_joint[1:].mean()) / max(spread, 1e-9),
-        "per_joint": dict(zip(JOINTS, per_joint.tolist(), strict=True)),
-        "weights": {name: weights[:, list(joints)].mean(1).tolist() for name, joints in PARTS.items()},
-    }
+    return targets, Disagreement(
+        mean=float(per_joint[1:].mean()),
+        relative_to_depth_spread=float(per_joint[1:].mean()) / max(spread, 1e-9),
+        per_joint=dict(zip(JOINTS, per_joint.tolist(), strict=True)),
+        weights={name: weights[:, list(joints)].mean(1).tolist() for name, joints in PARTS.items()},
+    )
 
 
 def agreement(outputs: Tensor) -> Tensor:
@@ -177,7 +180,7 @@ def agreement(outputs: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def _both_sides(teacher: Teacher, inputs: Tensor) -> Tensor:
+def _both_sides(teacher: LoadedTeacher, inputs: Tensor) -> Tensor:
     """Sign-resolved depths (N, 17), averaged over the pose and its mirror image."""
     outputs = []
     for chunk in torch.split(inputs, _CHUNK):

@@ -34,9 +34,9 @@ class Program(nn.Module):
     def __init__(self, student: Student) -> None:
         super().__init__()
         self.lifter = student.lifter
-        self.scale = float(student.record["scale"])
+        self.scale = student.record.scale
         representation = student.lifter.representation
-        signs = student.record.get("part_signs") or [1] * len(representation.lifters)
+        signs = student.record.part_signs or [1] * len(representation.lifters)
         self.signs: Tensor
         self.register_buffer("signs", geometry.joint_signs(torch.tensor([float(s) for s in signs]), representation))
 
@@ -60,7 +60,7 @@ def export(weights: Path, output: Path) -> dict[str, Any]:
     student = Student.load(weights)
     program = Program(student).eval()
     generator = np.random.default_rng(0)
-    scale = np.float32(student.record["scale"])
+    scale = np.float32(student.record.scale)
     poses = (generator.normal(0, 0.06, (64, 17, 2)).astype(np.float32) * scale + 500).astype(np.float32)
     difference: list[float | None] = []
 

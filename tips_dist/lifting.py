@@ -83,11 +83,11 @@ def lift_file(
         if path is not None and path.suffix not in endings:
             raise UserError(f"{path}: unknown ending '{path.suffix}'; known: {', '.join(endings)}")
     network, found = Student.load(student), read_input(poses, minimum_score)
-    chosen = size or ("trained" if found.digest == network.record["data_digest"] else found.size)
-    lifted = network.lift(sized(found.poses, float(network.record["scale"]), chosen, poses))
+    chosen = size or ("trained" if found.digest == network.record.data_digest else found.size)
+    lifted = network.lift(sized(found.poses, network.record.scale, chosen, poses))
     result: dict[str, Any] = {"poses": len(lifted), "size": chosen, "unit": UNIT, "frame": FRAME}
     if output is not None:
-        write_output(output, found, lifted, {"size": chosen, "student": network.record})
+        write_output(output, found, lifted, {"size": chosen, "student": network.record.plain()})
         result["output"] = str(output)
     if picture is not None or animation is not None:
         from tips_dist import views

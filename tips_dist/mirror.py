@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from tips_dist.files import UserError, read_json, write_json
-from tips_dist.storage import MIRROR_FILE, PATIENCE_SECONDS, Store, below, inside, matches
+from tips_dist.files import UserError
+from tips_dist.runfolder import layout
+from tips_dist.runfolder.records import Holder, MirrorNote
+from tips_dist.storage import PATIENCE_SECONDS, Store, below, inside
 
 INTERVAL_SECONDS = 30.0
 HEAVY_INTERVALS = 10  # checkpoints and depths are copied that much rarer (benchmarks/scale.py says why)
 PARALLEL = 8  # copies at a time
-_NEVER = ("lock", ".lock", ".stop", ".*.tmp", "*/.lock", "*/.*.tmp")
 
 
 class Mirror:
@@ -54,11 +54,13 @@ class Mirror:
             found = dict(_files(self.run))
             begun = time.monotonic()
             heavy = ended or begun >= self._next_heavy
-            names = sorted((name for name in found if heavy or not _heavy(name)), key=_order)
+            names = sorted(
+                (name for name in found if heavy or layout.kind_of(name) not in layout.HEAVY), key=layout.order
+            )
             with ThreadPoolExecutor(PARALLEL) as pool:  # parallel within a group, one group after another
                 copied = sum(
                     sum(pool.map(self._copy, group))
-                    for _, group in itertools.groupby(names, key=lambda name: _order(name)[0])
+                    for _, group in itertools.groupby(names, key=lambda name: layout.order(name)[0])
                 )
             if heavy:
                 spent = time.monotonic() - begun
@@ -90,15 +92,14 @@ class Mirror:
                 self.failure = str(error)
 
     def _note(self, ended: bool) -> None:
-        note = {
-            "url": self.url,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "time": time.time(),
-            "interval_seconds": self.interval,
-            "ended": ended,
-        }
-        write_json(self.run / MIRROR_FILE, note)
+        MirrorNote(
+            url=self.url,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            time=time.time(),
+            interval_seconds=self.interval,
+            ended=ended,
+        ).save(layout.MIRROR.at(self.run))
 
     def _already_there(self) -> dict[str, tuple[int, int]]:
         """Files that an earlier driver copied and that have not changed since."""
@@ -152,42 +153,27 @@ def mirror_once(run: Path) -> str | None:
 
 def mirror_of(run: Path) -> str | None:
     """The address that a run folder was mirrored to, if it was."""
-    path = run / MIRROR_FILE
-    return str(read_json(path)["url"]) if path.exists() else None
+    path = layout.MIRROR.at(run)
+    return MirrorNote.load(path).url if path.exists() else None
 
 
-def mirrored_by(run: Path) -> dict[str, Any] | None:
-    """In a fetched copy: who works on the run (``host``, ``pid``), if its driver was heard of lately."""
+def mirrored_by(run: Path) -> Holder | None:
+    """In a fetched copy: who works on the run, if its driver was heard of lately."""
     try:
-        note = read_json(run / MIRROR_FILE)
-        lately = time.time() - float(note["time"]) < 4 * float(note["interval_seconds"]) + 60
-    except (UserError, KeyError, TypeError, ValueError):
+        note = MirrorNote.load(layout.MIRROR.at(run))
+    except UserError:
         return None
-    if note.get("ended") or not lately or note.get("host") == socket.gethostname():
+    lately = time.time() - note.time < 4 * note.interval_seconds + 60
+    if note.ended or not lately or note.host == socket.gethostname():
         return None
-    return {"host": note["host"], "pid": note["pid"], "since": None}
+    return Holder(host=note.host, pid=note.pid)
 
 
 def _files(run: Path) -> Iterator[tuple[str, Path]]:
     for path in run.rglob("*"):
         name = path.relative_to(run).as_posix()
-        if path.is_file() and not path.is_symlink() and not matches(name, _NEVER):
+        if path.is_file() and not path.is_symlink() and layout.copied(name):
             yield name, path
-
-
-def _heavy(name: str) -> bool:
-    """Large files that change all the time while a trial runs."""
-    return "/checkpoint/" in name or name.endswith("/depths.npy")
-
-
-def _order(name: str) -> tuple[int, str]:
-    if name == "optuna.journal":
-        return 0, name
-    if "/checkpoint/" in name:
-        return 2, name
-    if name.endswith("trial.json"):
-        return 3, name
-    return (4 if name == MIRROR_FILE else 1), name
 
 
 def _state(path: Path) -> tuple[int, int]:

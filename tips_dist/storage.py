@@ -10,8 +10,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,25 +20,11 @@ from urllib.parse import urlsplit, urlunsplit
 from tips_dist.addresses import check_address
 from tips_dist.addresses import is_address as is_address
 from tips_dist.files import StorageError, UserError, write_with
+from tips_dist.patience import patiently
 
-MIRROR_FILE = "mirror.json"
 PATIENCE_SECONDS = 300.0  # that storage may be away before the study's end is reported as not mirrored
 _CHUNK = 2**20
 _REFUSALS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "HTTP status 403", "not found")
-_RECORDS = (
-    "study.json", "study.yaml", "selection.json", "dependence.json", "evaluation.json", "summary.json", MIRROR_FILE,
-)  # fmt: skip
-_TRIALS = ("trials/*/trial.json", "trials/*/alive.json")
-_READING = (*_RECORDS, *_TRIALS, "trials/*/history.jsonl", "student/*", "optuna.journal")
-NEEDS: dict[str, tuple[str, ...]] = {  # what a command reads of a run folder
-    "status": (*_RECORDS, *_TRIALS, "student/student.json"),
-    "summary": _READING,
-    "report": (*_READING, "trials/*/depths.npy", "trials/*/candidates/*"),
-    "monitor": (*_RECORDS, *_TRIALS, "trials/*/tensorboard/*"),
-    "select": (*_RECORDS, *_TRIALS, "trials/*/history.jsonl", "trials/*/candidates/*"),
-    "evaluate": (*_READING, "trials/*/depths.npy", "trials/*/candidates/*"),
-    "everything": ("*",),
-}
 
 T = TypeVar("T")
 
@@ -132,20 +117,18 @@ class Store:
         return f"{self._base.rstrip('/')}/{name}" if name else self._base
 
     def _patiently(self, action: Callable[[], T]) -> T:
-        pause, deadline = 0.25, time.monotonic() + self._patience
-        while True:
-            try:
-                return action()
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                reason = _line(error)
-                if any(sign in reason for sign in _REFUSALS):
-                    raise UserError(f"{self.url}: storage refuses ({reason})") from error
-                if time.monotonic() + pause > deadline:
-                    raise StorageError(f"{self.url}: storage does not answer ({reason})") from error
-            time.sleep(pause)
-            pause = min(2 * pause, 8.0)
+        try:
+            return patiently(action, self._patience, errors=(OSError,), hopeless=_hopeless)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if _hopeless(error):
+                raise UserError(f"{self.url}: storage refuses ({_line(error)})") from error
+            raise StorageError(f"{self.url}: storage does not answer ({_line(error)})") from error
+
+
+def _hopeless(error: Exception) -> bool:
+    return isinstance(error, FileNotFoundError) or any(sign in _line(error) for sign in _REFUSALS)
 
 
 def below(url: str, name: str) -> str:
@@ -154,13 +137,16 @@ def below(url: str, name: str) -> str:
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
 
 
-def fetch(url: str, purpose: str = "everything", folder: Path | None = None, patience: float = 30.0) -> Path:
+def fetch(
+    url: str, needs: Collection[str] = ("*",), folder: Path | None = None, *, mark: str, patience: float = 30.0
+) -> Path:
     """Bring what a command needs of a run folder at an address to this machine.
 
     Args:
         url: of the run folder.
-        purpose: a key of ``NEEDS``.
+        needs: patterns of the files to bring, see :func:`tips_dist.runfolder.layout.needs`.
         folder: where to; a cache of ours by default. Files that are there already, unchanged, are not read again.
+        mark: the file that every run folder has.
         patience: seconds that storage may be away.
 
     Returns:
@@ -172,9 +158,9 @@ def fetch(url: str, purpose: str = "everything", folder: Path | None = None, pat
     """
     store = Store(url, patience)
     local = folder or cache_folder(url)
-    there = {name: entry for name, entry in store.list().items() if matches(name, NEEDS[purpose])}
-    if "study.json" not in there:
-        raise UserError(f"{url}: not a run folder (it has no study.json)")
+    there = {name: entry for name, entry in store.list().items() if matches(name, needs)}
+    if mark not in there:
+        raise UserError(f"{url}: not a run folder (it has no {mark})")
     for name, entry in there.items():
         path = inside(local, name)
         if _same(path, entry):
@@ -187,7 +173,7 @@ def fetch(url: str, purpose: str = "everything", folder: Path | None = None, pat
         os.utime(path, (entry.changed, entry.changed))
     for path in [path for path in local.rglob("*") if path.is_file()]:
         name = path.relative_to(local).as_posix()
-        if name.startswith("trials/") and matches(name, NEEDS[purpose]) and name not in there:
+        if name.startswith("trials/") and matches(name, needs) and name not in there:
             path.unlink()
     return local
 

@@ -20,6 +20,7 @@ from tips_dist.evaluation.truth import Truth, read_truth
 from tips_dist.files import UserError
 from tips_dist.models import load_weights
 from tips_dist.report.reading import RunFolder, read_run
+from tips_dist.runfolder import Outcome
 from tips_dist.study.space import objective
 
 Array = npt.NDArray[np.float64]
@@ -98,7 +99,7 @@ def load(path: Path) -> Material:
     for trial in run.trials:
         if trial.get("outcome") is None:
             continue
-        value = objective(trial["outcome"], ["risk"])
+        value = objective(Outcome.model_validate(trial["outcome"]), ["risk"])
         worth[trial["id"]] = (value[0] if value else np.inf, trial["representation"])
         rows: dict[int, list[dict[str, Any]]] = {}
         for row in run.history(trial["id"]):
@@ -166,8 +167,8 @@ class Ground:
     def test_errors(self, weights: Path) -> dict[str, float]:
         """Sign-resolved N-MPJPE of weights on test poses, mm: ``all``, ``seen`` actions and actions ``left_out``."""
         lifter, record = load_weights(weights)
-        bench = Bench.of(self.poses, self.truth.joints, self.poses.rows("test"), float(record["scale"]))
-        signs = torch.tensor([record["part_signs"]], dtype=torch.float64)
+        bench = Bench.of(self.poses, self.truth.joints, self.poses.rows("test"), record.scale)
+        signs = torch.tensor([record.part_signs], dtype=torch.float64)
         offsets = signed(predict(lifter, bench.inputs)[None], signs, lifter.representation.name)[0]
         errors = metrics.n_mpjpe(bench.lift(offsets), bench.truth).mean(axis=1)
         unseen = self.unseen()

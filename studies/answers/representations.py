@@ -236,7 +236,7 @@ def dependence(study: Material, ground: Ground) -> Table:
         for history in study.of(name):
             if history.file:
                 lifter, record = load_weights(study.path / history.file)
-                inputs = ground.inputs("validation", record["scale"], POSES)
+                inputs = ground.inputs("validation", record.scale, POSES)
                 found[name].append(100 * long_range(input_dependence(lifter, inputs)))
         versus = (None, None) if name == BASE else (apart(found[name], found[BASE]), delta(found[name], found[BASE]))
         table.add(name, mean(found[name]), *versus)
@@ -274,7 +274,7 @@ def signs_right(study: Material, history: SeedHistory, ground: Ground) -> list[b
     assert history.file is not None
     lifter, record = load_weights(study.path / history.file)
     rows = validation_rows(ground.poses, history.configuration().training.validation_poses)
-    bench = Bench.of(ground.poses, ground.truth.joints, rows, float(record["scale"]))
+    bench = Bench.of(ground.poses, ground.truth.joints, rows, record.scale)
     with torch.inference_mode():
         offsets = lifter(bench.inputs[None].float())[0].double().numpy()
     depths = bench.truth[..., 2] - bench.truth[:, :1, 2]

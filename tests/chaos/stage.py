@@ -161,11 +161,11 @@ def journal_states(run: Path) -> Counter[str]:
     """How many Optuna trials are in which state."""
     import optuna
 
-    from tips_dist.study.folder import read_record, recorded_study
+    from tips_dist.runfolder import RunFolder
     from tips_dist.study.search import open_storage, study_name
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = recorded_study(read_record(run))
+    study = RunFolder(run).study.study
     storage = open_storage(study, run)
     names = [study_name(run, representation) for representation in study.representations]
     trials = [t for name in names for t in optuna.load_study(study_name=name, storage=storage).get_trials()]

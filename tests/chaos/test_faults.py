@@ -59,10 +59,10 @@ def test_driver_killed_and_resumed(tmp_path: Path, calm: dict[str, Any]) -> None
         time.sleep(0.1)
     done = records(run)
     seen = status(run)
-    assert seen["working"] is None
-    assert not seen["done"]
+    assert seen.working is None
+    assert not seen.done
     first = Driver(tmp_path)
-    first.until(lambda run: status(run)["working"] is not None)
+    first.until(lambda run: status(run).working is not None)
     code, error = Driver(tmp_path).wait()
     assert code == 2
     assert f"process {first.process.pid} on " in error

@@ -20,7 +20,7 @@ from tests.training.test_execution import equal
 from tests.training.test_loop import history
 from tips_dist.config import Configuration, validate
 from tips_dist.files import read_json
-from tips_dist.study.folder import read_record, recorded_data, recorded_study
+from tips_dist.runfolder import RunFolder
 from tips_dist.training.loop import train
 
 pytestmark = pytest.mark.chaos
@@ -37,7 +37,7 @@ def alone(run: Path, folder: Path, steps: int) -> list[dict[str, Any]]:
     """The history of the run's trial as one worker trains it, up to a step."""
     record = read_json(run / "trials" / "torso_legs-000" / "trial.json")
     record["configuration"]["training"]["steps"] = steps
-    poses = recorded_data(run, recorded_study(read_record(run)), read_record(run))
+    poses = RunFolder(run).poses()
     train(validate(Configuration, record["configuration"], where="test"), record["seeds"], poses, folder)
     return [{k: v for k, v in row.items() if not k.startswith("throughput/")} for row in history(folder)]
 

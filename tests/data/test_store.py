@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 import pytest
 
-from tips_dist import config
 from tips_dist.data import hdf5, procedural, store
 from tips_dist.files import StorageError, UserError
 
@@ -254,12 +253,6 @@ except StorageError as error:
     assert "cannot write" in done.stdout, done.stderr
     assert done.stdout.count("\n") == 1
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def test_open_poses_reads_beside_the_study_or_generates(file: Path, tmp_path: Path) -> None:
-    assert store.open_poses(config.Data(poses=file.name), tmp_path).digest == MADE.digest
-    data = config.Data(procedural=config.Procedural(poses=400, seed=3))
-    assert store.open_poses(data, tmp_path).digest == MADE.digest
 
 
 def test_normalised_poses_have_a_mean_root_to_head_distance_of_a_tenth() -> None:

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tips_dist import config, geometry
+from tips_dist import geometry
 from tips_dist.data.store import SPLITS, Poses, normalisation_scale, normalised
-from tips_dist.files import append_json_lines, write_json
 from tips_dist.models import Lifter, initialise, save_weights
+from tips_dist.runfolder import Selection, StudyRecord, example, layout
 from tips_dist.skeleton import HEAD, REPRESENTATIONS, ROOT
 from tips_dist.training.loop import validation_rows
 
@@ -63,11 +63,10 @@ def fitted_lifter(
     return lifter.eval()
 
 
-def study_record(poses: Poses, scale: float, **sections: Any) -> dict[str, Any]:
+def study_record(poses: Poses, scale: float, **sections: Any) -> StudyRecord:
     """What study.json holds, for a study of procedural poses."""
-    study = config.validate(
-        config.Study,
-        {
+    study = example.study(
+        **{
             "name": "example",
             "data": {"procedural": {"poses": len(poses), "seed": 3}},
             "representations": ["solo", "torso_legs"],
@@ -76,12 +75,10 @@ def study_record(poses: Poses, scale: float, **sections: Any) -> dict[str, Any]:
             "training": {"steps": 40, "evaluate_every": 10, "validation_poses": 32},
             "distillation": {"steps": 800, "batch_size": 128, "lr": 0.003},
             **sections,
-        },
-        where="test",
+        }
     )
     counts = {split: len(poses.rows(split)) for split in SPLITS}
-    data = {"digest": poses.digest, "path": None, "scale": scale, "counts": counts}
-    return {"schema": 1, "name": study.name, "resolved": study.model_dump(mode="json"), "data": data}
+    return example.study_record(study, data_digest=poses.digest, scale=scale, counts=counts)
 
 
 SEEDS = (0, 1)
@@ -95,7 +92,7 @@ SIGNS = {("solo", 0): [1], ("solo", 1): [-1], ("torso_legs", 0): [1, 1], ("torso
 def example_run(folder: Path, poses: Poses, joints: Joints) -> None:
     """A run folder as study and training write it, with depths made from truth, noise and signs."""
     scale = normalisation_scale(poses)
-    write_json(folder / "study.json", study_record(poses, scale))
+    record_of_study = study_record(poses, scale).save(layout.STUDY.at(folder))
     rows, offsets = validation_rows(poses, 32), true_offsets(poses, joints)
     inputs = torch.from_numpy(normalised(poses, poses.rows("train"), scale))
     generator = np.random.default_rng(0)
@@ -103,23 +100,19 @@ def example_run(folder: Path, poses: Poses, joints: Joints) -> None:
     for name in ("solo", "torso_legs"):
         representation, trial = REPRESENTATIONS[name], f"{name}-000"
         base = folder / "trials" / trial
-        configuration = {"training": {"evaluate_every": 10, "validation_poses": 32}}
-        write_json(
-            base / "trial.json",
-            {"schema": 1, "id": trial, "representation": name, "seeds": SEEDS, "configuration": configuration},
-        )
+        configuration = record_of_study.resolved.configuration(name)
+        outcomes = [example.outcome(seed, 0.5, 30, stopped_step=40) for seed in SEEDS]
+        ended = example.trial(trial, outcomes, configuration=configuration).write(folder)
         depths = np.zeros((len(STEPS), len(SEEDS), len(rows), 17), np.float16)
         for seed in SEEDS:
             signs = geometry.joint_signs(torch.tensor(SIGNS[name, seed]), representation).numpy()
             true = offsets[rows].numpy() * signs
             for index, noise in enumerate(NOISE[seed]):
                 depths[index, seed] = true + generator.normal(0, noise, true.shape) * (np.arange(17) > 0)
-            file = f"trials/{trial}/candidates/seed0-step30.safetensors" if seed == 0 else None
-            entry = {"trial": trial, "representation": name, "seed": seed, "step": 30, "risk": 0.5, "file": file}
-            entries.append(entry)
+            row = example.choice(ended, outcomes[seed])
+            entries.append(row if seed == 0 else row.model_copy(update={"file": None}))
         np.save(base / "depths.npy", depths)
-        history = [{"step": step, "seed": seed, "risk": 0.5} for step in STEPS for seed in SEEDS]
-        append_json_lines(base / "history.jsonl", history)
+        example.history({seed: [0.5] * len(STEPS) for seed in SEEDS}, every=10).save(layout.HISTORY.beside(base))
         record = {"scale": scale, "data_digest": poses.digest, "step": 30, "seed": 0, "risk": 0.5}
         lifter = fitted_lifter(name, inputs, offsets[poses.rows("train")])
         for step in (20, 30):  # step 20 was not selected
@@ -128,4 +121,4 @@ def example_run(folder: Path, poses: Poses, joints: Joints) -> None:
             save_weights(candidate, lifter, 0, {**record, "step": step, "part_signs": signs_told})
         if name == "solo":
             save_weights(folder / "student" / "student.safetensors", lifter, 0, {**record, "part_signs": [1]})
-    write_json(folder / "selection.json", {"schema": 1, "teachers": [], "seeds": entries, "rule": "test"})
+    Selection(rule="test", teachers=[], seeds=entries).save(layout.SELECTION.at(folder))

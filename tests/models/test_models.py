@@ -19,6 +19,7 @@ from tips_dist.models import (
 )
 from tips_dist.models.blocks import PackedDropout
 from tips_dist.models.student import Student
+from tips_dist.runfolder.records import Holder
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.training.sampling import stream
 
@@ -112,7 +113,7 @@ def test_weights_round_trip_with_their_record(tmp_path: Path, options: dict[str,
     save_weights(tmp_path / "w.safetensors", lifter, 1, {"scale": 100.0, "step": 7})
     loaded, record = load_weights(tmp_path / "w.safetensors")
     poses = torch.randn(2, 8, 17, 2) * 0.1
-    assert record["step"] == 7
+    assert record.step == 7
     torch.testing.assert_close(loaded(poses[1:]), lifter.eval()(poses)[1:])
 
 
@@ -132,7 +133,7 @@ def test_a_full_disk_is_a_storage_error_and_keeps_the_old_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "w.safetensors"
-    write_tensors(path, {"a": torch.zeros(2)}, {})
+    write_tensors(path, {"a": torch.zeros(2)}, Holder(host="h", pid=1))
     before = path.read_bytes()
 
     def full(*_: object, **__: object) -> None:
@@ -140,7 +141,7 @@ def test_a_full_disk_is_a_storage_error_and_keeps_the_old_weights(
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(StorageError, match="the disk is full"):
-        write_tensors(path, {"a": torch.ones(2)}, {})
+        write_tensors(path, {"a": torch.ones(2)}, Holder(host="h", pid=1))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tips_dist import geometry
-from tips_dist.models import Lifter, initialise
+from tips_dist.models import Lifter, initialise, weights_record
 from tips_dist.models.plan import Plan
 from tips_dist.models.student import Student
 from tips_dist.skeleton import REPRESENTATIONS
@@ -25,7 +25,7 @@ def test_student_equals_its_network(name: str, count: int) -> None:
     lifter = lifter_of(name)
     parts = len(lifter.representation.lifters)
     signs = torch.tensor([(-1.0) ** index for index in range(parts)])
-    student = Student(lifter, {"scale": 1900.0, "part_signs": signs.tolist()})
+    student = Student(lifter, weights_record(lifter, scale=1900.0, part_signs=[int(sign) for sign in signs]))
     poses = np.random.default_rng(1).normal(400, 120, (count, 17, 2)).astype(np.float32)
     inputs = torch.from_numpy((poses - poses[:, :1]) / np.float32(1900.0))
     with torch.inference_mode():

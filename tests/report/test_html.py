@@ -16,7 +16,7 @@ from tips_dist.report.html import write_report
 from tips_dist.report.reading import read_run
 from tips_dist.report.style import REPRESENTATION
 from tips_dist.report.summary import write_summary
-from tips_dist.storage import fetch
+from tips_dist.runfolder.fetching import fetch_run
 from tips_dist.study.importance import importances
 
 HOSTILE = '</script><img src="https://example.invalid/x.png"> &'
@@ -98,7 +98,7 @@ def test_a_page_without_what_is_not_there(tmp_path: Path, missing: str) -> None:
 
 def test_a_page_of_a_run_at_an_address_is_the_page_of_the_run(tmp_path: Path) -> None:
     run = build(tmp_path / "run", trials=1, steps=400, depths=64)
-    here, there = write(run), write(fetch(run.as_uri(), "report", tmp_path / "copy"))
+    here, there = write(run), write(fetch_run(run.as_uri(), "report", tmp_path / "copy"))
     titles = [re.findall(r"<h[23]>(.*?)</h", page.read_text()) for page in (here, there)]
     assert titles[0] == titles[1]
     assert "What depths depend on" in titles[0]

@@ -97,7 +97,7 @@ def run_trials_inline(
     study: Study, run: Path, poses: Any, search: Any, unfinished: Any, progress: Any, train: Any
 ) -> None:
     """What :func:`tips_dist.study.tuning.run_trials` does, one trial after another in this process."""
-    from tips_dist.study.records import read_trial
+    from tips_dist.runfolder import read_trial
     from tips_dist.study.trainable import run_trial
 
     waiting = list(unfinished)

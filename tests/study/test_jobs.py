@@ -140,11 +140,11 @@ def test_what_travels(client: FakeClient, place: Path) -> None:
 
 
 def test_the_package_opens_as_the_study_did(place: Path, tmp_path: Path) -> None:
-    from tips_dist.study.folder import open_data
+    from tips_dist.runfolder.poses import study_poses
 
     study = load_study(place)
     inside = tmp_path / "package" / pack(study, place, tmp_path / "package", beside(place))
-    assert open_data(load_study(inside).data, inside.parent).digest == fake_poses().digest
+    assert study_poses(load_study(inside).data, inside.parent).digest == fake_poses().digest
 
 
 @pytest.mark.parametrize("named", ["/shared/x.pose2d.h5", "s3://bucket/x.pose2d.h5", None])

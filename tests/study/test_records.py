@@ -10,17 +10,20 @@ import pytest
 
 from tests.study.conftest import make_study
 from tips_dist.files import StorageError, UserError
-from tips_dist.study.records import Trial, alone_in, holder, locked, patiently, read_trial, read_trials
+from tips_dist.runfolder import Trial, TrialState, read_trial, read_trials
+from tips_dist.runfolder.example import trial
+from tips_dist.study.records import alone_in, holder, locked, patiently
 
 
 def make_trial(number: int = 0) -> Trial:
-    configuration = make_study().configuration("solo").model_dump(mode="json")
-    return Trial(f"solo-{number:03d}", "solo", number, {"training.generator_lr": 1e-3}, configuration, [0, 1])
+    configuration = make_study().configuration("solo")
+    parameters = {"training.generator_lr": 1e-3}
+    return trial(f"solo-{number:03d}", seeds=[0, 1], configuration=configuration, parameters=parameters)
 
 
 def test_a_record_reads_back_as_it_was(tmp_path: Path) -> None:
-    trial = make_trial().now(state="failed", error="ValueError: no", attempts=2).write(tmp_path)
-    assert read_trial(tmp_path, "solo-000") == trial
+    one = make_trial().now(state=TrialState.FAILED, error="ValueError: no", attempts=2).write(tmp_path)
+    assert read_trial(tmp_path, "solo-000") == one
     make_trial(1).write(tmp_path)
     assert [t.id for t in read_trials(tmp_path)] == ["solo-000", "solo-001"]
 
@@ -47,7 +50,7 @@ def test_the_second_to_lock_is_refused_and_told_who_holds_it(tmp_path: Path) -> 
             pass
         found = holder(tmp_path)
         assert found is not None
-        assert found["pid"] == other.pid
+        assert found.pid == other.pid
         other.kill()
     assert holder(tmp_path) is None
     with locked(tmp_path):  # a dead holder blocks nobody

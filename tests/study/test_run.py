@@ -17,8 +17,8 @@ from tests.fakes import FakeTraining, fake_conclude, fake_poses
 from tests.study.conftest import LR, study_values
 from tips_dist.data.store import write_poses
 from tips_dist.files import UserError, read_json, write_json
-from tips_dist.study import folder as folders
-from tips_dist.study.records import StudyEvent, read_trial, read_trials
+from tips_dist.runfolder import RunFolder, read_trial, read_trials
+from tips_dist.study.records import StudyEvent
 from tips_dist.study.run import Interrupted, resume, start, status
 from tips_dist.study.search import open_storage, study_name
 
@@ -26,7 +26,7 @@ Launch = Callable[..., Path]
 
 
 def journal_states(run: Path, representation: str) -> list[str]:
-    study = folders.recorded_study(folders.read_record(run))
+    study = RunFolder(run).study.study
     storage = open_storage(study, run)
     name = study_name(run, representation)
     return [t.state.name for t in optuna.load_study(study_name=name, storage=storage).get_trials()]
@@ -114,7 +114,7 @@ def test_resume_of_a_finished_study_changes_nothing(inline: Launch) -> None:
 def test_more_trials(inline: Launch) -> None:
     run = inline(search={"trials": 1, "sampler": "tpe"})
     again(run, trials=2)
-    assert status(run)["trials"] == {"finished": 6, "to_come": 0}
+    assert status(run).trials == {"finished": 6, "to_come": 0}
     assert journal_states(run, "solo") == ["COMPLETE"] * 3
     again(run)  # the extension is remembered, not repeated
     assert len(read_trials(run)) == 6
@@ -125,7 +125,7 @@ def test_more_trials(inline: Launch) -> None:
 
 def test_no_more_trials_than_the_grid_has_points(inline: Launch) -> None:
     run = inline(search={"trials": 9, "sampler": "grid"}, space={"model.width": {"choice": [8, 16]}})
-    assert status(run)["trials"] == {"finished": 4, "to_come": 0}
+    assert status(run).trials == {"finished": 4, "to_come": 0}
     with pytest.raises(UserError, match="no further points"):
         again(run, trials=1)
 
@@ -243,7 +243,7 @@ def test_changed_data_are_refused(inline: Launch, tmp_path: Path) -> None:
     run = inline()
     (tmp_path / "fake.pose2d.h5").unlink()
     write_poses(tmp_path / "fake.pose2d.h5", fake_poses(128))
-    with pytest.raises(UserError, match="not those"):
+    with pytest.raises(UserError, match="not the poses"):
         again(run)
 
 
@@ -263,14 +263,15 @@ def test_status_of_a_dead_run_says_what_is_stuck(inline: Launch) -> None:
     path = run / "trials" / "solo-001" / "trial.json"
     write_json(path, {**read_json(path), "state": "running", "outcome": None})
     seen = status(run)
-    assert seen["trials"] == {"finished": 3, "running": 1, "to_come": 0}
-    assert seen["working"] is None
-    assert not seen["done"]
-    (entry,) = seen["running"]
-    assert (entry["trial"], entry["step"], entry["steps"]) == ("solo-001", 40, 40)
-    assert "nobody works on this run" in entry["stuck"]
-    assert seen["seeds"] == {"healthy": 8}
-    assert seen["best_risk"] > 0
-    json.dumps(seen)
+    assert seen.trials == {"finished": 3, "running": 1, "to_come": 0}
+    assert seen.working is None
+    assert not seen.done
+    (entry,) = seen.running
+    assert (entry.trial, entry.step, entry.steps) == ("solo-001", 40, 40)
+    assert "nobody works on this run" in (entry.stuck or "")
+    assert seen.seeds == {"healthy": 8}
+    assert seen.best_risk is not None
+    assert seen.best_risk > 0
+    json.dumps(seen.plain())
     again(run)
-    assert status(run)["done"]
+    assert status(run).done

@@ -10,8 +10,10 @@ from optuna.trial import TrialState
 from tests.study.conftest import LR, make_study
 from tips_dist.config import SEARCH_STORAGE, Study
 from tips_dist.files import UserError, read_json
-from tips_dist.study.records import Trial, read_trials
-from tips_dist.study.search import JOURNAL, Search, open_storage, study_name
+from tips_dist.runfolder import Outcome, Trial, layout, read_trials
+from tips_dist.runfolder import TrialState as State
+from tips_dist.runfolder.example import outcome
+from tips_dist.study.search import Search, open_storage, study_name
 
 SAMPLERS = ["tpe", "gp", "nsga2", "cmaes", "qmc", "random", "grid"]
 TWO = {**LR, "losses.cycle_2d": {"uniform": [0.0, 10.0]}}
@@ -19,8 +21,9 @@ GRID = {"training.generator_lr": {"choice": [1e-4, 1e-3]}, "losses.cycle_2d": {"
 
 
 def finished(trial: Trial, risks: list[float], verdict: str = "healthy") -> Trial:
-    seeds = [{"seed": i, "best_risk": risk, "verdict": verdict, "reason": "why"} for i, risk in enumerate(risks)]
-    return trial.now(state="finished", outcome={"seeds": seeds})
+    seeds = [outcome(i, risk, verdict=verdict, reason="why") for i, risk in enumerate(risks)]
+    ended = Outcome(seeds=seeds, training_seconds=1.0, parameters={})
+    return trial.now(state=State.FINISHED, outcome=ended)
 
 
 def open_search(study: Study, run: Path) -> tuple[Search, list[Trial]]:
@@ -32,7 +35,7 @@ def open_search(study: Study, run: Path) -> tuple[Search, list[Trial]]:
 def work_off(search: Search, run: Path, limit: int = 10**6) -> None:
     """Run trials to their end; the risk is the distance of cycle_2d from 7."""
     while limit and (trial := search.propose()):
-        risk = abs(trial.configuration["losses"]["cycle_2d"] - 7.0)
+        risk = abs(trial.configuration.losses.cycle_2d - 7.0)
         search.tell(finished(trial, [risk, risk]).write(run))
         limit -= 1
 
@@ -85,7 +88,7 @@ def test_samplers_with_history_learn(sampler: str, trials: int, tmp_path: Path) 
     run = tmp_path / "run"
     search, _ = open_search(study, run)
     work_off(search, run)
-    risks = [(t.outcome or {})["seeds"][0]["best_risk"] for t in read_trials(run)]
+    risks = [t.seed_outcomes[0].best_risk or 0.0 for t in read_trials(run)]
     assert sum(risks[-8:]) < sum(risks[:8])
 
 
@@ -96,12 +99,12 @@ def test_states_told_to_optuna(tmp_path: Path) -> None:
     trials = [t for _ in range(5) if (t := search.propose())]
     search.tell(finished(trials[0], [1.0, 2.0]).write(run))
     search.tell(finished(trials[1], [1.0, 2.0], "diverged").write(run))
-    search.tell(trials[2].now(state="stopped", error="stopped by the asha scheduler at step 5").write(run))
-    search.tell(trials[3].now(state="failed", error="ValueError: no").write(run))
+    search.tell(trials[2].now(state=State.STOPPED, error="stopped by the asha scheduler at step 5").write(run))
+    search.tell(trials[3].now(state=State.FAILED, error="ValueError: no").write(run))
     search.tell(finished(trials[0], [9.0, 9.0]))  # told twice: the first stands
     told = optuna_trials(study, run, "solo")
     assert [t.state.name for t in told] == ["COMPLETE", "PRUNED", "PRUNED", "FAIL", "RUNNING"]
-    assert told[0].value == 1.0
+    assert told[0].value == 1.5  # the median over the seeds
     assert told[1].user_attrs["verdicts"] == {"diverged": 2}
     assert told[1].user_attrs["reasons"] == ["seed 0: diverged: why", "seed 1: diverged: why"]
     assert told[2].user_attrs["reasons"] == ["stopped by the asha scheduler at step 5"]
@@ -131,7 +134,7 @@ def test_the_records_rebuild_a_journal_that_is_gone(tmp_path: Path) -> None:
     search, _ = open_search(study, run)
     work_off(search, run, limit=2)
     search.propose()
-    (run / JOURNAL).unlink()
+    (run / layout.JOURNAL.name).unlink()
     search, unfinished = open_search(study, run)
     assert [trial.id for trial in unfinished] == ["solo-002"]
     told = optuna_trials(study, run, "solo")
@@ -144,9 +147,9 @@ def test_a_journal_line_cut_short_and_a_dead_lock_are_repaired(tmp_path: Path) -
     study = make_study(representations=["solo"], search={"trials": 4})
     search, _ = open_search(study, run)
     work_off(search, run, limit=2)
-    with (run / JOURNAL).open("ab") as stream:
+    with (run / layout.JOURNAL.name).open("ab") as stream:
         stream.write(b'{"op_code":4,"worker')
-    (run / (JOURNAL + ".lock")).symlink_to(JOURNAL)
+    (run / (layout.JOURNAL.name + ".lock")).symlink_to(layout.JOURNAL.name)
     search, _ = open_search(study, run)
     work_off(search, run)
     assert [t.state for t in optuna_trials(study, run, "solo")] == [TrialState.COMPLETE] * 4
@@ -195,7 +198,7 @@ def test_another_optuna_storage_is_named_by_the_environment_alone(
     monkeypatch.setenv(SEARCH_STORAGE, f"sqlite:///{tmp_path / 'optuna.db'}")
     search, _ = open_search(study, run)
     work_off(search, run)
-    assert not (run / JOURNAL).exists()
+    assert not (run / layout.JOURNAL.name).exists()
     assert len(optuna_trials(study, run, "solo")) == 2
 
 
@@ -208,7 +211,7 @@ def test_schedulers_stop_the_hopeless_and_survive_a_restart(scheduler: str, tmp_
         good = search.propose()
         assert good is not None
         stopped = any(search.report(good.id, "solo", step, 1.0) for step in range(5, 41, 5))
-        search.tell(finished(good, [1.0, 1.0]).write(run) if not stopped else good.now(state="stopped").write(run))
+        search.tell(finished(good, [1.0, 1.0]).write(run) if not stopped else good.now(state=State.STOPPED).write(run))
     bad = search.propose()
     assert bad is not None
     search, unfinished = open_search(study, run)  # a new process knows what the old one knew

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,8 @@ import pytest
 from tests.study.conftest import LR, make_study
 from tips_dist.config import Choice, Distribution, Integer, LogUniform, Uniform
 from tips_dist.files import UserError
+from tips_dist.runfolder import Outcome, SeedOutcome
+from tips_dist.runfolder.example import outcome
 from tips_dist.study import space
 
 DIMENSIONS: list[Distribution] = [
@@ -36,40 +37,23 @@ def test_log_uniform_is_uniform_in_the_logarithm() -> None:
     assert middle == pytest.approx(1e-3)
 
 
-# observed, censored -> median. A censored seed at b says "at least b".
-MEDIANS: list[tuple[list[float], list[float], float | None]] = [
-    ([1, 2, 3], [], 2),
-    ([1, 2, 3, 4], [], 2),  # the lower median
-    ([1, 2], [0.5, 0.5], 1),  # censored before every event: they say nothing of the order
-    ([1, 2, 3], [1.5], 2),
-    ([1, 3], [2, 2], 3),  # one of four holds at 1, the others are worth 2 or worse
-    ([2, 3], [1, 2.5], 3),
-    ([1], [0.5, 0.5], None),  # fewer than half observed
-    ([], [1.0], None),
-    ([], [], None),
-    ([5], [], 5),
-    ([1, 2], [-math.inf, -math.inf], 1),  # seeds that never showed a risk
-]
+def seed(risk: float | None, verdict: str = "healthy") -> SeedOutcome:
+    return outcome(0, risk, verdict=verdict)
 
 
-@pytest.mark.parametrize(("observed", "censored", "expected"), MEDIANS)
-def test_censored_median(observed: list[float], censored: list[float], expected: float | None) -> None:
-    assert space.censored_median(observed, censored) == expected
+def ended(*seeds: SeedOutcome) -> Outcome:
+    return Outcome(seeds=list(seeds), training_seconds=1.0, parameters={})
 
 
-def seed(risk: float | None, verdict: str = "healthy") -> dict[str, Any]:
-    return {"best_risk": risk, "verdict": verdict}
-
-
-def test_objective_counts_plateaued_seeds_as_observed_and_diverged_ones_as_censored() -> None:
-    outcome = {"seeds": [seed(1.0), seed(3.0, "plateaued"), seed(0.1, "diverged"), seed(None, "non_finite")]}
-    risk, instability = space.objective(outcome, ["risk", "instability"]) or (None, None)
-    assert risk == 1.0
+def test_objective_counts_plateaued_seeds_as_sound_and_diverged_ones_as_worse_than_any() -> None:
+    found = ended(seed(1.0), seed(3.0, "plateaued"), seed(0.1, "diverged"), seed(None, "non_finite"))
+    risk, instability = space.objective(found, ["risk", "instability"]) or (None, None)
+    assert risk == 3.0
     assert instability == pytest.approx(0.5 + 1.0 / 3.0)  # half ended badly; MAD 1 against a median of 2
 
 
 def test_objective_has_no_value_when_most_seeds_end_badly() -> None:
-    assert space.objective({"seeds": [seed(1.0), seed(0.1, "diverged"), seed(0.1, "collapsed")]}, ["risk"]) is None
+    assert space.objective(ended(seed(1.0), seed(0.1, "diverged"), seed(0.1, "collapsed")), ["risk"]) is None
     assert space.objective(None, ["risk"]) is None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -13,8 +12,8 @@ from typing import Any
 import pytest
 from ray.exceptions import GetTimeoutError
 
-from tests.training.test_execution import GOLDEN, equal
-from tests.training.worlds import tiny, world
+from tests.training.test_execution import equal
+from tests.training.worlds import golden, world
 from tips_dist.config import Resources
 from tips_dist.study import spread
 from tips_dist.training.execution import LOOPBACK, Local, Plan
@@ -121,9 +120,10 @@ def test_workers_meet_at_the_address_of_a_node(tmp_path: Path, monkeypatch: pyte
     with spread.network(host):
         assert os.environ[GLOO] not in ("", "lo", "lo0")
         plan = Plan(2, 2, host=host)
-        train(tiny("torso_legs"), [0, 1], world(), tmp_path, plan=Plan(2, 2, host=host, launch=Local(plan).launch))
+        configuration, rows = golden("torso_legs")
+        train(configuration, [0, 1], world(), tmp_path, plan=Plan(2, 2, host=host, launch=Local(plan).launch))
     assert GLOO not in os.environ
-    equal(tmp_path, json.loads((GOLDEN / "torso_legs.json").read_text()))
+    equal(tmp_path, rows)
 
 
 def test_the_users_choice_of_interface_stays(monkeypatch: pytest.MonkeyPatch) -> None:

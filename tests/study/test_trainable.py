@@ -10,9 +10,9 @@ import pytest
 from tests.fakes import FakeTraining, fake_poses
 from tests.study.test_records import make_trial
 from tips_dist.files import StorageError, read_json, read_json_lines
+from tips_dist.runfolder import Trial, read_trial
 from tips_dist.study import trainable
-from tips_dist.study.records import STOP_FILE, Trial, read_trial
-from tips_dist.study.trainable import ALIVE_FILE, NO_RISK, run_trial
+from tips_dist.study.trainable import NO_RISK, run_trial
 from tips_dist.training.execution import WorkerLost
 
 
@@ -49,10 +49,10 @@ def test_a_finished_trial_holds_its_outcome(run: Path) -> None:
     trial = go(run, FakeTraining(diverge={"solo-000": {1: 20}}), listener)
     assert (trial.state, trial.attempts, trial.error) == ("finished", 1, None)
     assert trial.outcome is not None
-    assert [seed["verdict"] for seed in trial.outcome["seeds"]] == ["healthy", "diverged"]
+    assert [seed.verdict for seed in trial.outcome.seeds] == ["healthy", "diverged"]
     assert [report["step"] for report in listener.reports] == list(range(5, 41, 5))
     assert listener.reports[-1]["verdicts/diverged"] == 1
-    alive = read_json(run / "trials" / "solo-000" / ALIVE_FILE)
+    alive = read_json(run / "trials" / "solo-000" / "alive.json")
     assert (alive["pid"], alive["node"], alive["step"]) == (os.getpid(), "here", 40)
 
 
@@ -99,13 +99,13 @@ def test_an_interrupted_and_resumed_trial_equals_an_undisturbed_one(run: Path, t
         def __call__(self, report: dict[str, Any]) -> None:
             super().__call__(report)
             if report["step"] == 15:
-                (run / STOP_FILE).touch()
+                (run / ".stop").touch()
                 time.sleep(0.5)  # the flag is looked for twice a second
 
     interrupted = go(run, FakeTraining(), Interrupt())
     assert interrupted.state == "pending"
     assert history(run)[-1]["step"] == 15
-    (run / STOP_FILE).unlink()
+    (run / ".stop").unlink()
     listener = Listener()
     resumed = go(run, FakeTraining(), listener)
     assert listener.reports[0]["step"] == 20
@@ -138,7 +138,7 @@ def test_a_full_disk_is_raised_and_the_trial_stays_unfinished(run: Path) -> None
 
 
 def test_the_heartbeat_shows_life_between_reports(run: Path) -> None:
-    path = run / "trials" / "solo-000" / ALIVE_FILE
+    path = run / "trials" / "solo-000" / "alive.json"
     times = []
 
     def train(*arguments: Any, **keywords: Any) -> Any:

@@ -10,7 +10,8 @@ import pytest
 
 from tests.study.conftest import make_study
 from tests.study.test_records import make_trial
-from tips_dist.study.records import read_trial
+from tips_dist.runfolder import Outcome, TrialState, read_trial
+from tips_dist.runfolder.example import outcome
 from tips_dist.study.search import Search
 from tips_dist.study.trainable import NO_RISK
 from tips_dist.study.tuning import Driver, Watch
@@ -73,9 +74,9 @@ def result(step: int, risk: float, **more: Any) -> dict[str, Any]:
 
 
 def finish(driver: Driver, identity: str) -> None:
-    outcome = {"seeds": [{"seed": 0, "best_risk": 1.0, "verdict": "healthy", "reason": ""}]}
+    ended = Outcome(seeds=[outcome(0)], training_seconds=1.0, parameters={})
     name = driver.live[identity].id
-    read_trial(driver.run, name).now(state="finished", outcome=outcome).write(driver.run)
+    read_trial(driver.run, name).now(state=TrialState.FINISHED, outcome=ended).write(driver.run)
     driver.on_trial_complete(identity, result(40, 1.0))
 
 
@@ -111,7 +112,7 @@ def test_storage_trouble_of_one_trial_ends_the_study(driver: Driver) -> None:
 def test_unfinished_trials_come_before_new_ones(tmp_path: Path) -> None:
     study = make_study(representations=["solo"])
     search = Search(study, tmp_path)
-    make_trial(0).now(state="running", attempts=1).write(tmp_path)
+    make_trial(0).now(state=TrialState.RUNNING, attempts=1).write(tmp_path)
     driver = Driver(study, tmp_path, search, search.recover(), lambda event: None)
     assert driver.suggest("a") == {"trial": "solo-000"}
     assert driver.suggest("b") == {"trial": "solo-001"}

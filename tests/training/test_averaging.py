@@ -106,7 +106,7 @@ def test_the_candidates_are_averaged(tmp_path: Path) -> None:
     configuration = tiny("solo", "training.candidates=9", "model.batch_norm=true")
     train(configuration, [0], world(), tmp_path)
     lifter, record = load_weights(tmp_path / "candidates" / "seed0-step40.safetensors")
-    poses = loop.validation_set(world(), configuration, record["scale"]).poses
+    poses = loop.validation_set(world(), configuration, record.scale).poses
     np.testing.assert_allclose(lifter(poses[None])[0].detach(), np.load(tmp_path / "depths.npy")[-1, 0], atol=2e-3)
 
 

@@ -15,6 +15,8 @@ from tips_dist.data.store import normalisation_scale
 from tips_dist.data.store import normalised as normalised_poses
 from tips_dist.files import StorageError, UserError
 from tips_dist.models import write_tensors
+from tips_dist.runfolder.record import Record
+from tips_dist.runfolder.records import Execution
 from tips_dist.training import checkpoint, execution, precision
 from tips_dist.training.loop import Interrupted, train
 from tips_dist.training.state import State
@@ -41,7 +43,7 @@ def test_golden_losses(tmp_path: Path, name: str, way: str) -> None:
         train(configuration, [0, 1], world(), tmp_path)
     elif way == "two_workers":
         outcome = train(configuration, [0, 1], world(), tmp_path, workers=2)
-        assert outcome.execution["workers"] == 2
+        assert outcome.execution.workers == 2
     else:
         with pytest.raises(Interrupted):
             train(configuration, [0, 1], world(), tmp_path, should_stop=StopAfter(25))
@@ -183,7 +185,7 @@ def test_a_failed_write_in_the_background_surfaces_and_keeps_the_checkpoint_befo
 ) -> None:
     real = write_tensors
 
-    def full(path: Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
+    def full(path: Path, tensors: dict[str, torch.Tensor], record: Record) -> None:
         if "000000030" in path.name:
             raise StorageError(f"{path}: no space left on device")
         real(path, tensors, record)
@@ -192,7 +194,7 @@ def test_a_failed_write_in_the_background_surfaces_and_keeps_the_checkpoint_befo
     with pytest.raises(StorageError, match="no space left"):
         train(tiny("solo", "training.checkpoint_every=1"), [0], world(), tmp_path)
     monkeypatch.undo()
-    assert checkpoint.load(tmp_path / "checkpoint")[1]["step"] == 20  # type: ignore[index]
+    assert checkpoint.load(tmp_path / "checkpoint")[1].step == 20  # type: ignore[index]
     train(tiny("solo", "training.checkpoint_every=1"), [0], world(), tmp_path)
     assert [row["step"] for row in history(tmp_path)] == [10, 20, 30, 40]
 
@@ -201,7 +203,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypa
     """The write of step 20 is held back until step 30 reports: only a background write can finish this run."""
     may_write, real = threading.Event(), write_tensors
 
-    def slow(path: Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
+    def slow(path: Path, tensors: dict[str, torch.Tensor], record: Record) -> None:
         assert may_write.wait(30)
         real(path, tensors, record)
 
@@ -224,8 +226,8 @@ def test_the_backend_is_exact_and_recorded(tmp_path: Path) -> None:
             assert precision.product_error() < 2e-6
     assert torch.get_float32_matmul_precision() == "highest"
     outcome = train(tiny(), [0], world(), tmp_path)
-    assert outcome.execution == {"workers": 1, "matmul": "default", "precision": "float32"}
-    assert checkpoint.load(tmp_path / "checkpoint")[1]["matmul"] == "default"  # type: ignore[index]
+    assert outcome.execution == Execution(workers=1, matmul="default", precision="float32")
+    assert checkpoint.load(tmp_path / "checkpoint")[1].matmul == "default"  # type: ignore[index]
 
 
 def test_bf16_training_stays_near_float32(tmp_path: Path) -> None:

@@ -53,8 +53,8 @@ def test_a_run_writes_what_the_design_says(tmp_path: Path) -> None:
         lowest = min((row for row in rows if row["seed"] == seed.seed), key=lambda row: row["risk"])
         assert (seed.best_step, seed.best_risk) == (lowest["step"], lowest["risk"])
         _, record = load_weights(tmp_path / "candidates" / f"seed{seed.seed}-step{seed.best_step}.safetensors")
-        assert record["risk"] == seed.best_risk
-        assert record["part_signs"] in ([1], [-1])
+        assert record.risk == seed.best_risk
+        assert record.part_signs in ([1], [-1])
     assert 4 <= len(list((tmp_path / "candidates").iterdir())) <= 8  # those that the two checkpoints name
     assert not any(b"NaN" in line for line in (tmp_path / "history.jsonl").read_bytes().splitlines())
 
@@ -62,7 +62,7 @@ def test_a_run_writes_what_the_design_says(tmp_path: Path) -> None:
 def test_the_candidates_are_the_networks_that_made_the_recorded_depths(tmp_path: Path) -> None:
     configuration = tiny("torso_legs")
     outcome = train(configuration, [3, 4], world(), tmp_path)
-    scale = load_weights(next((tmp_path / "candidates").iterdir()))[1]["scale"]
+    scale = load_weights(next((tmp_path / "candidates").iterdir()))[1].scale
     poses = loop.validation_set(world(), configuration, scale).poses
     for row, seed in enumerate(outcome.seeds):
         assert seed.best_step is not None

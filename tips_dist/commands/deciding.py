@@ -10,19 +10,19 @@ from tips_dist.commands.output import console, print_json, say
 
 def select(folder: Path, *, as_json: bool) -> None:
     """Select teachers and print them."""
-    from tips_dist.stability.selection import select as select_teachers
+    from tips_dist.runfolder import layout
+    from tips_dist.selection import select as select_teachers
 
     found = select_teachers(folder)
     if as_json:
-        print_json(found)
+        print_json(found.plain())
         return
-    say(f"Rule: {found['rule']}")
-    for teacher in found["teachers"]:
+    say(f"Rule: {found.rule}")
+    for teacher in found.teachers:
         say(
-            f"Teacher: {teacher['trial']} seed {teacher['seed']} step {teacher['step']}, "
-            f"risk {teacher['risk']:.4g}, {teacher['file']}"
+            f"Teacher: {teacher.trial} seed {teacher.seed} step {teacher.step}, risk {teacher.risk:.4g}, {teacher.file}"
         )
-    say(f"Wrote {folder / 'selection.json'}")
+    say(f"Wrote {layout.SELECTION.at(folder)}")
 
 
 def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
@@ -54,10 +54,9 @@ def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
 def distill(folder: Path, poses: Path | None) -> None:
     """Distil the selected teachers into one student."""
     from tips_dist.distillation import distill as distill_student
-    from tips_dist.evaluation.evaluate import run_poses
-    from tips_dist.files import read_json
+    from tips_dist.runfolder import RunFolder
 
-    data = run_poses(folder, read_json(folder / "study.json"), poses)
+    data = RunFolder(folder).poses(poses)
     say(f"Wrote {distill_student(folder, data)}")
 
 

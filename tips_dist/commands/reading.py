@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tips_dist import runfolder
 from tips_dist.commands.output import console, print_json, print_record, say
 from tips_dist.files import UserError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tips_dist.report.reading import RunFolder
     from tips_dist.study.records import StudyEvent
+    from tips_dist.study.status import Status
 
 FOLLOW_SECONDS = 1.0
 
@@ -29,7 +30,7 @@ def status(folder: Path, *, as_json: bool) -> None:
     from tips_dist.study.run import status as read_status
 
     found = read_status(folder)
-    print_json(found) if as_json else print_record(found)
+    print_json(found.plain()) if as_json else print_record(found.plain())
 
 
 def follow(folder: Path) -> None:
@@ -38,42 +39,42 @@ def follow(folder: Path) -> None:
     from tips_dist.study.run import status as read_status
 
     found = read_status(folder)
-    with LiveView(console(), sum(found["trials"].values())) as view:
+    with LiveView(console(), sum(found.trials.values())) as view:
         shown: dict[str, StudyEvent] = {}
         while True:
             for event in _events(folder, found):
                 if shown.get(event.trial) != event:
                     shown[event.trial] = event
                     view(event)
-            if found["done"] or found["working"] is None:
+            if found.done or found.working is None:
                 break
             time.sleep(FOLLOW_SECONDS)
             found = read_status(folder)
-    if not found["done"]:
+    if not found.done:
         say(f"Nobody works on this run; go on with: tips-dist resume {folder}")
 
 
-def _events(folder: Path, found: dict[str, Any]) -> list[StudyEvent]:
+def _events(folder: Path, found: Status) -> list[StudyEvent]:
     """What a study would have told of each trial by now."""
-    from tips_dist.study.records import StudyEvent, read_trials
+    from tips_dist.runfolder import read_trials
+    from tips_dist.stability.statistic import trial_risk
+    from tips_dist.study.records import StudyEvent
 
-    running = {entry["trial"]: entry for entry in found["running"]}
+    running = {entry.trial: entry for entry in found.running}
     events = []
     for trial in read_trials(folder):
-        steps = int(trial.configuration["training"]["steps"])
-        seeds = (trial.outcome or {}).get("seeds", [])
-        risks = [seed["best_risk"] for seed in seeds if seed["best_risk"] is not None]
-        now = running.get(trial.id, {})
+        seeds, now = trial.seed_outcomes, running.get(trial.id)
+        risk = trial_risk((seed.best_risk, seed.verdict) for seed in seeds)
         events.append(
             StudyEvent(
                 trial.id,
                 trial.representation,
                 trial.state,
-                now.get("step", max((seed["stopped_step"] for seed in seeds), default=0)),
-                steps,
-                now.get("risk", statistics.median(risks) if risks else None),
-                now.get("verdicts", dict(Counter(seed["verdict"] for seed in seeds))),
-                now.get("steps_per_second"),
+                now.step if now else max((seed.stopped_step for seed in seeds), default=0),
+                trial.steps,
+                now.risk if now else risk,
+                now.verdicts if now else dict(Counter(seed.verdict for seed in seeds)),
+                now.steps_per_second if now else None,
                 trial.error,
             )
         )
@@ -115,7 +116,6 @@ def summary(folder: Path, show: Show) -> None:
     from tips_dist.report import choosing, formats, tables
     from tips_dist.report.reading import read_run
     from tips_dist.report.summary import summarise, write_summary
-    from tips_dist.study.folder import recorded_study
     from tips_dist.study.importance import importances
 
     found = write_summary(folder)
@@ -129,7 +129,7 @@ def summary(folder: Path, show: Show) -> None:
     if show.by == "trial":
         shown = [tables.trial_table(found)]
     else:
-        ranks = importances(recorded_study(read_run(folder).study), found["trials"])
+        ranks = importances(runfolder.RunFolder(folder).study.study, found["trials"])
         shown = [
             *tables.representation_tables(found), *tables.difference_tables(found), *tables.importance_table(ranks),
         ]  # fmt: skip
@@ -147,12 +147,11 @@ def report(folder: Path, poses: Path | None) -> None:
     from tips_dist.report.html import write_report
     from tips_dist.report.reading import read_run
     from tips_dist.report.summary import write_summary
-    from tips_dist.study.folder import recorded_study
     from tips_dist.study.importance import importances
 
     run = read_run(folder, curves=True)
     found = write_summary(folder)
-    ranks = importances(recorded_study(run.study), found["trials"])
+    ranks = importances(runfolder.RunFolder(folder).study.study, found["trials"])
     path = write_report(run, found, importances=ranks, poses=_validation_poses(run, poses))
     say(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
@@ -160,11 +159,10 @@ def report(folder: Path, poses: Path | None) -> None:
 def _validation_poses(run: RunFolder, poses: Path | None) -> NDArray[np.float32] | None:
     """The normalised validation poses of a run, for its pictures; None if the file has gone and none was named."""
     from tips_dist.data.store import normalised
-    from tips_dist.evaluation.evaluate import run_poses
     from tips_dist.training.loop import validation_rows
 
     try:
-        data = run_poses(run.folder, run.study, poses)
+        data = runfolder.RunFolder(run.folder).poses(poses)
     except UserError:
         if poses is not None:
             raise

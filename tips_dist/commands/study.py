@@ -76,11 +76,11 @@ def resume(
     storage: str | None = None,
 ) -> None:
     """Finish a run from its folder, perhaps with more trials than it was started with."""
+    from tips_dist.runfolder import RunFolder
     from tips_dist.study import run as studies
-    from tips_dist.study.folder import read_record, recorded_study
 
     _check_truth(truth)
-    study = recorded_study(read_record(folder))
+    study = RunFolder(folder).study.study
     more = (trials or 0) * len(study.representations)
 
     def work(view: Progress) -> Path:

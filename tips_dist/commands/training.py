@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,9 @@ def train(
 ) -> None:
     """Train one configuration of a study in this process and print how its seeds ended."""
     from tips_dist.config import load_study
-    from tips_dist.data.store import open_poses
     from tips_dist.files import UserError
     from tips_dist.monitoring import Monitor
+    from tips_dist.runfolder.poses import study_poses
     from tips_dist.training.loop import train as run_training
 
     study = load_study(study_file, overrides)
@@ -34,8 +33,8 @@ def train(
     try:
         outcome = run_training(
             study.configuration(name),
-            range(study.seeds),
-            open_poses(study.data, study_file.parent),
+            range(study.seed, study.seed + study.seeds),
+            study_poses(study.data, study_file.parent),
             folder,
             report=_print_progress,
             monitor=monitor,
@@ -43,7 +42,7 @@ def train(
     finally:
         monitor.close()
     if as_json:
-        print_json(asdict(outcome))
+        print_json(outcome.model_dump(mode="json"))
         return
     sizes = ", ".join(f"{network} {count:,}" for network, count in outcome.parameters.items())
     say(f"Parameters per seed: {sizes}")

@@ -20,7 +20,6 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist import config
 from tips_dist.data.hdf5 import dataset, decoded, number, reading, text, texts, writing
 from tips_dist.files import UserError, write_with
 from tips_dist.skeleton import HEAD, JOINTS, ROOT
@@ -389,15 +388,6 @@ def _check_values(path: Path, columns: Mapping[str, Array], names: Mapping[str, 
 
 
 # --- using -------------------------------------------------------------------------------------------------------
-
-
-def open_poses(data: config.Data, base: Path) -> Poses:
-    """The poses that a study names: a file relative to ``base``, or the procedural generator's."""
-    if data.poses is not None:
-        return read_poses(base / data.poses)
-    from tips_dist.data import procedural
-
-    return procedural.generate(data.procedural.poses, data.procedural.seed)[0]
 
 
 def normalisation_scale(poses: Poses) -> float:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist import config
-from tips_dist.data.store import SPLITS, Poses, normalisation_scale, open_poses, read_poses
+from tips_dist.data.store import SPLITS, Poses, normalisation_scale, read_poses
 from tips_dist.evaluation.judge import CONVENTIONS, Bench, checkpoints, curves, judge, predict
 from tips_dist.evaluation.truth import Truth, read_truth
 from tips_dist.files import UserError, read_json, read_json_lines, write_json
 from tips_dist.model_card import write_card
 from tips_dist.models import Lifter, load_weights
+from tips_dist.runfolder import Evaluation, RunFolder, WeightsRecord
 from tips_dist.training.loop import validation_rows
 
 SCHEMA = 1
@@ -39,7 +39,7 @@ def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> dict[str,
         UserError: the folder is no run folder, or poses or truth are not those the run was trained on.
     """
     study = read_json(run / "study.json")
-    data = run_poses(run, study, poses)
+    data = RunFolder(run).poses(poses)
     ground = read_truth(truth, data)
     scale, student = float(study["data"]["scale"]), run / "student" / "student.safetensors"
     benches = {split: Bench.of(data, ground.joints, data.rows(split), scale) for split in ("validation", "test")}
@@ -57,7 +57,7 @@ def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> dict[str,
     }
     write_json(run / "evaluation.json", result)
     if result["student"] is not None:
-        write_card(student, result)
+        write_card(student, Evaluation.load(run / "evaluation.json"))
     return result
 
 
@@ -80,12 +80,12 @@ def evaluate_weights(
     rows = data.rows(split)
     if not len(rows):
         raise UserError(f"{poses}: no rows of the split '{split}'")
-    known = record["data_digest"] == data.digest
-    scale = float(record["scale"]) if known else normalisation_scale(data)
+    known = record.data_digest == data.digest
+    scale = record.scale if known else normalisation_scale(data)
     bench = Bench.of(data, ground.joints, rows, scale)
     result = {
         "schema": SCHEMA,
-        "weights": {"path": str(weights), "record": record},
+        "weights": {"path": str(weights), "record": record.plain()},
         "poses": {"path": str(poses), "digest": data.digest, "source": data.source},
         "truth": {"path": str(truth), "digest": ground.digest},
         "trained_on_this_data": known,
@@ -97,29 +97,6 @@ def evaluate_weights(
     if output is not None:
         write_json(output, result)
     return result
-
-
-def run_poses(run: Path, study: dict[str, Any], poses: Path | None = None) -> Poses:
-    """The 2D poses that a run was trained on: at ``poses``, where its study found them, or generated anew.
-
-    Raises:
-        UserError: the file is missing, or its content is not what the run was trained on (digests differ).
-    """
-    recorded = study["data"].get("path")
-    if poses is None and recorded is not None and not (run / recorded).exists():
-        raise UserError(f"{recorded}: the run's pose file is gone; say where it is now with --poses")
-    if poses is not None or recorded is not None:
-        path = poses or run / recorded
-        data = read_poses(path)
-    else:
-        section = config.validate(config.Data, study["resolved"]["data"], where=f"{run / 'study.json'}: data")
-        path, data = run, open_poses(section, run)
-    if data.digest != study["data"]["digest"]:
-        raise UserError(
-            f"{path}: these are not the poses that {run} was trained on (digest {data.digest[:12]}…, "
-            f"expected {study['data']['digest'][:12]}…)"
-        )
-    return data
 
 
 def _trials(run: Path, data: Poses, ground: Truth, scale: float) -> dict[str, Any]:
@@ -184,10 +161,10 @@ def _candidate(file: Path, bench: Bench) -> dict[str, Any]:
     return {
         "trial": file.parent.parent.name,
         "file": file.name,
-        "seed": record["seed"],
-        "step": record["step"],
-        "risk": record["risk"],
-        "representation": record["representation"],
+        "seed": record.seed,
+        "step": record.step,
+        "risk": record.risk,
+        "representation": record.representation,
         **_judge(lifter, record, bench, detail=False),
     }
 
@@ -199,6 +176,6 @@ def _student(file: Path, benches: dict[str, Bench]) -> dict[str, Any] | None:
     return {split: _judge(lifter, record, bench, detail=True) for split, bench in benches.items() if len(bench)}
 
 
-def _judge(lifter: Lifter, record: dict[str, Any], bench: Bench, *, detail: bool) -> dict[str, Any]:
-    offsets, signs = predict(lifter, bench.inputs), record.get("part_signs")
+def _judge(lifter: Lifter, record: WeightsRecord, bench: Bench, *, detail: bool) -> dict[str, Any]:
+    offsets, signs = predict(lifter, bench.inputs), record.part_signs
     return judge(bench, offsets, lifter.representation.name, part_signs=signs, detail=detail)

@@ -3,7 +3,7 @@
 from tips_dist.models.blocks import initialise, parameters_per_seed
 from tips_dist.models.discriminator import Discriminator
 from tips_dist.models.lifter import Lifter, lifter_parameters, matched_width
-from tips_dist.models.weights import load_weights, save_weights, seed_tensors, write_tensors
+from tips_dist.models.weights import load_weights, save_weights, seed_tensors, weights_record, write_tensors
 
 __all__ = [
     "Discriminator",
@@ -15,5 +15,6 @@ __all__ = [
     "parameters_per_seed",
     "save_weights",
     "seed_tensors",
+    "weights_record",
     "write_tensors",
 ]

@@ -14,13 +14,14 @@ from tips_dist.files import UserError
 from tips_dist.models.lifter import Lifter
 from tips_dist.models.plan import Plan
 from tips_dist.models.weights import load_weights
+from tips_dist.runfolder.records import WeightsRecord
 from tips_dist.skeleton import ROOT
 
 
 class Student:
     """A trained whole-pose lifter, ready for use: ``Student.load(path).lift(poses)``."""
 
-    def __init__(self, lifter: Lifter, record: dict[str, Any]) -> None:
+    def __init__(self, lifter: Lifter, record: WeightsRecord) -> None:
         self.lifter = lifter
         self.record = record
         self.predict = Plan(lifter) if Plan.fits(lifter) else lambda poses: lifter(poses[None])[0]
@@ -52,13 +53,13 @@ class Student:
         if not np.isfinite(array).all():
             row = int(np.argwhere(~np.isfinite(array))[0, 0])
             raise UserError(f"poses: row {row} holds non-finite values; drop it or fill it in first")
-        signs = torch.tensor(self.record.get("part_signs") or [1.0] * len(self.lifter.representation.lifters))
+        signs = torch.tensor(self.record.part_signs or [1.0] * len(self.lifter.representation.lifters))
         joint_signs = geometry.joint_signs(signs, self.lifter.representation)
         lifted = np.empty((len(array), 17, 3), dtype=np.float32)
         batch = batch or 512 * torch.get_num_threads()
         for start in range(0, len(array), batch):
             chunk = torch.from_numpy(array[start : start + batch])
-            centred = (chunk - chunk[:, ROOT : ROOT + 1]) / float(self.record["scale"])
+            centred = (chunk - chunk[:, ROOT : ROOT + 1]) / self.record.scale
             offsets = self.predict(centred) * joint_signs
             lifted[start : start + batch] = geometry.lift(centred, offsets).numpy()
         return lifted

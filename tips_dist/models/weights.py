@@ -8,39 +8,42 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
 from tips_dist.files import UserError, check_file, shown, write_with
 from tips_dist.models.lifter import Lifter
+from tips_dist.runfolder.record import Record
+from tips_dist.runfolder.records import Network, WeightsRecord
+from tips_dist.runfolder.weights import METADATA, parse_weights_record
 from tips_dist.skeleton import REPRESENTATIONS
 
-FORMAT = 1
-MOST_WIDTH, MOST_BLOCKS = 2 * 8192, 64  # of a study file; matching parameters may double a width
-MOST_RECORD = 2**20  # characters
 MOST_VALUE = 1e6  # of a weight; trained ones stay below some tens
 
 
-def lifter_record(lifter: Lifter) -> dict[str, Any]:
+def network_of(lifter: Lifter) -> Network:
     """What is needed to build the same lifter again."""
-    return {
-        "format": FORMAT,
-        "kind": "lifter",
-        "representation": lifter.representation.name,
-        "width": lifter.width,
-        "blocks": len(lifter.blocks),
-        "batch_norm": any("variance" in name for name, _ in lifter.named_buffers()),
-    }
+    return Network(
+        representation=lifter.representation.name,
+        width=lifter.width,
+        blocks=len(lifter.blocks),
+        batch_norm=any("variance" in name for name, _ in lifter.named_buffers()),
+    )
 
 
-def save_weights(path: Path, lifter: Lifter, seed_row: int, record: dict[str, Any]) -> None:
-    """Write one seed's rows of a packed lifter, with ``record`` beside what :func:`lifter_record` says."""
-    tensors = seed_tensors(lifter, seed_row)
-    write_tensors(path, tensors, {**lifter_record(lifter), **record})
+def weights_record(lifter: Lifter, **about: Any) -> WeightsRecord:
+    """The record of a lifter's weights; ``about`` are the fields that its network does not tell."""
+    return WeightsRecord(**network_of(lifter).model_dump(), **about)
+
+
+def save_weights(path: Path, lifter: Lifter, seed_row: int, about: Mapping[str, object]) -> WeightsRecord:
+    """Write one seed's rows of a packed lifter and return their record; ``about`` are fields of it."""
+    record = weights_record(lifter, **about)
+    write_tensors(path, seed_tensors(lifter, seed_row), record)
+    return record
 
 
 def seed_tensors(lifter: Lifter, seed_row: int) -> dict[str, torch.Tensor]:
@@ -52,14 +55,14 @@ def seed_tensors(lifter: Lifter, seed_row: int) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], record: Record) -> None:
     """Atomically write tensors as safetensors with the record as metadata; straight from memory, without a copy.
 
     Raises:
         StorageError: the disk is full or not writable; the old file, if any, is untouched.
     """
     content = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    metadata = {"record": json.dumps(record, sort_keys=True)}
+    metadata = {METADATA: json.dumps(record.plain(), sort_keys=True)}
 
     def write(temporary: Path) -> None:
         try:
@@ -71,36 +74,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], record: Mappi
     write_with(path, write)
 
 
-class WeightsRecord(BaseModel):
-    """What a weights file must say about itself; it says more, which is passed on as it stands."""
-
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-
-    format: int
-    kind: Literal["lifter", "student"] = "lifter"
-    representation: str
-    width: Annotated[int, Field(ge=1, le=MOST_WIDTH)]
-    blocks: Annotated[int, Field(ge=0, le=MOST_BLOCKS)]
-    batch_norm: bool
-    scale: Annotated[float, Field(gt=0, lt=1e9)]  # pixels of one unit
-    part_signs: list[int] | None = None  # +1 or -1 of each independent lifter
-    sign_confidence: list[Annotated[float, Field(ge=0, le=1)]] | None = None
-
-    @model_validator(mode="after")
-    def _of_this_program(self) -> WeightsRecord:
-        if self.format != FORMAT:
-            raise ValueError(f"format {self.format}, this program reads {FORMAT}; use the version that wrote it")
-        if self.representation not in REPRESENTATIONS:
-            raise ValueError(f"representation {self.representation!r:.60} is unknown to this program")
-        parts = len(REPRESENTATIONS[self.representation].lifters)
-        if self.part_signs is not None and (len(self.part_signs) != parts or {*self.part_signs} - {-1, 1}):
-            raise ValueError(f"part_signs: expected {parts} of +1 or -1, got {shown(self.part_signs, 60)}")
-        if self.sign_confidence is not None and len(self.sign_confidence) != parts:
-            raise ValueError(f"sign_confidence: expected {parts} numbers, got {len(self.sign_confidence)}")
-        return self
-
-
-def load_weights(path: Path) -> tuple[Lifter, dict[str, Any]]:
+def load_weights(path: Path) -> tuple[Lifter, WeightsRecord]:
     """Load one lifter or student as a pack of one, in evaluation mode, and its record.
 
     The file is judged before it is used: record, names, shapes and types before anything is read or built, values
@@ -113,16 +87,16 @@ def load_weights(path: Path) -> tuple[Lifter, dict[str, Any]]:
     check_file(path, "weights file")
     try:
         with safe_open(str(path), framework="pt") as file:
-            record, checked = _record(path, file.metadata() or {})
+            record = parse_weights_record(file.metadata() or {}, path)
             present = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             # Dropout has no tensors and is not recorded, but moves a block's second linear layer on by one place.
-            second = f"blocks.0.layers.{3 if checked.batch_norm else 2}.weight"
+            second = f"blocks.0.layers.{3 if record.batch_norm else 2}.weight"
             build = functools.partial(
                 Lifter,
-                REPRESENTATIONS[checked.representation],
-                checked.width,
-                blocks=checked.blocks,
-                batch_norm=checked.batch_norm,
+                REPRESENTATIONS[record.representation],
+                record.width,
+                blocks=record.blocks,
+                batch_norm=record.batch_norm,
                 dropout=0.0 if second in present else 0.5,
             )
             with torch.device("meta"):  # shapes without memory
@@ -135,24 +109,6 @@ def load_weights(path: Path) -> tuple[Lifter, dict[str, Any]]:
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: not a safetensors file, or damaged ({shown(error)})") from None
     return lifter.eval(), record
-
-
-def _record(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, Any], WeightsRecord]:
-    try:
-        text = metadata["record"]
-        if len(text) > MOST_RECORD:
-            raise ValueError("it is far too long")
-        record = json.loads(text)
-        checked = WeightsRecord.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        said = first["msg"].removeprefix("Value error, ")
-        got = "" if first["type"] in ("value_error", "missing") else f", got {shown(repr(first.get('input')), 60)}"
-        raise UserError(f"{path}: its record: {key + ': ' if key else ''}{said}{got}") from None
-    except (KeyError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: no tips-dist record in this safetensors file ({shown(error, 100)})") from None
-    return record, checked
 
 
 def _check_tensors(path: Path, expected: Mapping[str, torch.Tensor], present: Mapping[str, Any]) -> None:

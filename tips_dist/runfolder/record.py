@@ -16,10 +16,14 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, JsonValue, Pla
 from pydantic_core import core_schema
 
 from tips_dist.config import Section, complete, recorded
-from tips_dist.files import UserError, write_json
+from tips_dist.files import UserError, check_file, write_json
 
 Json = dict[str, JsonValue]  # a JSON object that is none of ours yet: read, not yet migrated and checked
 Migration = Callable[[Json], Json]
+
+
+class NewerVersionError(UserError):
+    """A record was made by a newer version of tips-dist."""
 
 
 class Part(BaseModel):
@@ -57,10 +61,9 @@ class Record(Part):
             UserError: the file is missing, is not JSON, is nested too deep, is of an unknown or newer schema, or a
                 field is missing or mistyped; one line that names file and field.
         """
+        check_file(path)
         try:
             content = path.read_bytes()
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         return cls.parse(content, str(path))
@@ -74,7 +77,7 @@ class Record(Part):
             said = "missing" if cls.NUMBER not in found else f"{number!r}"
             raise UserError(f"{where}: {cls.NUMBER}: {said}; expected a number from 1 to {cls.SCHEMA}")
         if number > cls.SCHEMA:
-            raise UserError(
+            raise NewerVersionError(
                 f"{where}: made by a newer version of tips-dist ({cls.NUMBER} {number}; this one reads up to "
                 f"{cls.SCHEMA}); use that version, or a newer one"
             )
@@ -115,6 +118,8 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"{field}: unknown to this version of tips-dist (made by a newer one, or edited?)"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return " ".join(f"{field}: {message}".split())
     found = repr(first.get("input"))
     found = found if len(found) <= 60 else f"{found[:57]}…"
     return " ".join(f"{field}: {message[0].lower()}{message[1:]}, found {found}".split())

@@ -30,13 +30,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, Field, JsonValue, model_validator
 
-from tips_dist.config import Configuration, Distillation, Study
+from tips_dist.config import Configuration, Distillation, Study, digest, with_unset
 from tips_dist.runfolder import layout
 from tips_dist.runfolder.record import Json, Part, Record, Recorded
+from tips_dist.skeleton import REPRESENTATIONS
 
 Parameter = bool | int | float | str  # a value of the search space
 
@@ -81,6 +82,18 @@ class StudyRecord(Record):
         added = sum(extension.trials for extension in self.extensions)
         search = self.resolved.search.model_copy(update={"trials": self.resolved.search.trials + added})
         return self.resolved.model_copy(update={"search": search})
+
+    def asks_for(self, study: Study, own: Study) -> bool:
+        """Whether a study that is asked for now is this one.
+
+        Knobs that neither it nor the run's own study file set are as they were when the record was made, so that a new
+        knob, or a new default, leaves every study the same.
+
+        Args:
+            study: the study asked for, as parsed from its file.
+            own: what the run's own ``study.yaml`` with the record's overrides is parsed as.
+        """
+        return digest(with_unset(study, own, self.resolved)) == digest(self.resolved)
 
 
 # --- trials ----------------------------------------------------------------------------------------------------------
@@ -241,29 +254,32 @@ class WeightsRecord(Record):
 
     NUMBER: ClassVar[str] = "format"
 
-    kind: str = "lifter"  # or student
+    kind: Literal["lifter", "student"] = "lifter"
     representation: str
-    width: int
-    blocks: int
+    width: Annotated[int, Field(ge=1, le=2 * 8192)]  # matching parameters may double that of a study file
+    blocks: Annotated[int, Field(ge=0, le=64)]
     batch_norm: bool
-    scale: float | None = None  # px per ten mean root-to-head distances of the training data
+    scale: Annotated[float, Field(gt=0, lt=1e9)]  # px per ten mean root-to-head distances of the training data
     data_digest: str | None = None
     configuration: str | None = None  # digest
     seed: int | None = None
     step: int | None = None
     risk: float | None = None
-    part_signs: list[int] | None = None
-    sign_confidence: list[float] | None = None
+    part_signs: list[Literal[-1, 1]] | None = None  # of each independent lifter
+    sign_confidence: list[Annotated[float, Field(ge=0, le=1)]] | None = None
     study: str | None = None  # of a student: the study's name
     source: str | None = None  # and of its data
     average: float | None = None  # decay of the averaged weights that these are; None: raw
 
-    @property
-    def network(self) -> Network:
-        """What the lifter is built from."""
-        return Network(
-            representation=self.representation, width=self.width, blocks=self.blocks, batch_norm=self.batch_norm
-        )
+    @model_validator(mode="after")
+    def _as_many_signs_as_lifters(self) -> WeightsRecord:
+        if self.representation not in REPRESENTATIONS:
+            raise ValueError(f"representation: {self.representation!r:.60} is unknown to this version")
+        parts = len(REPRESENTATIONS[self.representation].lifters)
+        for name, values in (("part_signs", self.part_signs), ("sign_confidence", self.sign_confidence)):
+            if values is not None and len(values) != parts:
+                raise ValueError(f"{name}: expected {parts} values, one for each lifter, found {len(values)}")
+        return self
 
 
 class Identity(Part):
@@ -276,12 +292,12 @@ class Identity(Part):
     scale: float
 
 
-class CheckpointRecord(Record):
-    """Everything of a run's state that is no tensor, and what it belongs to."""
+class StateRecord(Record):
+    """Everything of a run's state that is no tensor."""
 
     SCHEMA: ClassVar[int] = 2
+    NUMBERED: ClassVar[bool] = False
 
-    identity: Identity
     seeds: list[int]
     active: list[int]  # seeds that still train
     step: int
@@ -289,10 +305,15 @@ class CheckpointRecord(Record):
     matmul: str
     stopped: dict[int, int]  # seed -> step at which a verdict ended it
     best: dict[int, tuple[float, int]]  # seed -> (lowest risk, its step)
+    average_since: dict[int, int] = {}  # seed -> step at which the average of its weights began
     judges: dict[int, dict[str, JsonValue]]  # seed -> state of its detectors, theirs to read
     candidates: dict[int, list[Candidate]]
 
-    NUMBERED: ClassVar[bool] = False
+
+class CheckpointRecord(StateRecord):
+    """A run's state and what it belongs to: the metadata of a checkpoint."""
+
+    identity: Identity
 
     @staticmethod
     def _bound_to_values(old: Json) -> Json:

@@ -182,11 +182,11 @@ def store(url: str) -> Iterator[Finding]:
 
 def data(section: Data, base: Path, where: str = "here") -> Finding:
     """Whether the study's poses open, and their digest."""
-    from tips_dist.study.folder import open_data
+    from tips_dist.runfolder.poses import study_poses
 
     name = f"data {section.poses or '(procedural)'}"
     try:
-        poses = open_data(section, base)
+        poses = study_poses(section, base)
     except (UserError, OSError) as error:
         return Finding(name, "failed", str(error), "name a file that every driver can read, or an address", where)
     return Finding(name, "ok", f"{len(poses)} poses, digest {poses.digest[:12]}", where=where)

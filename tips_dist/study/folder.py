@@ -15,19 +15,19 @@ import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tips_dist.config import Data, Study, digest, parse_study, validate
-from tips_dist.files import UserError, read_json, storage_error, write_json, write_text
-from tips_dist.storage import fetch_file, is_address
+from tips_dist.config import Study, digest, load_study
+from tips_dist.files import UserError, storage_error, write_text
+from tips_dist.runfolder import StudyRecord, layout
+from tips_dist.runfolder.records import DataRecord, Extension
+from tips_dist.storage import is_address
 from tips_dist.study import space
 from tips_dist.study.records import timestamp
 
 if TYPE_CHECKING:
     from tips_dist.data.store import Poses
 
-STUDY_FILE = "study.yaml"
-RECORD_FILE = "study.json"
 PACKAGES = ("tips-dist", "torch", "ray", "optuna", "numpy", "scipy", "h5py", "pydantic", "safetensors")
 
 
@@ -44,33 +44,30 @@ def create(study: Study, poses: Poses, study_path: Path, text: str, overrides: S
     path = study.data.poses
     if path is not None and not is_address(path):
         path = str((study_path.parent / path).resolve())
-    resolved = study.model_dump(mode="json")
-    record = {
-        "schema": 1,
-        "name": study.name,
-        "digest": digest(study),
-        "resolved": resolved,
-        "overrides": list(overrides),
-        "extensions": [],
-        "data": {
-            "digest": poses.digest,
-            "path": path,
-            "scale": float(normalisation_scale(poses)),
-            "counts": {split: len(poses.rows(split)) for split in SPLITS},
-        },
-        "versions": {"python": platform.python_version(), **_versions()},
-        "git": _git_revision(),
-        "host": socket.gethostname(),
-        "command": sys.argv,
-        "created": timestamp(),
-    }
+    record = StudyRecord(
+        name=study.name,
+        digest=digest(study),
+        resolved=study,
+        overrides=list(overrides),
+        data=DataRecord(
+            digest=poses.digest,
+            path=path,
+            scale=float(normalisation_scale(poses)),
+            counts={split: len(poses.rows(split)) for split in SPLITS},
+        ),
+        versions={"python": platform.python_version(), **_versions()},
+        git=_git_revision(),
+        host=socket.gethostname(),
+        command=sys.argv,
+        created=timestamp(),
+    )
     if run.exists():
         raise UserError(f"{run}: this run folder exists already; resume it, or start again in a second")
     half = run.with_name(f".{run.name}.{os.getpid()}.tmp")
     try:
-        (half / "trials").mkdir(parents=True)
-        write_text(half / STUDY_FILE, text)
-        write_json(half / RECORD_FILE, record)
+        (half / layout.TRIALS).mkdir(parents=True)
+        write_text(layout.STUDY_TEXT.at(half), text)
+        record.save(layout.STUDY.at(half))
         half.rename(run)
     except OSError as error:
         raise storage_error(run, error) from error
@@ -79,28 +76,7 @@ def create(study: Study, poses: Poses, study_path: Path, text: str, overrides: S
     return run
 
 
-def read_record(run: Path) -> dict[str, Any]:
-    """The run's ``study.json``.
-
-    Raises:
-        UserError: this is not a run folder, or its record is damaged.
-    """
-    if not (run / RECORD_FILE).exists():
-        raise UserError(f"{run}: not a run folder (it has no {RECORD_FILE})")
-    record = read_json(run / RECORD_FILE)
-    if not isinstance(record, dict) or record.get("schema") != 1:
-        raise UserError(f"{run / RECORD_FILE}: not a study record of schema 1")
-    return record
-
-
-def recorded_study(record: dict[str, Any]) -> Study:
-    """The study of a record, its budget extended as often as it was."""
-    study = validate(Study, record["resolved"], where=RECORD_FILE)
-    added = sum(int(extension["trials"]) for extension in record.get("extensions", []))
-    return study.model_copy(update={"search": study.search.model_copy(update={"trials": study.search.trials + added})})
-
-
-def extend(run: Path, record: dict[str, Any], trials: int) -> dict[str, Any]:
+def extend(run: Path, record: StudyRecord, trials: int) -> StudyRecord:
     """Note in the record that every representation gets so many more trials, and return the record.
 
     Raises:
@@ -108,70 +84,44 @@ def extend(run: Path, record: dict[str, Any], trials: int) -> dict[str, Any]:
     """
     if trials < 1:
         raise UserError(f"--trials +{trials}: expected at least 1 more trial")
-    longer = {**record, "extensions": [*record.get("extensions", []), {"trials": trials, "at": timestamp()}]}
-    before, after = recorded_study(record), recorded_study(longer)
+    more = Extension(trials=trials, at=timestamp())
+    longer = record.model_copy(update={"extensions": [*record.extensions, more]})
+    before, after = record.study, longer.study
     if all(space.budget(before, name) == space.budget(after, name) for name in before.representations):
         raise UserError(f"--trials +{trials}: the search space of {run.name} has no further points to try")
-    write_json(run / RECORD_FILE, longer)
-    return longer
+    return longer.save(layout.STUDY.at(run))
 
 
-def check_unchanged(run: Path, record: dict[str, Any], study_path: Path | None = None) -> None:
+def check_unchanged(run: Path, record: StudyRecord, study_path: Path | None = None) -> None:
     """Refuse to go on with a study that is not the recorded one.
 
     Raises:
         UserError: ``study.yaml`` in the run folder, or the file given, resolves to something else; with a diff.
     """
-    was = validate(Study, record["resolved"], where=RECORD_FILE)
-    for path in (run / STUDY_FILE, study_path):
+    own = own_study(run, record)
+    for path in (layout.STUDY_TEXT.at(run), study_path):
         if path is None:
             continue
-        try:
-            text = path.read_text()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        now = parse_study(text, str(path), list(record.get("overrides", [])))
-        if digest(now) != digest(was):
-            difference = difflib.unified_diff(_lines(was), _lines(now), "recorded", str(path), n=1, lineterm="")
+        now = load_study(path, list(record.overrides))
+        if not record.asks_for(now, own):
+            difference = difflib.unified_diff(
+                _lines(record.resolved), _lines(now), "recorded", str(path), n=1, lineterm=""
+            )
             text = "\n".join(line for line in difference if not line.startswith("@@"))
             raise UserError(f"{path}: differs from the study that {run.name} was started with; start a new run\n{text}")
 
 
+def own_study(run: Path, record: StudyRecord) -> Study:
+    """What the run's own study file says, parsed by this version.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    return load_study(layout.STUDY_TEXT.at(run), list(record.overrides))
+
+
 def _lines(study: Study) -> list[str]:
     return json.dumps(study.model_dump(mode="json"), indent=1, sort_keys=True).splitlines()
-
-
-def open_data(data: Data, base: Path) -> Poses:
-    """Open a study's poses; a relative path is relative to ``base``, an address is read through this machine's cache.
-
-    Raises:
-        UserError: the file is missing or unusable, or its content is not what ``data.digest`` says.
-    """
-    from tips_dist.data.store import open_poses
-
-    local = data
-    if data.poses is not None and is_address(data.poses):
-        local = data.model_copy(update={"poses": str(fetch_file(data.poses))})
-    poses = open_poses(local, base)
-    if data.digest is not None and not poses.digest.startswith(data.digest):
-        raise UserError(
-            f"data.poses: {data.poses}: its content has the digest {poses.digest[:12]}…, the study asks for "
-            f"{data.digest[:12]}… (data.digest); bring the file that was meant"
-        )
-    return poses
-
-
-def recorded_data(run: Path, study: Study, record: dict[str, Any]) -> Poses:
-    """Open the poses that a run was started with.
-
-    Raises:
-        UserError: they are gone, or are others now.
-    """
-    path = record["data"]["path"]
-    poses = open_data(study.data if path is None else study.data.model_copy(update={"poses": path}), run)
-    if poses.digest != record["data"]["digest"]:
-        raise UserError(f"{path or 'procedural data'}: the poses are not those that {run.name} was started with")
-    return poses
 
 
 def _versions() -> dict[str, str]:

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tips_dist.files import read_json
 from tips_dist.monitoring import Monitor
+from tips_dist.runfolder import Outcome, Trial, layout
 
 if TYPE_CHECKING:
     from tips_dist.config import Configuration
     from tips_dist.data.store import Poses
-    from tips_dist.training.loop import Outcome
 
 
 def monitored_train(
@@ -21,8 +20,10 @@ def monitored_train(
     """Train as :func:`tips_dist.training.loop.train` does, writing ``tensorboard/`` in the trial's folder."""
     from tips_dist.training.loop import train
 
-    record = read_json(folder / "trial.json")
-    monitor = Monitor(folder / "tensorboard", {"representation": record["representation"], **record["parameters"]})
+    record = Trial.load(layout.TRIAL.beside(folder))
+    monitor = Monitor(
+        layout.EVENTS.beside(folder).parent, {"representation": record.representation, **record.parameters}
+    )
     try:
         return train(configuration, seeds, poses, folder, monitor=monitor, **others)
     finally:

@@ -10,21 +10,16 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from tips_dist.config import Study, digest
+from tips_dist.config import Study
 from tips_dist.files import UserError
 from tips_dist.mirror import mirrored
-from tips_dist.storage import Store, below, fetch
+from tips_dist.runfolder import RunFolder, layout
+from tips_dist.runfolder.fetching import fetch_run
+from tips_dist.runfolder.poses import expect, run_poses, study_poses
+from tips_dist.storage import Store, below
 from tips_dist.study.cluster import connected
-from tips_dist.study.folder import (
-    check_unchanged,
-    create,
-    extend,
-    open_data,
-    read_record,
-    recorded_data,
-    recorded_study,
-)
-from tips_dist.study.records import STOP_FILE, StudyEvent, locked
+from tips_dist.study.folder import check_unchanged, create, extend, own_study
+from tips_dist.study.records import StudyEvent, locked
 from tips_dist.study.status import status
 from tips_dist.study.trainable import Train
 
@@ -81,7 +76,7 @@ def start(
         StorageError: the disk is full or not writable.
         Interrupted: Ctrl-C; the state is saved.
     """
-    poses = open_data(study.data, study_path.parent)
+    poses = study_poses(study.data, study_path.parent)
     if storage is not None:
         Store(storage).list(few=True)  # a wrong address should be said before anything is made
     with connected(study.resources, address, poses.poses.nbytes):
@@ -119,13 +114,13 @@ def resume(
         Interrupted: Ctrl-C; the state is saved.
     """
     run = run.resolve()
-    record = read_record(run)
+    record = RunFolder(run).study
     with locked(run), mirrored(run, storage):
         check_unchanged(run, record, study_path)
         if trials is not None:
             record = extend(run, record, trials)
-        study = recorded_study(record)
-        poses = poses if poses is not None else recorded_data(run, study, record)
+        study = record.study
+        poses = poses if poses is not None else run_poses(run, record)
         with connected(study.resources, address, poses.poses.nbytes):
             from tips_dist.study.search import Search
             from tips_dist.study.tuning import run_trials
@@ -143,15 +138,15 @@ def unfinished(study: Study, runs: Path, storage: str | None = None) -> Path | N
 
     This is how a job that was submitted, requeued or preempted goes on instead of starting anew.
     """
-    wanted = digest(study)
     if storage is not None:
-        names = {name.split("/")[0] for name in Store(storage).list() if name.endswith("/study.json")}
+        names = {name.split("/")[0] for name in Store(storage).list() if name.endswith(f"/{layout.STUDY.name}")}
         for name in names - {path.name for path in runs.glob("*")}:
             if name.startswith(f"{study.name}-"):
-                fetch(below(storage, name), "everything", runs / name)
+                fetch_run(below(storage, name), folder=runs / name)
     for run in sorted(runs.glob(f"{study.name}-*"), reverse=True):
         with contextlib.suppress(UserError):
-            if read_record(run)["digest"] == wanted and not (run / "student" / "student.json").exists():
+            record = RunFolder(run).study
+            if record.asks_for(study, own_study(run, record)) and not layout.STUDENT.at(run).exists():
                 return run
     return None
 
@@ -162,26 +157,20 @@ def open_recorded(run: Path, study: Study, base: Path) -> Poses:
     Raises:
         UserError: they are others than those of the run.
     """
-    poses, wanted = open_data(study.data, base), read_record(run)["data"]["digest"]
-    if poses.digest != wanted:
-        raise UserError(
-            f"{study.data.poses or 'procedural data'}: the poses (digest {poses.digest[:12]}…) are not those that "
-            f"{run.name} was started with ({wanted[:12]}…); start a new run, or bring the same file"
-        )
-    return poses
+    return expect(study_poses(study.data, base), RunFolder(run).study, run, study.data.poses or "procedural data")
 
 
 def select_and_distil(run: Path, poses: Poses) -> None:
     """Choose teachers from all trials, then teach the student; a student of the same teachers is kept."""
     from tips_dist.dependence import record_dependence
     from tips_dist.distillation import distill
-    from tips_dist.stability.selection import select
+    from tips_dist.selection import select
 
-    path = run / "selection.json"
+    path = layout.SELECTION.at(run)
     before = path.read_bytes() if path.exists() else None
     select(run)
     record_dependence(run, poses)
-    if path.read_bytes() != before or not (run / "student" / "student.json").exists():
+    if path.read_bytes() != before or not layout.STUDENT.at(run).exists():
         distill(run, poses)
 
 
@@ -196,7 +185,7 @@ def _interruptible(run: Path) -> Iterator[None]:
     Raises:
         Interrupted: after the trials have saved, or ``GRACE_SECONDS`` later.
     """
-    flag = run / STOP_FILE
+    flag = layout.STOP.at(run)
     flag.unlink(missing_ok=True)
     asked = False
 

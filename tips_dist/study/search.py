@@ -19,16 +19,19 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import JsonValue
 
 from tips_dist.addresses import redacted
 from tips_dist.config import SEARCH_STORAGE, Study
 from tips_dist.files import UserError
+from tips_dist.runfolder import Trial, layout, read_trials
+from tips_dist.runfolder import TrialState as State
+from tips_dist.runfolder.record import Json
 from tips_dist.stability.verdicts import is_sound
 from tips_dist.study import space
 from tips_dist.study.cma import CmaSampler
-from tips_dist.study.records import FINAL, Trial, patiently, read_trials
+from tips_dist.study.records import patiently
 
-JOURNAL = "optuna.journal"
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
 
 
@@ -73,9 +76,9 @@ class Search:
                 if trial.representation == representation:
                     if trial.id not in known:
                         self._give_back(study, trial)
-                    if trial.state in FINAL:
+                    if trial.state.final:
                         self.tell(trial)
-        return [trial for trial in records.values() if trial.state not in FINAL]
+        return [trial for trial in records.values() if not trial.state.final]
 
     def _give_back(self, study: optuna.Study, trial: Trial) -> None:
         distributions = space.optuna_distributions(space.dimensions(self.study, trial.representation))
@@ -129,7 +132,7 @@ class Search:
             representation=representation,
             number=number,
             parameters=dict(asked.params),
-            configuration=self.study.configuration(representation, asked.params).model_dump(mode="json"),
+            configuration=self.study.configuration(representation, asked.params),
             seeds=[self.study.seed + index for index in range(self.study.seeds)],
         ).write(self.run)
 
@@ -164,13 +167,13 @@ class Search:
         frozen = self._frozen(study, trial)
         if frozen.state.is_finished():
             return
-        values = space.objective(trial.outcome, self.study.search.objectives) if trial.state == "finished" else None
+        values = space.objective(trial.outcome, self.study.search.objectives) if trial.state is State.FINISHED else None
         storage, key = study._storage, frozen._trial_id
         for name, value in describe(trial).items():
             storage.set_trial_user_attr(key, name, value)
         if values is not None:
             study.tell(frozen.number, values)
-        elif trial.state == "failed":
+        elif trial.state is State.FAILED:
             study.tell(frozen.number, state=TrialState.FAIL)
         else:
             study.tell(frozen.number, state=TrialState.PRUNED)
@@ -180,17 +183,17 @@ class Search:
         return study._storage.get_trial(study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
 
 
-def describe(trial: Trial) -> dict[str, Any]:
+def describe(trial: Trial) -> Json:
     """What a dashboard should show beside a trial's value: verdicts, the reason it has no value, the error."""
-    seeds = (trial.outcome or {}).get("seeds", [])
-    verdicts = Counter(str(seed["verdict"]) for seed in seeds)
-    result: dict[str, Any] = {"state": trial.state, "verdicts": dict(verdicts)}
-    reasons = [f"seed {s['seed']}: {s['verdict']}: {s['reason']}" for s in seeds if not is_sound(s["verdict"])]
-    if trial.state == "stopped":
+    seeds = trial.seed_outcomes
+    verdicts: Json = dict(Counter(seed.verdict for seed in seeds))
+    result: Json = {"state": trial.state.value, "verdicts": verdicts}
+    reasons: list[JsonValue] = [f"seed {s.seed}: {s.verdict}: {s.reason}" for s in seeds if not is_sound(s.verdict)]
+    if trial.state is State.STOPPED:
         reasons.insert(0, trial.error or "stopped by the scheduler")
     if reasons:
         result["reasons"] = reasons
-    if trial.state == "failed":
+    if trial.state is State.FAILED:
         result["error"] = trial.error
     return result
 
@@ -231,9 +234,9 @@ def open_storage(study: Study, run: Path) -> BaseStorage:
         except Exception as error:  # each kind of storage raises its own, with the address in it
             kind = f"{redacted(url)}: cannot be opened ({type(error).__name__})"
             raise UserError(f"search.storage: {SEARCH_STORAGE}: {kind}") from None
-    path = run / JOURNAL
+    path = layout.JOURNAL.at(run)
     with contextlib.suppress(FileNotFoundError):
-        path.with_name(JOURNAL + ".lock").unlink()
+        path.with_name(path.name + ".lock").unlink()
     if path.exists():
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tips_dist.config import Choice, Distribution, Integer, LogUniform, Study, Uniform
+from tips_dist.runfolder import Outcome
+from tips_dist.stability.statistic import trial_risk
 from tips_dist.stability.verdicts import is_sound
 
 if TYPE_CHECKING:
@@ -122,56 +124,24 @@ def optuna_distributions(space: Mapping[str, Distribution]) -> dict[str, optuna.
     return result
 
 
-def censored_median(observed: Sequence[float], censored: Sequence[float]) -> float | None:
-    """The Kaplan-Meier median of best risks, of which some are known only as "at least this".
-
-    Args:
-        observed: best risks of seeds that held (healthy or plateaued).
-        censored: best risks of seeds that ended badly. Such a seed's number is no fair sample of what its
-            configuration is worth, but a bound: its run is worth no better than the best it showed.
-
-    Returns:
-        The least risk that at least half of the seeds reach, by the product-limit estimate: each observed risk r
-        takes its share of the seeds still at risk (those with a value >= r), so a censored seed's share moves on to
-        the risks above its bound. Without censoring it is the lower median. None where fewer than half of the seeds
-        were observed: then the median itself is not observed, and no number is made up for it.
-    """
-    if not observed or 2 * len(observed) < len(observed) + len(censored):
-        return None
-    values = np.sort(np.asarray(observed, dtype=np.float64))
-    everything = np.concatenate([values, np.asarray(censored, dtype=np.float64)])
-    survival = 1.0
-    for value in np.unique(values):
-        at_risk = int((everything >= value).sum())
-        survival *= 1.0 - int((values == value).sum()) / at_risk
-        if survival <= 0.5 + 1e-12:
-            return float(value)
-    return None
-
-
-def objective(outcome: Mapping[str, Any] | None, names: Sequence[str]) -> list[float] | None:
+def objective(outcome: Outcome | None, names: Sequence[str]) -> list[float] | None:
     """What Optuna is told about a trial: one number per objective, all minimised; None where there is none.
 
-    ``risk`` is :func:`censored_median` over the seeds' best risks: seeds with a sound verdict are
-    observed, the others are censored at the best risk they showed (at "any risk" if they showed none).
-    ``instability`` is the share of seeds that ended badly plus the relative spread of those observed,
-    MAD / (MAD + \\|median\\|), so it lies in [0, 2).
+    ``risk`` is :func:`tips_dist.stability.statistic.trial_risk`, as everywhere. ``instability`` is the share of seeds
+    that ended badly plus the relative spread of the others' lowest risks, MAD / (MAD + \\|median\\|), so it lies in
+    [0, 2).
 
     Args:
-        outcome: the ``outcome`` of a trial's record (None: the trial was stopped or failed).
+        outcome: of the trial's record (None: the trial was stopped or failed).
         names: the study's ``search.objectives``.
     """
     if outcome is None:
         return None
-    seeds = outcome["seeds"]
-    known = [s for s in seeds if s["best_risk"] is not None and math.isfinite(s["best_risk"])]
-    observed = [float(s["best_risk"]) for s in known if is_sound(s["verdict"])]
-    bounds = [float(s["best_risk"]) for s in known if not is_sound(s["verdict"])]
-    bounds += [-math.inf] * (len(seeds) - len(known))
-    risk = censored_median(observed, bounds)
+    risk = trial_risk((seed.best_risk, seed.verdict) for seed in outcome.seeds)
     if risk is None:
         return None
-    deviation = float(np.median(np.abs(np.asarray(observed) - np.median(observed))))
-    spread = deviation / (deviation + abs(float(np.median(observed)))) if deviation else 0.0
-    values = {"risk": risk, "instability": (len(seeds) - len(observed)) / len(seeds) + spread}
+    sound = [s.best_risk for s in outcome.seeds if s.best_risk is not None and is_sound(s.verdict)]
+    deviation = float(np.median(np.abs(np.asarray(sound) - np.median(sound))))
+    spread = deviation / (deviation + abs(float(np.median(sound)))) if deviation else 0.0
+    values = {"risk": risk, "instability": (len(outcome.seeds) - len(sound)) / len(outcome.seeds) + spread}
     return [values[name] for name in names]

@@ -14,19 +14,18 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tips_dist.config import Configuration, validate
-from tips_dist.files import StorageError, write_json, write_text
-from tips_dist.study.records import FINAL, STOP_FILE, Trial, alone_in, patiently, read_trial, timestamp
+from tips_dist.config import Configuration
+from tips_dist.files import StorageError, write_text
+from tips_dist.runfolder import Alive, Outcome, Trial, TrialState, layout, read_trial
+from tips_dist.study.records import alone_in, patiently, timestamp
 
 if TYPE_CHECKING:
     from tips_dist.data.store import Poses
-    from tips_dist.training.loop import Outcome, Progress
+    from tips_dist.training.loop import Progress
 
-ALIVE_FILE = "alive.json"
 VERDICT = "verdicts/"  # prefix of the reported number of seeds with a verdict
 NO_RISK = 1.0e9  # reported while a trial has no risk yet: a number, as one NaN upsets Ray's schedulers
 
@@ -50,7 +49,8 @@ class Train(Protocol):
         ...
 
 
-Tell = Callable[[dict[str, Any]], None]
+Report = dict[str, str | int | float | bool]  # what Ray passes on: plain numbers and words
+Tell = Callable[[Report], None]
 
 
 def run_trial(
@@ -87,15 +87,15 @@ def run_trial(
         WorkerLost: one of several workers died; so does this one, and the trial starts again from its checkpoint.
     """
     trial = read_trial(run, identity)
-    if trial.state in FINAL or (run / STOP_FILE).exists():
+    if trial.state.final or layout.STOP.at(run).exists():
         return
     folder = trial.folder(run)
     with alone_in(folder), _alive(folder, heartbeat, node) as alive:
-        trial = trial.now(state="running", started=trial.started or timestamp(), attempts=trial.attempts + 1)
+        trial = trial.now(state=TrialState.RUNNING, started=trial.started or timestamp(), attempts=trial.attempts + 1)
         patiently(lambda: trial.write(run))
         clock = time.monotonic()
 
-        asked_to_stop = StopFlag(run / STOP_FILE)
+        asked_to_stop = StopFlag(layout.STOP.at(run))
 
         def report(progress: Progress) -> None:
             alive(progress)
@@ -103,7 +103,7 @@ def run_trial(
 
         def work() -> Outcome:
             return train(
-                validate(Configuration, trial.configuration, where=f"trial {identity}"),
+                trial.configuration,
                 trial.seeds,
                 poses,
                 folder,
@@ -114,20 +114,20 @@ def run_trial(
             )
 
         try:
-            changes: dict[str, Any] = {"state": "finished", "outcome": _plain(patiently(work)), "ended": timestamp()}
+            ended = trial.now(state=TrialState.FINISHED, outcome=patiently(work), ended=timestamp())
         except StorageError:
             raise
         except Exception as error:
             if asked_to_stop.seen:  # the loop's way out, after it saved its state
-                patiently(lambda: trial.now(state="pending", wall_seconds=_wall(trial, clock)).write(run))
+                patiently(lambda: trial.now(state=TrialState.PENDING, wall_seconds=_wall(trial, clock)).write(run))
                 return
             with contextlib.suppress(StorageError):
-                write_text(folder / "error.txt", traceback.format_exc())
+                write_text(layout.ERROR.at(run, identity), traceback.format_exc())
             if _worker_lost(error):
                 raise
             message = f"{type(error).__name__}: {error}".splitlines()[0]
-            changes = {"state": "failed", "error": message, "ended": timestamp()}
-        patiently(lambda: trial.now(**changes, wall_seconds=_wall(trial, clock)).write(run))
+            ended = trial.now(state=TrialState.FAILED, error=message, ended=timestamp())
+        patiently(lambda: ended.now(wall_seconds=_wall(trial, clock)).write(run))
 
 
 class StopFlag:
@@ -155,10 +155,10 @@ def _wall(trial: Trial, since: float) -> float:
     return round(trial.wall_seconds + time.monotonic() - since, 3)
 
 
-def _metrics(trial: Trial, progress: Progress) -> dict[str, Any]:
+def _metrics(trial: Trial, progress: Progress) -> Report:
     return {
         "trial": trial.id,
-        "state": "running",
+        "state": TrialState.RUNNING.value,
         "risk": NO_RISK if progress.risk is None else float(progress.risk),
         "judged": progress.risk is not None,
         "step": progress.step,
@@ -168,17 +168,11 @@ def _metrics(trial: Trial, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _plain(outcome: Outcome) -> dict[str, Any]:
-    values = asdict(outcome)
-    values["seeds"] = [dict(seed) for seed in values["seeds"]]
-    return values
-
-
 @contextlib.contextmanager
 def _alive(folder: Path, heartbeat: float, node: str) -> Iterator[Callable[[Progress], None]]:
     """Keep ``alive.json`` fresh from a thread (a stopped process cannot), with the last progress in it."""
-    path = folder / ALIVE_FILE
-    who = {"host": socket.gethostname(), "pid": os.getpid(), "node": node}
+    path = layout.ALIVE.beside(folder)
+    who = Alive(host=socket.gethostname(), pid=os.getpid(), node=node)
     done = threading.Event()
 
     def beat() -> None:
@@ -187,22 +181,19 @@ def _alive(folder: Path, heartbeat: float, node: str) -> Iterator[Callable[[Prog
                 os.utime(path)
 
     def progress(now: Progress) -> None:
-        write_json(
-            path,
-            {
-                **who,
-                "step": now.step,
-                "steps": now.steps,
-                "risk": now.risk,
-                "verdicts": dict(Counter(now.verdicts.values())),
-                "steps_per_second": now.steps_per_second,
-                "active_seeds": now.active_seeds,
-                "message": now.message,
-                "time": timestamp(),
-            },
-        )
+        changes: dict[str, Any] = {
+            "step": now.step,
+            "steps": now.steps,
+            "risk": now.risk,
+            "verdicts": dict(Counter(now.verdicts.values())),
+            "steps_per_second": now.steps_per_second,
+            "active_seeds": now.active_seeds,
+            "message": now.message,
+            "time": timestamp(),
+        }
+        who.model_copy(update=changes).save(path)
 
-    patiently(lambda: write_json(path, {**who, "time": timestamp()}))
+    patiently(lambda: who.model_copy(update={"time": timestamp()}).save(path))
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
     try:

@@ -22,11 +22,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tips_dist.config import Resources, Study
 from tips_dist.data.store import Poses
-from tips_dist.files import StorageError, UserError, read_json
+from tips_dist.files import StorageError, UserError
+from tips_dist.runfolder import Alive, Trial, TrialState, layout, read_trial
 from tips_dist.study.cluster import share
-from tips_dist.study.records import FINAL, STOP_FILE, StudyEvent, Trial, patiently, read_trial, timestamp
+from tips_dist.study.records import StudyEvent, patiently, timestamp
 from tips_dist.study.search import Search
-from tips_dist.study.trainable import ALIVE_FILE, VERDICT, Train, run_trial
+from tips_dist.study.trainable import VERDICT, Train, run_trial
 
 FINISHED: str = Searcher.FINISHED
 Progress = Callable[[StudyEvent], None]
@@ -129,7 +130,7 @@ class Driver(Searcher):  # type: ignore[misc]
         limit = self.study.resources.max_concurrent
         if limit and len(self.live) >= limit:
             return None
-        if self.halted or (self.run / STOP_FILE).exists():
+        if self.halted or layout.STOP.at(self.run).exists():
             return FINISHED
         try:
             trial = self._again.popleft() if self._again else self.search.propose()
@@ -139,7 +140,7 @@ class Driver(Searcher):  # type: ignore[misc]
         if trial is None:
             return FINISHED
         self.live[trial_id] = trial
-        self.progress(StudyEvent(trial.id, trial.representation, "queued", steps=self._steps(trial)))
+        self.progress(StudyEvent(trial.id, trial.representation, "queued", steps=trial.steps))
         return {"trial": trial.id}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -155,7 +156,7 @@ class Driver(Searcher):  # type: ignore[misc]
         try:
             seconds = float((result or {}).get("time_total_s", 0.0))
             trial = patiently(lambda: self._settle(trial, error, seconds))
-            if trial.state in FINAL:
+            if trial.state.final:
                 patiently(lambda: self.search.tell(trial))
         except UserError as problem:
             self.halted = str(problem)
@@ -175,33 +176,34 @@ class Driver(Searcher):  # type: ignore[misc]
     def _settle(self, trial: Trial, error: bool, seconds: float) -> Trial:
         """The trial as its record says, after writing into it what its worker could not."""
         trial = read_trial(self.run, trial.id)
-        if trial.state in FINAL:
+        if trial.state.final:
             return trial
         wall = round(trial.wall_seconds + seconds, 3)
         if trial.id in self.pruned:
             step = self.pruned[trial.id]
             reason = f"stopped by the {self.study.search.scheduler} scheduler at step {step}"
-            return trial.now(state="stopped", error=reason, wall_seconds=wall, ended=timestamp()).write(self.run)
+            return trial.now(state=TrialState.STOPPED, error=reason, wall_seconds=wall, ended=timestamp()).write(
+                self.run
+            )
         if error and not self.halted:
             reason = f"its worker died {self.study.resources.max_failures + 1} times (killed, or out of memory)"
-            return trial.now(state="failed", error=reason, wall_seconds=wall, ended=timestamp()).write(self.run)
+            return trial.now(state=TrialState.FAILED, error=reason, wall_seconds=wall, ended=timestamp()).write(
+                self.run
+            )
         return trial  # interrupted: a later resume goes on with it
 
     def _event(self, trial: Trial, result: dict[str, Any]) -> StudyEvent:
         return StudyEvent(
             trial=trial.id,
             representation=trial.representation,
-            state=trial.state if trial.state in FINAL else str(result.get("state", trial.state)),
+            state=trial.state if trial.state.final else str(result.get("state", trial.state)),
             step=result.get("step", 0),
-            steps=self._steps(trial),
+            steps=trial.steps,
             risk=result.get("risk") if result.get("judged") else None,
             verdicts={key.removeprefix(VERDICT): n for key, n in result.items() if key.startswith(VERDICT)},
             steps_per_second=result.get("steps_per_second"),
             error=trial.error,
         )
-
-    def _steps(self, trial: Trial) -> int:
-        return int(trial.configuration["training"]["steps"])
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the run folder has it."""
@@ -249,7 +251,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
         """A worker takes the trial on: what an earlier one left in its folder says nothing."""
         identity = trial.config["trial"]
         self._seen.pop(identity, None)
-        self._before[identity] = _changed(self._driver.run / "trials" / identity / ALIVE_FILE)
+        self._before[identity] = _changed(layout.ALIVE.at(self._driver.run, identity))
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Look at every running trial, a few times per limit."""
@@ -258,7 +260,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
             return
         self._next = now + self._limit / 5
         for trial in list(self._driver.live.values()):
-            path = trial.folder(self._driver.run) / ALIVE_FILE
+            path = layout.ALIVE.at(self._driver.run, trial.id)
             if self.hangs(trial.id, _changed(path), now):
                 self._kill(path)
 
@@ -283,15 +285,15 @@ class Watch(tune.Callback):  # type: ignore[misc]
 
     def _kill(self, path: Path) -> None:
         try:
-            alive = read_json(path)
+            alive = Alive.load(path)
         except UserError:
             return
         self._seen.pop(path.parent.name, None)
-        if alive.get("node") == ray.get_runtime_context().get_node_id():
-            _kill_process(alive["pid"])
+        if alive.node == ray.get_runtime_context().get_node_id():
+            _kill_process(alive.pid)
         else:
-            where = NodeAffinitySchedulingStrategy(alive["node"], soft=False)
-            ray.remote(_kill_process).options(num_cpus=0, scheduling_strategy=where).remote(alive["pid"])
+            where = NodeAffinitySchedulingStrategy(alive.node, soft=False)
+            ray.remote(_kill_process).options(num_cpus=0, scheduling_strategy=where).remote(alive.pid)
 
 
 def _changed(path: Path) -> int:

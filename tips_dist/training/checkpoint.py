@@ -5,17 +5,19 @@ Files are written by one background thread, one state after the other, so that t
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from tips_dist.files import UserError
 from tips_dist.models import write_tensors
+from tips_dist.runfolder import CheckpointRecord, layout
+from tips_dist.runfolder.record import NewerVersionError
+from tips_dist.runfolder.weights import METADATA
 
 KEPT = 2
 
@@ -52,26 +54,35 @@ class Writer:
         self._pool.shutdown(wait=True)
 
 
-def save(folder: Path, step: int, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-    """Write the state at ``step`` and drop all but the latest two.
+def save(folder: Path, tensors: dict[str, Tensor], record: CheckpointRecord) -> None:
+    """Write a state and drop all but the latest two.
 
     Raises:
         StorageError: the write failed; the states written before are untouched.
     """
-    write_tensors(folder / f"step-{step:09d}.safetensors", tensors, record)
+    write_tensors(folder / layout.checkpoint_name(record.step), tensors, record)
     for path in _files(folder)[:-KEPT]:
         path.unlink(missing_ok=True)
 
 
-def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The latest state that can be read, or ``None``; a damaged file is passed over for the one before it."""
+def load(folder: Path) -> tuple[dict[str, Tensor], CheckpointRecord] | None:
+    """The latest state that can be read, or ``None``; a damaged file is passed over for the one before it.
+
+    Raises:
+        UserError: no state can be read, and one is from a newer version: starting anew would throw its work away.
+    """
+    newer: UserError | None = None
     for path in reversed(_files(folder)):
         try:
             with safe_open(str(path), framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-                return tensors, json.loads(file.metadata()["record"])
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+                record = CheckpointRecord.parse(file.metadata()[METADATA], str(path))
+                return {name: file.get_tensor(name) for name in file.keys()}, record  # noqa: SIM118 (not a dict)
+        except NewerVersionError as error:
+            newer = newer or error
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, UserError):
             continue
+    if newer is not None:
+        raise newer
     return None
 
 

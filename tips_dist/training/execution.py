@@ -8,6 +8,7 @@ end with it, whatever ends it. So nothing but rank 0's checkpoint has to survive
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from tips_dist.config import Configuration, validate
 from tips_dist.files import UserError
+from tips_dist.runfolder.records import StateRecord
 from tips_dist.training import precision
 from tips_dist.training.engine import Engine
 from tips_dist.training.group import ALONE, Group, join
@@ -143,7 +145,7 @@ def lead(state: State, poses: NDArray[np.float32], plan: Plan) -> Engine:
                 "configuration": configuration,
                 "seeds": state.seeds,
                 "own": {key: list(values) for key, values in state.own.items()},
-                "record": record,
+                "record": record.plain(),
                 "device": plan.device,
                 "threads": plan.threads_each,
                 "matmul": state.matmul,
@@ -180,7 +182,7 @@ def _work(group: Group, where: torch.device) -> None:
     configuration = validate(Configuration, order["configuration"], where="rank 0")
     with precision.applied(order["matmul"]):
         state = State(configuration, tuple(order["seeds"]), where, order["own"], group)
-        state.restore(tensors, order["record"])
+        state.restore(tensors, StateRecord.parse(json.dumps(order["record"]), "rank 0"))
         engine = Engine(state, poses)
         while state.active and state.step < configuration.training.steps:
             for batch in engine.batches():

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import math
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tips_dist.config import Configuration, digest
+from tips_dist.config import Configuration
 from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.files import UserError
 from tips_dist.models import parameters_per_seed
 from tips_dist.monitoring import Monitor
+from tips_dist.runfolder import HistoryRow, Outcome, SeedOutcome
+from tips_dist.runfolder.records import Execution
 from tips_dist.stability import signals
 from tips_dist.stability.risk import risk
+from tips_dist.stability.statistic import trial_risk
 from tips_dist.stability.verdicts import ends_seed, is_sound
 from tips_dist.training import execution, precision, records
+from tips_dist.training.identity import identity_of
 from tips_dist.training.state import State
 
 
@@ -31,35 +34,11 @@ class Progress:
 
     step: int
     steps: int
-    risk: float | None  # median over seeds of each seed's lowest risk so far
+    risk: float | None  # of the trial so far, see stability/statistic.py
     verdicts: dict[int, str]
     steps_per_second: float  # seed-steps
     active_seeds: int
     message: str = ""
-
-
-@dataclass(frozen=True)
-class SeedOutcome:
-    """How one seed ended."""
-
-    seed: int
-    verdict: str
-    reason: str
-    onset: int | None
-    stopped_step: int
-    best_risk: float | None
-    best_step: int | None
-    values: dict[str, float] = field(default_factory=dict)  # the signal values behind the verdict
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: its seeds, seconds of training, and numbers of parameters per seed."""
-
-    seeds: list[SeedOutcome]
-    training_seconds: float
-    parameters: dict[str, int]
-    execution: dict[str, Any] = field(default_factory=dict)  # workers, backend of matrix products, precision
 
 
 class Interrupted(Exception):  # noqa: N818 (an outcome, not an error)
@@ -108,11 +87,7 @@ def train(
         group = stack.enter_context(execution.workers(plan, configuration))
         where, training, scale = plan.device_of(0), configuration.training, normalisation_scale(poses)
         state = State(configuration, tuple(seeds), where, per_seed or {}, group)
-        identity = {
-            "configuration": digest(configuration if not per_seed else [digest(configuration), per_seed]),
-            "data_digest": poses.digest,
-            "scale": scale,
-        }
+        identity = identity_of(configuration, per_seed or {}, poses.digest, scale)
         record = stack.enter_context(records.Recorder(folder, configuration, state.seeds, identity))
         record.restore(state)
         stack.enter_context(precision.applied(state.matmul))
@@ -136,13 +111,12 @@ def train(
             measured = engine.measure(validation)
 
             # --- Judge: risk and verdict per seed --------------------------------------------------------------------
-            rows = _rows(measured.signals, state)
-            ended = []
-            for row in rows:
-                judge, seed = state.judges[row["seed"]], row["seed"]
+            rows, ended = [], []
+            for seed, values in _signals(measured.signals, state):
+                judge = state.judges[seed]
                 before = judge.verdict.kind
-                verdict = judge.update(state.step, {k: v for k, v in row.items() if "/" in k})
-                row["verdict"] = verdict.kind
+                verdict = judge.update(state.step, values)
+                rows.append(HistoryRow(state.step, seed, values["risk/total"], verdict.kind, values))
                 if verdict.kind != before and monitor is not None:
                     monitor.verdict(state.step, seed, verdict.kind, verdict.reason, verdict.onset)
                 if ends_seed(verdict.kind, configuration.stopping):
@@ -158,7 +132,7 @@ def train(
                 unbroken = sum(is_sound(judge.verdict.kind) for judge in state.judges.values())
                 whole = {"throughput/steps_per_second": speed, "risk/best": _lowest_risk(state)}
                 whole["risk/unbroken_seeds"] = unbroken
-                monitor.evaluation(state.step, [*rows, whole])
+                monitor.evaluation(state.step, [*({"seed": row.seed, **row.signals} for row in rows), whole])
                 monitor.poses(state.step, state.active, validation.poses, measured.depths)
             state.compact(group.tell({"ended": ended})["ended"])
             finished = state.step == training.steps or not state.active
@@ -170,8 +144,12 @@ def train(
                 report(_progress(state, speed))
 
         record.finish()
-    how = {"workers": plan.workers, "matmul": state.matmul, "precision": training.precision}
-    return Outcome([_outcome(state, seed) for seed in state.seeds], state.seconds, parameters, how)
+    return Outcome(
+        seeds=[_outcome(state, seed) for seed in state.seeds],
+        training_seconds=state.seconds,
+        parameters=parameters,
+        execution=Execution(workers=plan.workers, matmul=state.matmul, precision=training.precision),
+    )
 
 
 def validation_rows(poses: Poses, count: int) -> Any:
@@ -203,22 +181,21 @@ def validation_set(poses: Poses, configuration: Configuration, scale: float) -> 
     )
 
 
-def _rows(measured: dict[str, torch.Tensor], state: State) -> list[dict[str, Any]]:
-    """One history row per active seed, with its risk; this is the one host synchronisation of an evaluation step."""
+def _signals(measured: dict[str, torch.Tensor], state: State) -> Iterator[tuple[int, dict[str, float | None]]]:
+    """Each active seed with its signals and its risk; this is the one host synchronisation of an evaluation step."""
     names = list(measured)
     table = torch.stack([measured[name].float() for name in names]).T.tolist()
-    rows = []
     for seed, values in zip(state.active, table, strict=True):
-        row: dict[str, Any] = {n: v if math.isfinite(v) else None for n, v in zip(names, values, strict=True)}
-        row |= {"step": state.step, "seed": seed, "risk/total": risk(row)}
-        row["risk"] = row["risk/total"]
-        rows.append(row)
-    return rows
+        found = {n: v if math.isfinite(v) else None for n, v in zip(names, values, strict=True)}
+        yield seed, {**found, "risk/total": risk(found)}
 
 
 def _lowest_risk(state: State) -> float | None:
-    """Median over seeds of each seed's lowest risk so far."""
-    return statistics.median(risk for risk, _ in state.best.values()) if state.best else None
+    """The trial's risk so far."""
+    return trial_risk(
+        (state.best[seed][0] if seed in state.best else None, judge.verdict.kind)
+        for seed, judge in state.judges.items()
+    )
 
 
 def _progress(state: State, speed: float) -> Progress:
@@ -236,4 +213,13 @@ def _outcome(state: State, seed: int) -> SeedOutcome:
     verdict = state.judges[seed].verdict
     best_risk, best_step = state.best.get(seed, (None, None))
     stopped = state.stopped.get(seed, state.step)
-    return SeedOutcome(seed, verdict.kind, verdict.reason, verdict.onset, stopped, best_risk, best_step, verdict.values)
+    return SeedOutcome(
+        seed=seed,
+        verdict=verdict.kind,
+        reason=verdict.reason,
+        onset=verdict.onset,
+        stopped_step=stopped,
+        best_risk=best_risk,
+        best_step=best_step,
+        values=dict(verdict.values),
+    )

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 from tips_dist.config import Configuration
-from tips_dist.files import UserError, append_json_lines, read_json_lines, storage_error, write_text
-from tips_dist.models import seed_tensors, write_tensors
-from tips_dist.models.weights import lifter_record
+from tips_dist.files import UserError, storage_error
+from tips_dist.models import seed_tensors, weights_record, write_tensors
+from tips_dist.runfolder import Candidate, CheckpointRecord, History, HistoryRow, WeightsRecord, layout
+from tips_dist.runfolder.history import append
+from tips_dist.runfolder.records import Identity
 from tips_dist.skeleton import JOINTS
 from tips_dist.stability.signals import Measured
 from tips_dist.training import checkpoint
-from tips_dist.training.state import Candidate, State
+from tips_dist.training.identity import why_other
+from tips_dist.training.state import Kept, State
 
 
 class Recorder:
     """Writes one trial's records; a checkpoint and the records that it refers to always belong together."""
 
-    def __init__(
-        self, folder: Path, configuration: Configuration, seeds: tuple[int, ...], identity: dict[str, Any]
-    ) -> None:
+    def __init__(self, folder: Path, configuration: Configuration, seeds: tuple[int, ...], identity: Identity) -> None:
         self.folder = folder
         self.configuration = configuration
         self.seeds = seeds
         self.identity = identity
-        self.history = folder / "history.jsonl"
+        self.history = layout.HISTORY.beside(folder)
         self.writer = checkpoint.Writer()
         self._previous_files: set[str] = set()
 
@@ -52,46 +54,45 @@ class Recorder:
             self.history.unlink(missing_ok=True)
             return
         tensors, record = found
-        for key in ("configuration", "data_digest"):
-            if record["identity"][key] != self.identity[key]:
-                raise UserError(f"{self.folder}: its checkpoint was made with another {key.replace('_', ' ')}")
+        difference = why_other(record.identity, self.identity)
+        if difference is not None:
+            raise UserError(f"{self.folder}: its checkpoint was made with another {difference}")
         state.restore(tensors, record)
-        for seed, kept in record["candidates"].items():
-            for one in kept:
-                tensors = safetensors.torch.load_file(self.candidate_path(int(seed), one["step"]))
-                state.candidates[int(seed)].append(Candidate(**one, tensors=tensors))
-        rows = [row for row in read_json_lines(self.history) if row["step"] <= state.step]
-        write_text(self.history, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+        for seed, candidates in record.candidates.items():
+            for one in candidates:
+                state.candidates[seed].append(Kept(one, self._weights(seed, one)))
+        History.load(self.history).until(state.step).save(self.history)
         self._previous_files = self._candidate_files(state)
 
     def keep(
-        self, state: State, rows: list[dict[str, Any]], measured: Measured, raw_depths: torch.Tensor | None = None
+        self, state: State, rows: Sequence[HistoryRow], measured: Measured, raw_depths: torch.Tensor | None = None
     ) -> None:
         """Record one evaluation step: candidates in memory, depths and history on disk."""
         self.writer.check()
         for row_index, row in enumerate(rows):
-            seed, risk = row["seed"], row["risk"]
+            seed, risk = row.seed, row.risk
             if risk is None:
                 continue
             if seed not in state.best or risk < state.best[seed][0]:
                 state.best[seed] = (risk, state.step)
             kept = state.candidates[seed]
-            if len(kept) < self.configuration.training.candidates or risk < kept[-1].risk:
+            if len(kept) < self.configuration.training.candidates or risk < kept[-1].about.risk:
                 signs = [int(sign) for sign in measured.signs[row_index]]
                 confidence = [float(value) for value in measured.confidence[row_index]]
-                kept.append(Candidate(state.step, risk, signs, confidence, seed_tensors(state.judged, row_index)))
-                kept.sort(key=lambda one: (one.risk, one.step))
+                about = Candidate(step=state.step, risk=risk, part_signs=signs, sign_confidence=confidence)
+                kept.append(Kept(about, seed_tensors(state.judged, row_index)))
+                kept.sort(key=lambda one: (one.about.risk, one.about.step))
                 del kept[self.configuration.training.candidates :]
         if self.configuration.training.record_depths:
-            self._record_depths(state, "depths.npy", measured.depths)
+            self._record_depths(state, layout.DEPTHS, measured.depths)
             if raw_depths is not None:
-                self._record_depths(state, "depths_raw.npy", raw_depths)
-        append_json_lines(self.history, rows)
+                self._record_depths(state, layout.RAW_DEPTHS, raw_depths)
+        append(self.history, rows)
 
-    def _record_depths(self, state: State, name: str, depths: torch.Tensor) -> None:
+    def _record_depths(self, state: State, file: layout.File, depths: torch.Tensor) -> None:
         """Row e of the file (E, S, V, 17) holds evaluation step (e + 1) x evaluate_every; float16."""
         training = self.configuration.training
-        path = self.folder / name
+        path = file.beside(self.folder)
         shape = (training.steps // training.evaluate_every, len(self.seeds), depths.shape[1], len(JOINTS))
         step = np.zeros(shape[1:], np.float16)  # rows of ended seeds are meaningless; the history says which exist
         step[[self.seeds.index(seed) for seed in state.active]] = depths.cpu().numpy().clip(-1e4, 1e4)
@@ -119,20 +120,20 @@ class Recorder:
             StorageError: the checkpoint before could not be written.
         """
         tensors, record = state.dump()
-        about = self._weights_record(state)
+        whole = CheckpointRecord(**dict(record), identity=self.identity)
         named = {
-            self.candidate_path(seed, one.step): (one.tensors, {**about, "seed": seed, **one.record()})
+            self.candidate_path(seed, one.about.step): (one.tensors, self._weights_record(state, seed, one.about))
             for seed, kept in state.candidates.items()
             for one in kept
         }
-        step, current, previous = state.step, {path.name for path in named}, self._previous_files
+        current, previous = {path.name for path in named}, self._previous_files
         self._previous_files = current
 
         def write() -> None:
             for path, (weights, description) in named.items():
-                if not path.exists():
+                if weights is not None and not path.exists():
                     write_tensors(path, weights, description)
-            checkpoint.save(self.folder / "checkpoint", step, tensors, {**record, "identity": self.identity})
+            checkpoint.save(self.folder / "checkpoint", tensors, whole)
             for path in (self.folder / "candidates").glob("*.safetensors"):
                 if path.name not in current | previous:
                     path.unlink(missing_ok=True)
@@ -149,15 +150,30 @@ class Recorder:
 
     def candidate_path(self, seed: int, step: int) -> Path:
         """Where a candidate's weights are."""
-        return self.folder / "candidates" / f"seed{seed}-step{step}.safetensors"
+        return self.folder / "candidates" / layout.candidate_name(seed, step)
 
     def _candidate_files(self, state: State) -> set[str]:
-        return {self.candidate_path(seed, one.step).name for seed, kept in state.candidates.items() for one in kept}
-
-    def _weights_record(self, state: State) -> dict[str, Any]:
         return {
-            **lifter_record(state.lifter),
-            "scale": self.identity["scale"],
-            "data_digest": self.identity["data_digest"],
-            "configuration": self.identity["configuration"],
+            self.candidate_path(seed, one.about.step).name for seed, kept in state.candidates.items() for one in kept
         }
+
+    def _weights(self, seed: int, one: Candidate) -> dict[str, torch.Tensor] | None:
+        """The weights of a candidate kept before; None where its file is gone or damaged: to go on needs none of it."""
+        path = self.candidate_path(seed, one.step)
+        try:
+            return safetensors.torch.load_file(path)
+        except (OSError, SafetensorError):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)  # a damaged one; selection then says that it is missing
+            return None
+
+    def _weights_record(self, state: State, seed: int, one: Candidate) -> WeightsRecord:
+        return weights_record(
+            state.lifter,
+            **one.model_dump(),
+            seed=seed,
+            scale=self.identity.scale,
+            data_digest=self.identity.data_digest,
+            configuration=self.identity.configuration_digest,
+            average=self.configuration.training.average if state.averaged is not None else None,
+        )

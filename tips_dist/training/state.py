@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,8 @@ from tips_dist.config import Configuration
 from tips_dist.files import UserError
 from tips_dist.models import Discriminator, Lifter, initialise, matched_width
 from tips_dist.models.blocks import PackedBatchNorm, PackedDropout, ResidualBlock
+from tips_dist.runfolder import Candidate
+from tips_dist.runfolder.records import StateRecord
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability.detectors import Judge, Recipe
 from tips_dist.training import precision
@@ -24,23 +25,11 @@ from tips_dist.training.values import Values
 
 
 @dataclass
-class Candidate:
-    """A checkpoint kept because its risk was low: one seed's lifter weights."""
+class Kept:
+    """A candidate with its weights: one seed's lifter; None where they could not be read back."""
 
-    step: int
-    risk: float
-    part_signs: list[int]
-    sign_confidence: list[float]
-    tensors: dict[str, Tensor] = field(repr=False)
-
-    def record(self) -> dict[str, Any]:
-        """All but the tensors, as plain data."""
-        return {
-            "step": self.step,
-            "risk": self.risk,
-            "part_signs": self.part_signs,
-            "sign_confidence": self.sign_confidence,
-        }
+    about: Candidate
+    tensors: dict[str, Tensor] | None = field(repr=False)
 
 
 @dataclass
@@ -59,7 +48,7 @@ class State:
     judges: dict[int, Judge] = field(init=False)
     stopped: dict[int, int] = field(default_factory=dict)  # seed -> step at which a verdict ended it
     best: dict[int, tuple[float, int]] = field(default_factory=dict)  # seed -> (lowest risk, its step)
-    candidates: dict[int, list[Candidate]] = field(init=False)
+    candidates: dict[int, list[Kept]] = field(init=False)
     sums: dict[str, Tensor] = field(default_factory=dict)  # losses summed since the last evaluation step
     lifter: Lifter = field(init=False)
     discriminator: Discriminator = field(init=False)
@@ -199,39 +188,38 @@ class State:
         if self.averaged is not None:
             self.averaged.load_state_dict(_below("averaged/", tensors))
 
-    def dump(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Copies of all tensors, and a JSON record, from which :meth:`restore` goes on exactly."""
-        record = {
-            "seeds": list(self.seeds),
-            "active": self.active,
-            "step": self.step,
-            "seconds": self.seconds,
-            "matmul": self.matmul,
-            "stopped": self.stopped,
-            "best": self.best,
-            "average_since": self.average_since,
-            "judges": {seed: judge.dump() for seed, judge in self.judges.items()},
-            "candidates": {seed: [one.record() for one in kept] for seed, kept in self.candidates.items()},
-        }
+    def dump(self) -> tuple[dict[str, Tensor], StateRecord]:
+        """Copies of all tensors, and a record, from which :meth:`restore` goes on exactly."""
+        record = StateRecord(
+            seeds=list(self.seeds),
+            active=self.active,
+            step=self.step,
+            seconds=self.seconds,
+            matmul=self.matmul,
+            stopped=self.stopped,
+            best=self.best,
+            average_since=self.average_since,
+            judges={seed: judge.dump() for seed, judge in self.judges.items()},
+            candidates={seed: [one.about for one in kept] for seed, kept in self.candidates.items()},
+        )
         tensors = self._tensors() if self.active else {"none": torch.zeros(1)}
         return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}, record
 
-    def restore(self, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], record: StateRecord) -> None:
         """Go on where :meth:`dump` left off; candidates' tensors are read back by the caller.
 
         Raises:
             UserError: the state belongs to other seeds.
         """
-        if tuple(record["seeds"]) != self.seeds:
-            raise UserError(f"checkpoint: belongs to seeds {record['seeds']}, not to {list(self.seeds)}")
-        self.matmul = precision.known(record["matmul"], self.matmul)
-        self.active = list(record["active"])
-        self.step, self.seconds = int(record["step"]), float(record["seconds"])
-        self.stopped = {int(seed): int(step) for seed, step in record["stopped"].items()}
-        self.average_since |= {int(seed): int(step) for seed, step in record.get("average_since", {}).items()}
-        self.best = {int(seed): (float(risk), int(step)) for seed, (risk, step) in record["best"].items()}
-        for seed, judge in record["judges"].items():
-            self.judges[int(seed)].load(judge)
+        if tuple(record.seeds) != self.seeds:
+            raise UserError(f"checkpoint: belongs to seeds {record.seeds}, not to {list(self.seeds)}")
+        self.matmul = precision.known(record.matmul, self.matmul)
+        self.active = list(record.active)
+        self.step, self.seconds = record.step, record.seconds
+        self.stopped, self.best = dict(record.stopped), dict(record.best)
+        self.average_since |= record.average_since
+        for seed, judge in record.judges.items():
+            self.judges[seed].load(judge)
         if self.active:
             self._build()
             self._set_tensors(tensors)

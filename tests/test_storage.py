@@ -11,6 +11,7 @@ import pytest
 
 from tips_dist.files import StorageError, UserError, write_json
 from tips_dist.mirror import Mirror, mirror_of, mirror_once, mirrored, mirrored_by
+from tips_dist.runfolder import example
 from tips_dist.runfolder.fetching import fetch_run
 from tips_dist.runfolder.records import Holder
 from tips_dist.storage import Store, below, cache_folder, fetch_file, inside
@@ -39,6 +40,7 @@ def s3(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
     }
     for name, value in names.items():
         monkeypatch.setenv(name, value)
@@ -48,13 +50,14 @@ def s3(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run folder with a bit of everything."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     folder = tmp_path / "runs" / "study-20260101-000000"
     trial = folder / "trials" / "solo-000"
     for name in ("checkpoint", "candidates", "tensorboard"):
         (trial / name).mkdir(parents=True)
-    write_json(folder / "study.json", {"schema": 1})
+    example.study_record().save(folder / "study.json")
     (folder / "optuna.journal").write_text("{}\n")
     (folder / "lock").write_text("held")
     write_json(trial / "trial.json", {"schema": 1, "state": "running"})

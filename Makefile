@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-CMU ?= $(firstword $(wildcard data/cmu_subjects_17.h5 ../shared/data/cmu_subjects_17.h5) data/cmu_subjects_17.h5)
+# Real motion: the CMU database as one HDF5 file, or a folder of its BVH conversion (docs/data.md says where to get it).
+DATA ?= $(firstword $(wildcard data/cmu_subjects_17.h5 ../shared/data/cmu_subjects_17.h5) data/cmu-bvh)
+FORMAT = $(if $(wildcard $(DATA)/.),bvh,cmu)
+LEAVE_OUT_cmu := --set 'leave_out=[jump,run]'
 LEFT_OUT := data/cmu-left-out
 RESULTS := runs/results
 
@@ -21,7 +24,7 @@ study: $(STAMP)
 	$(BIN)/tips-dist run studies/quickstart.yaml --truth data/quickstart.truth3d.h5
 
 ## study-results: the published studies from nothing, two to three hours on two cores; interrupted, call it again.
-## CMU=FILE says where cmu_subjects_17.h5 is. Tables and figures go into studies/results/
+## DATA=FILE or DATA=FOLDER is the motion (docs/data.md). Tables and figures go into studies/results/
 study-results: $(foreach s,representations bone_prior precision recipes search papers long rates,$(RESULTS)/$(s)/done)
 	$(BIN)/python -m studies.answers representations $(RESULTS)/representations --prior $(RESULTS)/bone_prior \
 		--bf16 $(RESULTS)/precision $(TRUTH)
@@ -36,8 +39,9 @@ $(RESULTS)/%/done: studies/%.yaml $(LEFT_OUT).truth3d.h5
 	$(BIN)/tips-dist run $< --runs $(@D) --continue --truth $(LEFT_OUT).truth3d.h5
 	touch $@
 
-$(LEFT_OUT).truth3d.h5: $(CMU) | $(STAMP)
-	$(BIN)/tips-dist data import cmu $(CMU) -o $(LEFT_OUT) --set 'leave_out=[jumping,soccer]'
+$(LEFT_OUT).truth3d.h5: | $(STAMP)
+	@test -e '$(DATA)' || { echo "$(DATA): no motion there; docs/data.md says how to get it, then: make $(MAKECMDGOALS) DATA=FILE or FOLDER"; exit 2; }
+	$(BIN)/tips-dist data import $(FORMAT) $(DATA) -o $(LEFT_OUT) $(LEAVE_OUT_$(FORMAT))
 
 ## test: the test suite
 test: $(STAMP)

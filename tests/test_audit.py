@@ -1,32 +1,23 @@
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tips_dist.audit import audit_run, read_policy
-from tips_dist.config import Configuration, Policy
+from tips_dist.audit import audit_run, in_words, read_policy
+from tips_dist.config import Configuration, Policy, validate
 from tips_dist.files import UserError
+from tips_dist.runfolder import History, example, layout
 
 STEPS = 1000
 
 
 def run_folder(path: Path, histories: Mapping[int, Sequence[float | None]]) -> Path:
     """One trial, evaluated every 50 steps, with these risks per seed."""
-    configuration = Configuration().model_dump(mode="json")
-    configuration["training"]["steps"] = STEPS
-    trial = {"id": "solo-000", "representation": "solo", "seeds": list(histories), "configuration": configuration}
-    folder = path / "trials" / "solo-000"
-    folder.mkdir(parents=True)
-    (folder / "trial.json").write_text(json.dumps(trial))
-    rows: list[dict[str, Any]] = []
-    for seed, risks in histories.items():
-        for index, risk in enumerate(risks):
-            row: dict[str, Any] = {"step": 50 * (index + 1), "seed": seed, "risk": risk, "risk/total": risk}
-            calm = {"discriminator/loss": 0.24, "discriminator/accuracy": 0.6, "depth/spread_ratio": 1.0}
-            rows.append(row | calm)
-    (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    example.study_record().save(layout.STUDY.at(path))
+    configuration = validate(Configuration, {"training": {"steps": STEPS}}, where="test")
+    example.trial("solo-000", seeds=list(histories), configuration=configuration).write(path)
+    example.history(histories).save(layout.HISTORY.at(path, "solo-000"))
     return path
 
 
@@ -44,7 +35,7 @@ def test_the_eventual_best_is_kept_and_the_diverged_seed_stopped(tmp_path: Path)
     assert found.totals.best_killed is False
     assert found.totals.steps_saved is not None
     assert 0.1 < found.totals.steps_saved < 0.4
-    assert "would have kept the eventual best" in found.words()
+    assert "would have kept the eventual best" in in_words(found)
 
 
 def test_stopping_that_kills_the_best_says_so(tmp_path: Path) -> None:
@@ -52,7 +43,7 @@ def test_stopping_that_kills_the_best_says_so(tmp_path: Path) -> None:
     found = audit_run(run_folder(tmp_path, {0: LATE_BLOOMER, 1: IMPROVING}), hasty)
     assert found.totals.best_killed is True
     assert found.totals.best_risk_lost == pytest.approx(70 / 50 - 1)
-    assert "would have stopped the eventual best" in found.words()
+    assert "would have stopped the eventual best" in in_words(found)
 
 
 def test_another_policy_may_keep_it(tmp_path: Path) -> None:
@@ -64,7 +55,7 @@ def test_another_policy_may_keep_it(tmp_path: Path) -> None:
 def test_cut_histories_are_said_and_left_out(tmp_path: Path) -> None:
     found = audit_run(run_folder(tmp_path, {0: IMPROVING, 1: DIVERGING[:12]}))
     assert found.totals.cut == 1
-    assert "1 of 2 histories were cut" in found.words()
+    assert "1 of 2 histories were cut" in in_words(found)
 
 
 def test_a_seed_that_ended_non_finite_is_not_cut(tmp_path: Path) -> None:
@@ -74,10 +65,26 @@ def test_a_seed_that_ended_non_finite_is_not_cut(tmp_path: Path) -> None:
 
 
 def test_bad_policies_and_folders_are_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nothing to audit"):
+    with pytest.raises(UserError, match="not a run folder"):
         audit_run(tmp_path)
+    with pytest.raises(UserError, match="nothing to audit"):
+        audit_run(run_folder(tmp_path / "empty", {}))
     with pytest.raises(UserError, match="no such policy file"):
         read_policy(tmp_path / "none.yaml")
     (tmp_path / "policy.yaml").write_text("drift_alrm: 1\n")
     with pytest.raises(UserError, match=r"drift_alrm: unknown key \(did you mean 'drift_alarm'\?\)"):
         read_policy(tmp_path / "policy.yaml")
+
+
+def test_an_absent_signal_is_not_one_that_was_not_finite(tmp_path: Path) -> None:
+    """A signal that some steps lack (no second view, say) is absent to the detectors, never a number that is gone."""
+    run = run_folder(tmp_path, {0: IMPROVING})
+    path = layout.HISTORY.at(run, "solo-000")
+    rows = History.load(path).rows
+    sparse = [replace(row, signals={**row.signals, "generator/bend": 0.1}) for row in rows[:3]]
+    History([*sparse, *rows[3:]]).save(path)
+    assert audit_run(run).seeds[0].verdict == "healthy"
+    gone = replace(rows[5], signals={**rows[5].signals, "generator/bend": None})
+    History([*rows[:5], gone, *rows[6:]]).save(path)
+    found = audit_run(run).seeds[0]
+    assert (found.verdict, found.stop_step) == ("non_finite", 300)

@@ -12,7 +12,7 @@ from tips_dist.bootstrap import (
     statistic,
 )
 
-NAN = float("nan")
+NAN, INF = float("nan"), float("inf")
 
 
 def test_one_run_has_no_interval() -> None:
@@ -117,3 +117,25 @@ def test_trials_of_a_design_are_not_drawn() -> None:
     assert fixed["value"] == pytest.approx(drawn["value"]) == pytest.approx(1.0)
     assert fixed["high"] - fixed["low"] < 0.3 < 50 < drawn["high"] - drawn["low"]
     assert difference_of_designs(first, np.array([[NAN]])) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([3.0, 1.0, 2.0], 2.0),
+        ([4.0, 1.0, 2.0, 3.0], 2.5),
+        ([1.0, NAN, 3.0], 2.0),
+        ([1.0, INF, 3.0], 3.0),
+        ([1.0, 3.0, INF, INF], 3.0),
+        ([1.0, INF, INF], None),
+        ([INF, NAN], None),
+        ([NAN], None),
+    ],
+)
+def test_infinite_is_worse_than_any_other_in_a_median(values: list[float], expected: float | None) -> None:
+    for table in (np.array([values]), np.array([values, values])):
+        found = statistic(table, median=True)
+        assert (None if found is None else found["value"]) == expected
+        if found is not None:
+            assert np.isfinite([found["low"], found["high"]]).all()
+            assert found["low"] <= found["value"] <= found["high"]

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.report.builder import build
 from tips_dist import cli
 from tips_dist.files import StorageError, UserError
+from tips_dist.runfolder.example import build
 from tips_dist.study import run as studies
 
 Invoke = Callable[..., tuple[int, str, str]]

@@ -14,7 +14,7 @@ from tests.evaluation.examples import Joints, fitted_lifter, study_record, true_
 from tips_dist import config, distillation
 from tips_dist.data import procedural
 from tips_dist.data.store import Poses, normalisation_scale, normalised
-from tips_dist.evaluation.judge import Bench, judge, predict
+from tips_dist.evaluation.measuring import Bench, measure_errors, predict
 from tips_dist.files import UserError, write_json
 from tips_dist.models import load_weights, save_weights
 from tips_dist.runfolder import Selection, Teacher
@@ -74,8 +74,9 @@ def test_student_is_no_worse_than_its_best_teacher(run: Path, data: Data, mirror
     def error(path: Path) -> float:
         lifter, record = load_weights(path)
         name = lifter.representation.name
-        found = judge(bench, predict(lifter, bench.inputs), name, part_signs=record.part_signs)
-        return float(found["n_mpjpe_resolved"])
+        found = measure_errors(bench, predict(lifter, bench.inputs), name, part_signs=record.part_signs)
+        assert found.n_mpjpe_resolved is not None
+        return found.n_mpjpe_resolved
 
     teachers = [error(path) for path in run.glob("trials/*/candidates/*.safetensors")]
     assert len(teachers) == 2

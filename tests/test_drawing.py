@@ -84,7 +84,7 @@ def _lifted(pose: NDArray[np.float32], folder: Path) -> NDArray[np.integer]:
 
 
 def _inspected(pose: NDArray[np.float32], folder: Path) -> NDArray[np.integer]:
-    inspection._draw(pose[None], [""], [""], "made", folder / "a.png")
+    inspection._draw(pose[None], [""], [""], {}, "made", folder / "a.png")
     return np.asarray(Image.open(folder / "a.png").convert("RGB"))
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from tips_dist import geometry
 from tips_dist.skeleton import REPRESENTATIONS
@@ -124,6 +125,40 @@ def test_sign_resolution_survives_non_finite_offsets() -> None:
 def test_bend_does_not_depend_on_size(size: float, seed: int) -> None:
     poses = random_poses(seed, 5)
     np.testing.assert_allclose(geometry.bend(poses * size), geometry.bend(poses), rtol=1e-6, atol=1e-8)
+
+
+# --- fitting by rotation -----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 10_000), st.floats(0, 3), st.sampled_from([3, 2, 1]))
+def test_overlap_is_that_of_the_best_rotation(seed: int, noise: float, dimensions: int) -> None:
+    """Against SciPy's, for poses alike and unlike, in space, in a plane and on a line."""
+    generator = torch.Generator().manual_seed(seed)
+    first, other = torch.randn((2, 9, 3), generator=generator, dtype=torch.float64)
+    first[:, dimensions:] = 0
+    turn = Rotation.random(random_state=seed)
+    second = torch.from_numpy(turn.apply(first.numpy())) + noise * other
+    found = geometry.overlap(first.T @ second)
+    for value, image in zip(found, (second, second * torch.tensor([1, 1, -1])), strict=True):
+        rotation, _ = Rotation.align_vectors(first.numpy(), image.numpy())
+        best = float((first.numpy() * rotation.apply(image.numpy())).sum())
+        assert value.item() == pytest.approx(best, abs=2e-3 * first.norm().item() * second.norm().item())
+
+
+def test_overlap_of_nothing_is_finite() -> None:
+    assert all(abs(value.item()) < 1e-20 for value in geometry.overlap(torch.zeros(3, 3)))
+
+
+def test_absent_joints_lie_where_their_parents_do() -> None:
+    poses, present = random_poses(0, 2), torch.ones(2, 17, dtype=torch.bool)
+    present[0, [2, 3]] = False  # a knee and its ankle
+    found = geometry.collapse(poses, present)
+    assert torch.equal(found[0, 2], poses[0, 1])
+    assert torch.equal(found[0, 3], poses[0, 1])
+    assert torch.equal(found[1], poses[1])
+    assert geometry.collapse(poses, None) is poses
+    assert (geometry.bend(found)[0, 1]).abs() < 1e-6
 
 
 def test_a_joint_of_two_lifters_takes_the_sign_of_the_first() -> None:

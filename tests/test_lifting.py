@@ -140,10 +140,10 @@ def test_picture_and_animation(student: Path, poses: Poses, tmp_path: Path) -> N
     np.savez(tmp_path / "in.npz", poses=poses.poses[:10])
     picture, animation = tmp_path / "out.png", tmp_path / "out.gif"
     result = lift_file(student, tmp_path / "in.npz", None, picture=picture, animation=animation)
-    assert result["picture"]["poses"] == views.MOST_POSES
+    assert result["picture"]["poses"] == views.PICTURED_POSES
     assert result["animation"]["frames"] == 10
     with Image.open(picture) as image:
-        assert image.size == (3 * views.CELL, views.HEADING + views.MOST_POSES * views.CELL)
+        assert image.size == (3 * views.CELL, views.HEADING + views.PICTURED_POSES * views.CELL)
         content = np.asarray(image)
     # Each view shows a person: both coloured sides in every third of the picture.
     for column in range(3):
@@ -268,3 +268,23 @@ def test_nearly_right_csv_is_right_or_an_error(tmp_path: Path, cells: list[float
     path.write_text("\n".join(f"{x},{y}" for x, y in zip(cells[::2], cells[1::2], strict=True)))
     found = outcome(path)
     assert "\n" not in found if isinstance(found, str) else same(found.poses, cells)
+
+
+def test_signs_told_pose_by_pose_mend_a_network_between_two_mirror_solutions() -> None:
+    """A network that holds a third of the poses mirrored; and one that holds none loses nothing."""
+    data, truth = procedural.generate(400, seed=5)
+    scale = normalisation_scale(data)
+    depths = torch.from_numpy(truth[..., 2] - truth[:, :1, 2])
+    unit = (truth[:, HEAD] - truth[:, ROOT]) ** 2
+    depths = depths / float(np.sqrt(unit.sum(-1)).mean())
+    wrong = torch.where(torch.arange(len(depths)) % 3 == 0, -1.0, 1.0)[:, None]
+    student = Student(Lifter(REPRESENTATIONS["solo"], 16), {"scale": scale, "part_signs": [-1]})
+
+    def lifted(offsets: torch.Tensor, **options: Any) -> Floats:
+        student.predict = lambda _: offsets
+        return student.lift(data.poses, batch=len(data), **options)[..., 2]
+
+    right = lifted(-depths)
+    assert np.abs(lifted(-depths * wrong) - right).mean() > 0.1
+    assert np.abs(lifted(-depths * wrong, signs="pose") - right).mean() < 0.02
+    assert np.abs(lifted(-depths, signs="pose") - right).mean() < 0.002

@@ -1,3 +1,7 @@
+import math
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 
@@ -45,11 +49,30 @@ def test_perfect_lifts_have_no_cycle_or_turn_loss() -> None:
     assert losses.turn_consistency(turned[None, ..., 2], turned[None, ..., 2], weights).item() == 0
 
 
-def test_flat_poses_cheat_the_2d_cycle() -> None:
-    """The pitfall that the depth-spread signal is there for."""
-    flat = geometry.project(people())[None]
-    pose = geometry.lift(flat, torch.zeros(flat.shape[:-1]))
-    assert pose[..., 2].abs().max() == 0
+def cycle(offsets: Callable[[torch.Tensor], torch.Tensor], azimuth: float) -> float:
+    """The 2D cycle loss over an azimuth of a lifter that sees true 3D poses (V, 17, 3) and answers with offsets."""
+    true = people()
+    turn = geometry.rotation(torch.full((len(true),), azimuth), torch.zeros(len(true)))
+    view = geometry.project(true)
+    lifted = geometry.lift(view, offsets(true))
+    seen = geometry.project(geometry.rotate(lifted, turn))
+    again = geometry.lift(seen, offsets(geometry.rotate(true, turn)))
+    returned = geometry.project(geometry.rotate(again, turn.transpose(-1, -2)))
+    return losses.cycle_2d(returned[None], view[None], losses.joint_weights(REPRESENTATIONS["solo"])).item()
+
+
+@pytest.mark.parametrize("azimuth", [0.5, math.pi / 2, 3.0, math.pi])
+def test_flat_poses_cheat_the_2d_cycle(azimuth: float) -> None:
+    """The pitfall that the depth-spread signal is there for: no depth at all is far cheaper than a wrong one."""
+
+    def at_random(poses: torch.Tensor) -> torch.Tensor:
+        return 0.3 * torch.randn(poses.shape[:-1], generator=torch.Generator().manual_seed(int(1e3 * poses.sum())))
+
+    assert cycle(lambda poses: poses[..., 2], azimuth) < 1e-9
+    flat = cycle(lambda poses: 0 * poses[..., 2], azimuth)
+    assert flat < 0.25 * cycle(at_random, azimuth)
+    if azimuth == math.pi:  # a flat pose seen from behind is its own mirror image, so the cheat is perfect
+        assert flat < 1e-9
 
 
 def test_bone_ratios_ignore_size_and_rotation() -> None:
@@ -111,3 +134,54 @@ def test_bend_has_bounded_gradients_on_degenerate_limbs(case: str) -> None:
     (gradient,) = torch.autograd.grad(losses.bend(poses, 0.1).sum(), poses)
     assert gradient.isfinite().all()
     assert gradient.abs().max() < 100
+
+
+def test_the_bone_prior_is_the_mean_square_of_what_ratios_are_off() -> None:
+    poses = random_poses(5, 2, 3)
+    target = np.array(losses.HUMAN_RATIOS) / np.mean(losses.HUMAN_RATIOS)
+    expected = []
+    for seed in poses.numpy():
+        lengths = np.array([[np.linalg.norm(pose[c] - pose[p]) for p, c in BONES] for pose in seed])
+        expected.append(np.mean((lengths / lengths.mean(1, keepdims=True) - target) ** 2))
+    assert losses.bone_prior(poses).tolist() == pytest.approx(expected)
+    everywhere = torch.ones(2, 3, 17, dtype=torch.bool)
+    assert losses.bone_prior(poses, everywhere).tolist() == pytest.approx(expected)
+
+
+def test_the_bone_prior_of_the_bones_that_are_there() -> None:
+    """Without the left wrist its bone counts for nothing, and the mean is over the others alone."""
+    poses, present = random_poses(6, 1, 1), torch.ones(1, 1, 17, dtype=torch.bool)
+    present[..., J["left_wrist"]] = False
+    kept = [index for index, (_, child) in enumerate(BONES) if child != J["left_wrist"]]
+    lengths = losses.bone_lengths(poses)[0, 0].numpy()[kept]
+    target = np.array(losses.HUMAN_RATIOS)[kept]
+    off = lengths / lengths.mean() - target / target.mean()
+    assert losses.bone_prior(poses, present).item() == pytest.approx(np.sum(off**2) / 16)
+    moved = poses.clone()
+    moved[..., J["left_wrist"], :] = 9.0
+    assert losses.bone_prior(moved, present).item() == pytest.approx(losses.bone_prior(poses, present).item())
+    assert losses.bones_present(present)[0, 0].tolist() == [index in kept for index in range(16)]
+
+
+def test_bone_asymmetry_is_the_relative_difference_of_the_sides() -> None:
+    poses = random_poses(7, 4)
+    lengths = losses.bone_lengths(poses).numpy()
+    pairs = [(lengths[:, a], lengths[:, b]) for a, b in SYMMETRIC_BONES]
+    expected = np.mean([np.abs(a - b) / (0.5 * (a + b)) for a, b in pairs], axis=0)
+    assert losses.bone_asymmetry(poses).tolist() == pytest.approx(expected.tolist())
+
+
+def test_the_pose_loss_is_a_weighed_mean_over_joints_and_a_mean_over_poses() -> None:
+    first, second = random_poses(8, 2, 3), random_poses(9, 2, 3)
+    weights = torch.arange(17.0, dtype=torch.float64) / 17
+    expected = [
+        np.mean(
+            [
+                sum(w * np.mean((a[j] - b[j]) ** 2) for j, w in enumerate(weights.numpy()))
+                for a, b in zip(*pair, strict=True)
+            ]
+        )
+        for pair in zip(first.numpy(), second.numpy(), strict=True)
+    ]
+    assert losses.pose_loss(first, second, weights).tolist() == pytest.approx(expected)
+    assert losses.pose_loss(first, second, weights.expand(2, 3, 17)).tolist() == pytest.approx(expected)

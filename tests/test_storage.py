@@ -200,7 +200,7 @@ class Flaky:
 
 def test_storage_that_is_away_for_a_while_is_waited_for(s3: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("tips_dist.storage.time.sleep", pauses.append)
+    monkeypatch.setattr("tips_dist.patience.time.sleep", pauses.append)
     mirror = Mirror(run, s3)
     flaky = Flaky(3)
     files = mirror.store._files

@@ -3,85 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tips_dist.config import Policy, validate
 from tips_dist.files import UserError, read_text
 from tips_dist.replay import SeedHistory, read_histories, replay
+from tips_dist.runfolder import Audit, RunFolder
+from tips_dist.runfolder.results import AuditBest, AuditSeed, AuditTotals
 from tips_dist.study_yaml import load_yaml
 
 
-@dataclass(frozen=True)
-class SeedAudit:
-    """What the policy would have done to one seed; risks are the lowest, over the history and up to the stop."""
-
-    trial: str
-    seed: int
-    verdict: str
-    reason: str
-    onset: int | None
-    stop_step: int | None  # None: the policy lets it train to the end
-    last_step: int
-    steps: int  # the budget
-    cut: bool  # stopping cut the history when it was made
-    best_risk: float | None
-    best_step: int | None
-    kept_risk: float | None
-    kept_step: int | None
-
-
-@dataclass(frozen=True)
-class BestSeed:
-    """The seed of the lowest risk of all."""
-
-    trial: str
-    seed: int
-    risk: float
-
-
-@dataclass(frozen=True)
-class AuditTotals:
-    """Over the seeds whose history was not cut."""
-
-    seeds: int  # all of them
-    cut: int
-    stopped: int
-    steps_saved: float | None  # share of the planned steps
-    best: BestSeed | None
-    best_killed: bool | None  # stopped before its lowest risk
-    best_risk_lost: float | None  # relative
-
-
-@dataclass(frozen=True)
-class Audit:
-    """The answer of :func:`audit_run`."""
-
-    policy: Policy
-    seeds: list[SeedAudit]
-    totals: AuditTotals
-    schema: int = 1
-
-    def words(self) -> str:
-        """The totals in words."""
-        totals, lines = self.totals, []
-        if totals.cut:
-            lines.append(
-                f"{totals.cut} of {totals.seeds} histories were cut by stopping when they were made and are left out "
-                "of the totals; train with stopping.divergence=off and stopping.plateau=off for a full answer."
-            )
-        if totals.best is not None and totals.steps_saved is not None:
-            best = totals.best
-            lines.append(f"Stopped {totals.stopped} seeds, {100 * totals.steps_saved:.0f} % of the steps saved.")
-            who = f"the eventual best ({best.trial} seed {best.seed}, risk {best.risk:.4g})"
-            if totals.best_killed:
-                lines.append(
-                    f"It would have stopped {who} before its best step, at a loss of risk of "
-                    f"{100 * (totals.best_risk_lost or 0):.1f} %."
-                )
-            else:
-                lines.append(f"It would have kept {who}.")
-        return "\n".join(lines)
+def in_words(audit: Audit) -> str:
+    """The totals of an audit in words."""
+    totals, lines = audit.totals, []
+    if totals.cut:
+        lines.append(
+            f"{totals.cut} of {totals.seeds} histories were cut by stopping when they were made and are left out "
+            "of the totals; train with stopping.divergence=off and stopping.plateau=off for a full answer."
+        )
+    if totals.best is not None and totals.steps_saved is not None:
+        best = totals.best
+        lines.append(f"Stopped {totals.stopped} seeds, {100 * totals.steps_saved:.0f} % of the steps saved.")
+        who = f"the eventual best ({best.trial} seed {best.seed}, risk {best.risk:.4g})"
+        if totals.best_killed:
+            lost = 100 * (totals.best_risk_lost or 0)
+            lines.append(f"It would have stopped {who} before its best step, at a loss of risk of {lost:.1f} %.")
+        else:
+            lines.append(f"It would have kept {who}.")
+    return "\n".join(lines)
 
 
 def audit_run(run: Path, policy: Policy | None = None) -> Audit:
@@ -94,10 +43,10 @@ def audit_run(run: Path, policy: Policy | None = None) -> Audit:
         UserError: not a run folder, or no trial has a history.
     """
     policy = policy or Policy()
-    seeds = [_seed(history, policy) for history in read_histories(run)]
+    seeds = [_seed(history, policy) for history in read_histories(RunFolder(run))]
     if not seeds:
         raise UserError(f"{run}: no trial with a history, so there is nothing to audit")
-    return Audit(policy, seeds, _totals(seeds))
+    return Audit(policy=policy, seeds=seeds, totals=_totals(seeds))
 
 
 def read_policy(path: Path) -> Policy:
@@ -109,10 +58,10 @@ def read_policy(path: Path) -> Policy:
     return validate(Policy, load_yaml(read_text(path, "policy file"), str(path)) or {}, where=str(path))
 
 
-def _seed(history: SeedHistory, policy: Policy) -> SeedAudit:
+def _seed(history: SeedHistory, policy: Policy) -> AuditSeed:
     verdict, stop = replay(history, policy)
     best, kept = history.lowest_risk(), history.lowest_risk(stop)
-    return SeedAudit(
+    return AuditSeed(
         trial=history.trial,
         seed=history.seed,
         verdict=verdict.kind,
@@ -129,7 +78,7 @@ def _seed(history: SeedHistory, policy: Policy) -> SeedAudit:
     )
 
 
-def _totals(seeds: Sequence[SeedAudit]) -> AuditTotals:
+def _totals(seeds: Sequence[AuditSeed]) -> AuditTotals:
     full = [row for row in seeds if not row.cut]
     ranked = sorted((row.best_risk, row.trial, row.seed, row) for row in full if row.best_risk is not None)
     risk, _, _, best = ranked[0] if ranked else (None, "", 0, None)
@@ -140,7 +89,7 @@ def _totals(seeds: Sequence[SeedAudit]) -> AuditTotals:
         cut=len(seeds) - len(full),
         stopped=sum(row.stop_step is not None for row in full),
         steps_saved=1 - trained / planned if planned else None,
-        best=None if best is None or risk is None else BestSeed(best.trial, best.seed, risk),
+        best=None if best is None or risk is None else AuditBest(trial=best.trial, seed=best.seed, risk=risk),
         best_killed=None if best is None else best.kept_step != best.best_step,
         best_risk_lost=None if best is None or risk is None or not best.kept_risk else best.kept_risk / risk - 1,
     )

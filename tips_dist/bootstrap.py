@@ -29,24 +29,45 @@ class Statistic(TypedDict):
 
 
 def statistic(values: NDArray[np.float64], *, median: bool = False) -> Statistic | None:
-    """Mean (or median) of ``values`` (trials, seeds), NaN where there is none, with its interval.
+    """Mean (or :func:`middle`) of ``values`` (trials, seeds), NaN where there is none, with its interval.
 
     Two-stage bootstrap with a fixed seed: trials are drawn, then seeds within each trial, so that runs of one
-    configuration do not count as independent of each other. None where no run has a value; the interval is the
-    value itself where only one has.
+    configuration do not count as independent of each other. None where no run has a value, or where the middle one is
+    infinite; resamples of that kind are left out. The interval is the value itself where only one run has one.
     """
-    values = values[np.isfinite(values).any(axis=1)]
-    count = int(np.isfinite(values).sum())
+    values = values[_known(values, median).any(axis=1)]
+    count = int(_known(values, median).sum())
     if count == 0:
         return None
     if len(values) == 1:
         return _rows(values, median)[0]
-    reduce = np.nanmedian if median else np.nanmean
-    value = float(reduce(values))
+    reduce = middle if median else np.nanmean
+    value = float(reduce(values.ravel()))
+    if not np.isfinite(value):
+        return None
     low = high = value
     if count > 1:
         low, high = _quantiles(_resampled(values, reduce))
     return {"value": value, "low": low, "high": high, "runs": count}
+
+
+def middle(values: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    """The median, where NaN is no value and infinity one that is worse than all others.
+
+    Of two middle values of which one is infinite the other is taken, so that half of the values being finite suffices.
+    """
+    ordered = np.moveaxis(np.sort(values, axis=axis), axis, -1)  # NaN last
+    if not np.isnan(ordered[..., -1]).any():
+        low, high = ordered[..., (ordered.shape[-1] - 1) // 2], ordered[..., ordered.shape[-1] // 2]
+    else:
+        count = (~np.isnan(ordered)).sum(axis=-1)
+        places = (np.maximum((count - 1) // 2, 0), np.where(count % 2 == 1, (count - 1) // 2, count // 2))
+        low, high = (np.take_along_axis(ordered, place[..., None], axis=-1)[..., 0] for place in places)
+    return np.asarray(np.where(np.isposinf(high), low, (low + high) / 2))
+
+
+def _known(values: NDArray[np.float64], median: bool) -> NDArray[np.bool_]:
+    return ~np.isnan(values) if median else np.isfinite(values)
 
 
 def describe(groups: Sequence[NDArray[np.float64]], *, median: bool = False) -> list[Statistic | None]:
@@ -63,21 +84,25 @@ def describe(groups: Sequence[NDArray[np.float64]], *, median: bool = False) -> 
 def _rows(table: NDArray[np.float64], median: bool) -> list[Statistic | None]:
     """The statistic of each row (one trial's seeds, packed to the left, NaN where missing)."""
     found: list[Statistic | None] = [None] * len(table)
-    counts = np.isfinite(table).sum(axis=1)
+    known = _known(table, median)
+    counts = known.sum(axis=1)
     for count in np.unique(counts[counts > 0]).tolist():
         rows = np.flatnonzero(counts == count)
         values = table[rows]
-        values = values[np.isfinite(values)].reshape(len(rows), count)
-        value = np.median(values, axis=1) if median else values.mean(axis=1)
+        values = values[known[rows]].reshape(len(rows), count)
+        value = middle(values) if median else values.mean(axis=1)
+        rows, values, value = rows[np.isfinite(value)], values[np.isfinite(value)], value[np.isfinite(value)]
         low = high = value
         if count > 1:
             drawn = _indices(1, count)[1][:, 0]  # (RESAMPLES, count)
             if median:
-                samples = np.concatenate([np.median(part[:, drawn], axis=2) for part in np.array_split(values, 8)])
+                samples = np.concatenate([middle(part[:, drawn]) for part in np.array_split(values, 8)])
+                samples[np.isinf(samples)] = np.nan  # such resamples are left out
             else:
                 weights = (drawn[..., None] == np.arange(count)).sum(axis=1) / count
                 samples = values @ weights.T
-            low, high = np.quantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=1)
+            quantile = np.nanquantile if np.isnan(samples).any() else np.quantile  # the latter is much quicker
+            low, high = quantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=1)
         for row, *numbers in zip(rows.tolist(), value.tolist(), low.tolist(), high.tolist(), strict=True):
             found[row] = {"value": numbers[0], "low": numbers[1], "high": numbers[2], "runs": count}
     return found
@@ -165,7 +190,8 @@ def _resampled(
 
 
 def _quantiles(samples: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.nanquantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    low, high = np.nanquantile(np.where(np.isinf(samples), np.nan, samples), ends)
     return float(low), float(high)
 
 

@@ -23,12 +23,19 @@ from tips_dist.files import StorageError, UserError
 from tips_dist.terminal import cleaned
 
 
-class Size(enum.StrEnum):
+class LiftSize(enum.StrEnum):
     """What is taken for a person's size in the image (see :mod:`tips_dist.lifting`)."""
 
     trained = "trained"
     mean = "mean"
     each = "each"
+
+
+class Signs(enum.StrEnum):
+    """Whose depth signs a lift takes (see :mod:`tips_dist.pose_signs`)."""
+
+    network = "network"
+    pose = "pose"
 
 
 class GroupBy(enum.StrEnum):
@@ -49,7 +56,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(jobs_app, name="jobs")
 
-RunFolder = Annotated[
+RunArgument = Annotated[
     Path,
     typer.Argument(metavar="RUN", help="A run folder, as `run` prints it, or its address (s3://…).", parser=run_folder),
 ]
@@ -58,7 +65,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the study file; repeatable."),
 ]
-Truth = Annotated[Path, typer.Option(help="NAME.truth3d.h5; only the evaluation reads it.")]
+TruthFile = Annotated[Path, typer.Option(help="NAME.truth3d.h5; only the evaluation reads it.")]
 PosesFile = Annotated[Path | None, typer.Option(help="The pose2d file, if it has moved since the run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster; without it Ray starts here.")]
@@ -102,7 +109,7 @@ def run(
 
 @app.command()
 def resume(
-    folder: RunFolder,
+    folder: RunArgument,
     trials: Annotated[
         int | None, typer.Option(metavar="+N", help="Give every representation N more trials.", min=1)
     ] = None,
@@ -175,7 +182,7 @@ def fetch(
     """Copy a run folder from storage to this machine, to read it or to resume it here."""
     from tips_dist.commands import address
 
-    address.fetch_run(url, output, as_json=as_json)
+    address.fetch_whole(url, output, as_json=as_json)
 
 
 @app.command()
@@ -196,7 +203,7 @@ def train(
 
 @app.command()
 def status(
-    folder: RunFolder,
+    folder: RunArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing it until the run is done.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -208,7 +215,7 @@ def status(
 
 @app.command()
 def summary(
-    folder: RunFolder,
+    folder: RunArgument,
     by: Annotated[GroupBy, typer.Option(help="A row per representation or per trial.")] = GroupBy.representation,
     sort: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Sort trials by risk, error, stopped_step, a parameter, ...")
@@ -232,7 +239,7 @@ def summary(
 
 
 @app.command()
-def report(folder: RunFolder, poses: PosesFile = None) -> None:
+def report(folder: RunArgument, poses: PosesFile = None) -> None:
     """Write report.html: the whole study on one page that opens from disk."""
     from tips_dist.commands import reading as command
 
@@ -255,7 +262,7 @@ def compare(
 
 @app.command()
 def monitor(
-    folder: RunFolder,
+    folder: RunArgument,
     port: Annotated[int, typer.Option(help="0 takes any free port.", min=0, max=65535)] = 6006,
     host: Annotated[str, typer.Option(help="What to bind; other machines see it only if told so.")] = "127.0.0.1",
 ) -> None:
@@ -266,7 +273,7 @@ def monitor(
 
 
 @app.command()
-def select(folder: RunFolder, as_json: Json = False) -> None:
+def select(folder: RunArgument, as_json: Json = False) -> None:
     """Choose checkpoints and teachers again, without truth."""
     from tips_dist.commands import deciding as command
 
@@ -275,7 +282,7 @@ def select(folder: RunFolder, as_json: Json = False) -> None:
 
 @app.command()
 def audit(
-    folder: RunFolder,
+    folder: RunArgument,
     policy: Annotated[
         Path | None, typer.Option(help="YAML with thresholds to try instead of the defaults.", dir_okay=False)
     ] = None,
@@ -289,7 +296,7 @@ def audit(
 
 @app.command()
 def distill(
-    folder: RunFolder,
+    folder: RunArgument,
     poses: PosesFile = None,
 ) -> None:
     """Train the student from the selected teachers again, from 2D alone."""
@@ -304,7 +311,7 @@ def evaluate(
         Path,
         typer.Argument(metavar="RUN|WEIGHTS", help="A run folder, or one .safetensors file.", parser=run_folder),
     ],
-    truth: Truth,
+    truth: TruthFile,
     poses: Annotated[
         Path | None, typer.Option(help="The pose2d file; for a run only if it has moved, for weights always.")
     ] = None,
@@ -316,12 +323,34 @@ def evaluate(
 
     A run gets its evaluation.json. Weights may be measured on any data set, also one they never saw.
     """
-    from tips_dist.commands import deciding, weights
+    from tips_dist.commands import evaluating as command
 
     if what.is_dir() or what.suffix != ".safetensors":
-        deciding.evaluate(what, truth, poses, as_json=as_json)
+        command.evaluate(what, truth, poses, as_json=as_json)
     else:
-        weights.evaluate(what, truth, poses, split, output, as_json=as_json)
+        command.evaluate_weights(what, truth, poses, split, output, as_json=as_json)
+
+
+@app.command()
+def scorecard(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their addresses.", parser=run_folder)
+    ],
+    truth: TruthFile,
+    poses: PosesFile = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="YAML with thresholds to try instead of the defaults.", dir_okay=False)
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the numbers as JSON.")] = None,
+    as_json: Json = False,
+) -> None:
+    """How good were the decisions? Replays selection and stopping against true errors, beside trivial baselines.
+
+    Several runs are shown one by one, then together. Writes nothing into them.
+    """
+    from tips_dist.commands import evaluating as command
+
+    command.scorecard(folders, truth, poses, policy, as_json=as_json, output=output)
 
 
 @app.command()
@@ -334,12 +363,15 @@ def lift(
     picture: Annotated[Path | None, typer.Option(help="Draw the first poses into this PNG file.")] = None,
     animate: Annotated[Path | None, typer.Option(help="Animate the poses in this GIF file.")] = None,
     size: Annotated[
-        Size | None,
+        LiftSize | None,
         typer.Option(help="What is taken for a person's size in the image; chosen by the file if not given."),
     ] = None,
     minimum_score: Annotated[
         float, typer.Option(help="Leave out people with a COCO joint below this score.", min=0, max=1)
     ] = 0.3,
+    signs: Annotated[
+        Signs, typer.Option(help="Depth signs: the network's recorded ones, or told pose by pose (knees, elbows).")
+    ] = Signs.network,
     as_json: Json = False,
 ) -> None:
     """Lift 2D poses of a file to root-relative 3D; one unit is the mean root-to-head distance."""
@@ -353,6 +385,7 @@ def lift(
         minimum_score=minimum_score,
         picture=picture,
         animation=animate,
+        signs="pose" if signs is Signs.pose else "network",
         as_json=as_json,
     )
 

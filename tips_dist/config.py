@@ -96,6 +96,7 @@ class Model(Section):
     student_blocks: Blocks = 3
     batch_norm: bool = False  # lifter only; the authors' recipe has it on (docs/recipe.md says why it is off)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # lifter only; the authors use 0.5
+    spectral_norm: bool = False  # discriminator only: its layers' largest singular values are 1 (arXiv 1802.05957)
 
 
 class Training(Section):
@@ -114,6 +115,8 @@ class Training(Section):
     final_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0  # exponential decay of both rates to this share
     average: Annotated[float, Field(ge=0, lt=1), Before(0.0)] = 0.998  # decay of the lifter's moving average; 0: off
     judge: Literal["averaged", "raw", "both"] = "averaged"  # both: raw depths lie beside (depths_raw.npy)
+    instance_noise: NonNegative = 0.0  # on all that the discriminator sees, in root-to-head distances; 0 at the end
+    gradient_clip: NonNegative = 0.0  # longest gradient, per seed and player (arXiv 1211.5063); 0: any
     flip_probability: Share = 0.5  # mirror a pose left to right (sides relabelled)
     rotation: Literal["per_sample", "batch"] = "per_sample"
     azimuth_degrees: Annotated[float, Field(gt=0, le=180)] = 160.0
@@ -144,6 +147,7 @@ class Losses(Section):
     bone_prior: NonNegative = 0.0  # mean human bone ratios: needs 3D statistics, so this is weak supervision
     bend: NonNegative = 0.0  # anatomical prior: knees bend forward, elbows backward
     bend_margin: NonNegative = 0.0  # how far they should at least, in limb lengths
+    r1: NonNegative = 0.0  # penalty on the discriminator's slope at real poses (arXiv 1801.04406)
     adversarial_kind: Literal["least_squares", "cross_entropy"] = "least_squares"
     real_label: Annotated[float, Field(gt=0.5, le=1)] = 1.0
     label_swap: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # probability that a pose's real/fake label is swapped

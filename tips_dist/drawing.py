@@ -17,17 +17,17 @@ Picture = NDArray[np.uint8]  # (height, width, 3)
 
 Colour = tuple[int, int, int]  # red, green, blue
 SIDE_COLOUR: dict[str, Colour] = {"left": (31, 119, 180), "right": (214, 39, 40), "trunk": (85, 85, 85)}
-SIDES: tuple[str, ...] = tuple(  # of each bone, (16): that of the joint at its far end
+BONE_SIDES: tuple[str, ...] = tuple(  # of each bone, (16): that of the joint at its far end
     next((side for side in SIDE_COLOUR if JOINTS[child].startswith(side)), "trunk") for _, child in BONES
 )
-VIEWS = ("2D input", "lifted: front", "lifted: side")
+COLUMN_TITLES = ("2D input", "lifted: front", "lifted: side")
 _NAMES = 90  # pixels
 _CELL, _HEAD, _FINE = 110, 14, 2  # pixels of a cell, of a heading; drawn larger by this factor, for smooth lines
 
 
 def bone_colours() -> list[Colour]:
     """The colour of each bone, (16) RGB triples."""
-    return [SIDE_COLOUR[side] for side in SIDES]
+    return [SIDE_COLOUR[side] for side in BONE_SIDES]
 
 
 def stick_figure(
@@ -69,7 +69,7 @@ def pose_picture(poses: Floats, lifted: Floats) -> Picture:
             stick_figure(draw, pixels, 2 * _FINE)
     image = image.resize((size[0] // _FINE, size[1] // _FINE), Image.Resampling.BOX)
     draw = ImageDraw.Draw(image)
-    for column, name in enumerate(VIEWS):
+    for column, name in enumerate(COLUMN_TITLES):
         draw.text((column * _CELL + 4, 1), name, fill="black")
     return np.asarray(image)
 

@@ -12,10 +12,11 @@ import itertools
 import torch
 from torch import Tensor
 
-from tips_dist.skeleton import J, Representation
+from tips_dist.skeleton import PARENT, J, Representation
 
 CAMERA_DISTANCE = 10.0
 MINIMUM_DEPTH = 1.0
+_NEWTON_STEPS = 16
 
 
 def lift(poses: Tensor, offsets: Tensor) -> Tensor:
@@ -41,6 +42,51 @@ def rotation(azimuth: Tensor, elevation: Tensor) -> Tensor:
 def rotate(poses: Tensor, rotations: Tensor) -> Tensor:
     """Rotate root-relative poses about the root: (..., 17, 3), (..., 3, 3) -> (..., 17, 3)."""
     return poses @ rotations.transpose(-1, -2)
+
+
+def overlap(products: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest inner product of two poses over all rotations about the root, without and with a mirrored depth.
+
+    For poses of norm 1, ``sqrt(2 - 2 * overlap)`` is the distance that is left after the best rotation (Procrustes
+    without reflection); the second result is that of a pose and the mirror image of the other.
+
+    The inner product is the largest root of a quartic with four real roots (Horn 1987; Theobald 2005), found by
+    Newton's method from above: no singular value decomposition, no branch, no synchronisation with the device.
+
+    Args:
+        products: (..., 3, 3), the root-relative poses (J, 3) multiplied: ``first.T @ second``.
+
+    Returns:
+        (...) and (...), float64.
+    """
+    product = products.double()
+    square = product.square().sum((-1, -2))
+    size = square.sqrt().clamp_min(1e-30)
+    product = product / size[..., None, None]
+    a, b, c = product.unbind(-1)
+    determinant = (torch.linalg.cross(a, b, dim=-1) * c).sum(-1)
+    constant = 2 * (product.transpose(-1, -2) @ product).square().sum((-1, -2)) - 1
+    slope = 8 * torch.stack((determinant, -determinant))
+    root = torch.full_like(slope, 3**0.5)  # no inner product of unit norm is larger
+    for _ in range(_NEWTON_STEPS):
+        squared = root * root
+        value = (squared - 2) * squared - slope * root + constant
+        root = root - value / (4 * (squared - 1) * root - slope).clamp_min(1e-9)
+    return root[0] * size, root[1] * size
+
+
+def collapse(poses: Tensor, present: Tensor | None) -> Tensor:
+    """Put the joints that are not there where their parents are: (..., 17, D), (..., 17) -> (..., 17, D).
+
+    A limb without its end then has no extent, so that it neither bends nor recedes; the data has them there, too.
+    """
+    if present is None:
+        return poses
+    joints = list(poses.unbind(-2))
+    for child, parent in enumerate(PARENT):  # a parent comes before its children
+        if parent >= 0:
+            joints[child] = torch.where(present[..., child, None], joints[child], joints[parent])
+    return torch.stack(joints, dim=-2)
 
 
 def mirror_depth(poses: Tensor, signs: Tensor) -> Tensor:
@@ -97,7 +143,9 @@ def plausibility(poses: Tensor) -> Tensor:
     return knees + 0.5 * elbows + axes + hips + shoulders
 
 
-def resolve_signs(poses: Tensor, offsets: Tensor, representation: Representation) -> tuple[Tensor, Tensor]:
+def resolve_signs(
+    poses: Tensor, offsets: Tensor, representation: Representation, present: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Tell the depth sign of each independent lifter without ground truth.
 
     Tries every combination of signs (32 at most) and keeps the most plausible.
@@ -106,6 +154,7 @@ def resolve_signs(poses: Tensor, offsets: Tensor, representation: Representation
         poses: (V, 17, 2) normalised 2D poses.
         offsets: (S, V, 17) depth offsets as predicted.
         representation: says which joints were lifted together.
+        present: (V, 17) which joints are there; ``None`` for all.
 
     Returns:
         Signs (S, P) of +1 or -1 for each entry of ``representation.lifters``, and confidences (S, P): the loss of
@@ -113,9 +162,8 @@ def resolve_signs(poses: Tensor, offsets: Tensor, representation: Representation
     """
     count = len(representation.lifters)
     combinations = torch.tensor(list(itertools.product((1.0, -1.0), repeat=count)), device=offsets.device)
-    scores = torch.stack(
-        [plausibility(lift(poses, offsets * joint_signs(signs, representation))) for signs in combinations]
-    )  # (2^P, S)
+    tried = [collapse(lift(poses, offsets * joint_signs(signs, representation)), present) for signs in combinations]
+    scores = torch.stack([plausibility(lifted) for lifted in tried])  # (2^P, S)
     scores = torch.where(scores.isfinite(), scores, torch.full_like(scores, -1e9))
     best = scores.argmax(0)
     signs = combinations[best]

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from tips_dist.data import npz
+from tips_dist.data.hdf5 import is_hdf5
 from tips_dist.data.importers import coco
 from tips_dist.data.store import read_poses
 from tips_dist.escaping import for_csv
@@ -61,6 +61,7 @@ def lift_file(
     minimum_score: float = 0.3,
     picture: Path | None = None,
     animation: Path | None = None,
+    signs: Literal["network", "pose"] = "network",
 ) -> dict[str, Any]:
     """Lift the poses of a file and write what is asked for.
 
@@ -72,6 +73,7 @@ def lift_file(
         minimum_score: people with a COCO joint below this score are left out.
         picture: a PNG of the first poses, 2D beside two 3D views.
         animation: a GIF of the poses in their order.
+        signs: whose depth signs: those recorded with the ``network``, or told ``pose`` by pose from knees and elbows.
 
     Returns:
         Counts, the conventions and the files written, for printing.
@@ -84,10 +86,10 @@ def lift_file(
             raise UserError(f"{path}: unknown ending '{path.suffix}'; known: {', '.join(endings)}")
     network, found = Student.load(student), read_input(poses, minimum_score)
     chosen = size or ("trained" if found.digest == network.record.data_digest else found.size)
-    lifted = network.lift(sized(found.poses, network.record.scale, chosen, poses))
-    result: dict[str, Any] = {"poses": len(lifted), "size": chosen, "unit": UNIT, "frame": FRAME}
+    lifted = network.lift(sized(found.poses, network.record.scale, chosen, poses), signs=signs)
+    result: dict[str, Any] = {"poses": len(lifted), "size": chosen, "signs": signs, "unit": UNIT, "frame": FRAME}
     if output is not None:
-        write_output(output, found, lifted, {"size": chosen, "student": network.record.plain()})
+        write_output(output, found, lifted, {"size": chosen, "signs": signs, "student": network.record.plain()})
         result["output"] = str(output)
     if picture is not None or animation is not None:
         from tips_dist import views
@@ -127,7 +129,7 @@ def read_input(path: Path, minimum_score: float = 0.3) -> Input:
         UserError: the file is missing, of no known kind, or holds no usable pose.
     """
     check_file(path, "file of poses")
-    if h5py.is_hdf5(path) or path.suffix in (".h5", ".hdf5"):
+    if is_hdf5(path) or path.suffix in (".h5", ".hdf5"):
         found = read_poses(path)
         names = [found.sequence_names[code] for code in found.sequence]
         labels = [f"{name}@{frame}" for name, frame in zip(names, found.frame.tolist(), strict=True)]

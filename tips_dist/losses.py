@@ -2,7 +2,8 @@
 
 Distances are in units of the mean root-to-head distance. ``weights`` (17,) says how much each joint counts: 1/17 for
 a whole pose; for independent parts one over the part's joints, so that each part's loss is its own mean, as if it
-were trained alone (arXiv 2205.05980, section 3).
+were trained alone (arXiv 2205.05980, section 3). Where poses lack joints, weights are (S, B, 17) and 0 for those; the
+sum is not scaled up again, so that the loss of a batch stays the mean of the losses of its shares.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from tips_dist import geometry
 from tips_dist.geometry import CAMERA_DISTANCE
-from tips_dist.skeleton import BONES, JOINTS, SYMMETRIC_BONES, Representation
+from tips_dist.skeleton import BONES, JOINTS, SYMMETRIC_BONES, J, Representation
 
 
 def joint_weights(representation: Representation) -> Tensor:
@@ -57,7 +58,7 @@ def adversarial_loss(fake_scores: Tensor, real_label: float, kind: str) -> Tenso
 
 def pose_loss(first: Tensor, second: Tensor, weights: Tensor) -> Tensor:
     """Mean squared distance of two sets of poses: (S, B, 17, D) twice, (17,) -> (S,); the 2D and the 3D cycle loss."""
-    return ((first - second).square().mean(-1) @ weights).mean(-1)
+    return _weighed((first - second).square().mean(-1), weights)
 
 
 def cycle_2d(returned: Tensor, poses: Tensor, weights: Tensor) -> Tensor:
@@ -71,7 +72,12 @@ def turn_consistency(offsets: Tensor, depths: Tensor, weights: Tensor) -> Tensor
     A quarter turn about the vertical axis turns x into depth, so the target of ±90° is known from the input itself;
     a half turn negates the depth (arXiv 2205.05980, section 3). (S, B, 17) twice -> (S,).
     """
-    return ((offsets - depths).square() @ weights).mean(-1)
+    return _weighed((offsets - depths).square(), weights)
+
+
+def _weighed(errors: Tensor, weights: Tensor) -> Tensor:
+    """Sum over joints, mean over poses: (S, B, 17), (17,) or (S, B, 17) -> (S,)."""
+    return ((errors @ weights) if weights.dim() == 1 else (errors * weights).sum(-1)).mean(-1)
 
 
 def bone_lengths(poses: Tensor) -> Tensor:
@@ -79,6 +85,13 @@ def bone_lengths(poses: Tensor) -> Tensor:
     parents, children = zip(*BONES, strict=True)
     lengths: Tensor = (poses[..., list(children), :] - poses[..., list(parents), :]).norm(dim=-1)
     return lengths
+
+
+def bones_present(present: Tensor) -> Tensor:
+    """Which of the 16 bones have both ends: (..., 17) -> (..., 16), bool."""
+    parents, children = zip(*BONES, strict=True)
+    both: Tensor = present[..., list(children)] & present[..., list(parents)]
+    return both
 
 
 def bone_ratios(poses: Tensor) -> Tensor:
@@ -91,24 +104,42 @@ def bone_ratios(poses: Tensor) -> Tensor:
 HUMAN_RATIOS = (0.41, 1.54, 1.54, 0.41, 1.54, 1.54, 0.82, 0.86, 0.41, 0.40, 0.54, 1.05, 0.94, 0.54, 1.05, 0.94)
 
 
-def bone_prior(poses: Tensor) -> Tensor:
-    """Squared distance of bone ratios from a mean human's: (S, B, 17, 3) -> (S,). Weak supervision; off by default."""
+def bone_prior(poses: Tensor, present: Tensor | None = None) -> Tensor:
+    """Squared distance of bone ratios from a mean human's: (S, B, 17, 3) -> (S,). Weak supervision; off by default.
+
+    ``present`` (S, B, 17): of the bones that are there, over their own mean.
+    """
     target = torch.tensor(HUMAN_RATIOS, device=poses.device, dtype=poses.dtype)
-    return (bone_ratios(poses) - target / target.mean()).square().mean((-1, -2))
+    if present is None:
+        return (bone_ratios(poses) - target / target.mean()).square().mean((-1, -2))
+    there = bones_present(present).to(poses.dtype)
+    lengths, target = bone_lengths(poses) * there, target * there
+    means = (values.sum(-1, keepdim=True).clamp_min(1e-9) for values in (lengths, target))
+    ratios, expected = (v / m for v, m in zip((lengths, target), means, strict=True))
+    return ((ratios - expected) * there.sum(-1, keepdim=True)).square().mean((-1, -2))
 
 
 ELBOW_SHARE = 0.5  # elbows say less than knees: shoulders turn the plane in which an arm bends
+# The joints that geometry.bend's values are made of: both sides of the girdle, middle, end, the trunk's upper end.
+BENDING = tuple(
+    tuple(J[name] for name in (f"left_{girdle}", f"right_{girdle}", f"{side}_{middle}", f"{side}_{end}", "thorax"))
+    for girdle, middle, end in (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist"))
+    for side in ("left", "right")
+)
 LEAST_FORWARD = 0.01  # a tenth of a body's hip axis x trunk: below, forward is unsure and its gradient without bound
 
 
-def bend(poses: Tensor, margin: float = 0.0) -> Tensor:
+def bend(poses: Tensor, margin: float = 0.0, present: Tensor | None = None) -> Tensor:
     """How far knees bend backward and elbows forward, past ``margin``: (S, B, 17, 3) -> (S,).
 
     An anatomical prior, not a statistic: it breaks the mirror symmetry of depth. In limb lengths, see
     :func:`geometry.bend`; the mean over both sides. Beyond one limb length it grows as the logarithm, since a limb
-    folded onto itself has next to no length to measure in and would drown all other poses.
+    folded onto itself has next to no length to measure in and would drown all other poses. ``present`` (S, B, 17): a
+    limb that lacks a joint, or whose forward direction does, counts as right.
     """
     wrong = F.relu(margin - geometry.bend(poses, LEAST_FORWARD))
+    if present is not None:
+        wrong = wrong * torch.stack([present[..., list(joints)].all(-1) for joints in BENDING], dim=-1)
     wrong = (wrong.clamp_max(1) + wrong.clamp_min(1).log()).mean(1)
     return wrong[:, :2].mean(-1) + ELBOW_SHARE * wrong[:, 2:].mean(-1)
 

@@ -12,7 +12,7 @@ from tips_dist.lifting import FRAME, UNIT
 from tips_dist.models import load_weights
 from tips_dist.runfolder import Evaluation, StudentRecord, layout
 
-LIMITS = """## Limits
+_LIMITS = """## Limits
 - Depths were learned from 2D poses alone. There is no absolute scale, and no position of the person in the room.
 - It knows people, poses and cameras like those of its data set; other focal lengths, extreme views from above or
   below, and unusual poses are guesses. Nothing in the output says when it guesses.
@@ -51,7 +51,7 @@ def card(weights: Path, evaluation: Evaluation | None = None) -> str:
     }
     lines = [f"# {kind} {for_markdown(weights.name)}", "", "A 2D-to-3D human pose lifter trained without 3D data.", ""]
     lines += [f"- **{name}**: {text}" for name, text in facts.items()]
-    lines += ["", *_distillation(weights, digest), *_errors(evaluation, digest), LIMITS]
+    lines += ["", *_distillation(weights, digest), *_errors(evaluation, digest), _LIMITS]
     return "\n".join(lines)
 
 
@@ -84,6 +84,7 @@ def _errors(evaluation: Evaluation | None, digest: str) -> list[str]:
     ]
     for split, metrics in evaluation.student.items():
         names = ("n_mpjpe", "n_mpjpe_resolved", "pa_mpjpe", "pa_mpjpe_resolved", "pck_150_resolved")
-        cells = ["-" if (value := metrics.of(name)) is None else f"{value:.1f}" for name in names]
+        values = [metrics.of(name) for name in names]
+        cells = ["-" if value is None else f"{value:.1f}" for value in values]
         lines.append(f"| {for_markdown(split)} | {metrics.poses} | " + " | ".join(cells) + " |")
     return [*lines, ""]

@@ -31,7 +31,7 @@ CHOSEN_BY = ("risk/best", "risk/unbroken_seeds", "rigidity/bone_ratio_variance",
 PICTURED, PICTURED_SEEDS, PICTURE_EVERY = 4, 4, 20  # poses a picture; seeds drawn; evaluations between pictures
 
 
-def band(tag: str) -> list[str]:
+def band_tags(tag: str) -> list[str]:
     """The tags of a signal's mean, lowest and highest seed; only trials have them, so that charts match no seed."""
     return [f"seeds/{tag}/{name}" for name in ("mean", "low", "high")]
 
@@ -39,11 +39,11 @@ def band(tag: str) -> list[str]:
 LAYOUT: dict[str, dict[str, list[Any]]] = {
     "Stability": {
         "Equilibrium: balanced at 0.5": ["Multiline", [*EQUILIBRIUM.values(), BALANCE]],
-        "Risk: mean and range of seeds": ["Margin", band("risk/total")],
-        "2D cycle: mean and range of seeds": ["Margin", band("consistency/cycle_2d")],
+        "Risk: mean and range of seeds": ["Margin", band_tags("risk/total")],
+        "2D cycle: mean and range of seeds": ["Margin", band_tags("consistency/cycle_2d")],
         "Rigidity: mean and range of seeds": [
             "Margin",
-            band("rigidity/bone_ratio_variance"),
+            band_tags("rigidity/bone_ratio_variance"),
         ],
     }
 }
@@ -85,7 +85,7 @@ class Monitor:
         mean = {name: sum(values) / len(values) for name, values in series.items()}
         for name in BANDED:
             if name in series:
-                mean |= dict(zip(band(name), (mean[name], min(series[name]), max(series[name])), strict=True))
+                mean |= dict(zip(band_tags(name), (mean[name], min(series[name]), max(series[name])), strict=True))
         for name, tag in EQUILIBRIUM.items():
             if name in mean:
                 mean |= {tag: mean[name], BALANCE: 0.5}

@@ -5,16 +5,15 @@ The audit asks it what stopping would have cost in risk; the scorecard, behind t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist.config import Configuration, Policy, validate
-from tips_dist.files import read_json, read_json_lines
+from tips_dist.config import Configuration, Policy
+from tips_dist.runfolder import HistoryRow, RunFolder, Trial
 from tips_dist.stability.detectors import Judge, Recipe
 from tips_dist.stability.verdicts import PLATEAUED, Verdict, severity
 
@@ -33,7 +32,7 @@ class SeedHistory:
     recipe: Recipe
     steps: tuple[int, ...]  # (E,)
     names: tuple[str, ...]  # (K,) of the signals, without the risk
-    values: Array  # (E, K), NaN where a signal is missing or not finite
+    values: Array  # (E, K), NaN where a signal is absent, infinite where it was recorded as not finite
     risks: Array  # (E,) as it was recorded and used, NaN where it could not be told
     run: str = ""  # where several runs are looked at together: which
 
@@ -53,18 +52,19 @@ class SeedHistory:
         return self.steps[-1] < self.budget and not self.non_finite
 
     def signal(self, name: str) -> Array:
-        """(E,) one signal; all NaN if it was not recorded."""
+        """(E,) one signal, NaN where it is absent or not finite."""
         if name not in self.names:
             return np.full(len(self.steps), np.nan)
-        found: Array = self.values[:, self.names.index(name)]
-        return found
+        values = self.values[:, self.names.index(name)]
+        return np.where(np.isfinite(values), values, np.nan)
 
     def rows(self) -> Iterator[dict[str, float | None]]:
         """What detectors see at each evaluation step."""
         for values, risk in zip(self.values, self.risks, strict=True):
             row = {
-                name: float(value) if finite else None
-                for name, value, finite in zip(self.names, values, np.isfinite(values), strict=True)
+                name: None if math.isinf(value) else value
+                for name, value in zip(self.names, values.tolist(), strict=True)
+                if not math.isnan(value)
             }
             yield {**row, RISK: float(risk) if np.isfinite(risk) else None}
 
@@ -89,22 +89,18 @@ def replay(history: SeedHistory, policy: Policy | None = None, *, least: str = P
     return judge.verdict, None
 
 
-def read_histories(run: Path) -> list[SeedHistory]:
-    """Every seed of a run folder that has a history, trial by trial.
+def read_histories(folder: RunFolder, *, name: str = "") -> list[SeedHistory]:
+    """Every seed of a run that has a history, trial by trial; ``name`` of the run, where several are looked at.
 
     Raises:
         UserError: a record is missing or damaged.
     """
     found = []
-    for path in sorted((run / "trials").glob("*/trial.json")):
-        trial = read_json(path)
-        configuration = validate(Configuration, trial["configuration"], where=str(path))
-        rows: dict[int, list[dict[str, Any]]] = {}
-        for row in read_json_lines(path.with_name("history.jsonl")):
-            rows.setdefault(row["seed"], []).append(row)
-        found += [
-            _history(trial, seed, rows[seed], configuration) for seed in trial["seeds"] if seed in rows
-        ]  # fmt: skip
+    for trial in folder.trials:
+        rows: dict[int, list[HistoryRow]] = {}
+        for row in folder.history(trial):
+            rows.setdefault(row.seed, []).append(row)
+        found += [_history(trial, seed, rows[seed], name) for seed in trial.seeds if seed in rows]
     return found
 
 
@@ -114,21 +110,25 @@ def recipe_of(configuration: Configuration) -> Recipe:
     return Recipe(losses.adversarial_kind, losses.label_swap, losses.real_label)
 
 
-def _history(
-    trial: dict[str, Any], seed: int, rows: Sequence[dict[str, Any]], configuration: Configuration
-) -> SeedHistory:
-    names = tuple(sorted({name for row in rows for name in row if "/" in name and name != RISK}))
+def _history(trial: Trial, seed: int, rows: Sequence[HistoryRow], run: str) -> SeedHistory:
+    names = tuple(sorted({name for row in rows for name in row.signals} - {RISK}))
     return SeedHistory(
-        trial=trial["id"],
-        representation=trial["representation"],
+        run=run,
+        trial=trial.id,
+        representation=trial.representation,
         seed=seed,
-        budget=configuration.training.steps,
-        recipe=recipe_of(configuration),
-        steps=tuple(int(row["step"]) for row in rows),
+        budget=trial.steps,
+        recipe=recipe_of(trial.configuration),
+        steps=tuple(row.step for row in rows),
         names=names,
-        values=np.array([[_number(row.get(name)) for name in names] for row in rows], np.float64),
-        risks=np.array([_number(row["risk"]) for row in rows], np.float64),
+        values=np.array([[_cell(row, name) for name in names] for row in rows], np.float64),
+        risks=np.array([_number(row.risk) for row in rows], np.float64),
     )
+
+
+def _cell(row: HistoryRow, name: str) -> float:
+    value = row.signals.get(name, math.nan)
+    return math.inf if value is None else float(value)
 
 
 def _number(value: float | None) -> float:

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 CELL = 240  # pixels of one view
 HEADING = 20
 FINE = 2  # drawn larger by this factor, then reduced, for smooth lines
-MOST_POSES = 8  # rows of a picture
+PICTURED_POSES = 8  # rows of a picture
 MOST_FRAMES = 300  # of an animation
 TITLES = ("2D input", "3D, from 45° to the side", "3D, from the side")
 AZIMUTHS = (45.0, 90.0)
@@ -29,8 +29,8 @@ _GROUND, _GRID = (228, 228, 228), 5
 
 
 def write_picture(path: Path, poses: Floats, lifted: Floats) -> int:
-    """Draw the first poses (N, 17, 2), (N, 17, 3), at most :data:`MOST_POSES`, into a PNG; returns how many."""
-    count = min(len(poses), MOST_POSES)
+    """Draw the first poses (N, 17, 2), (N, 17, 3), at most :data:`PICTURED_POSES`, into a PNG; returns how many."""
+    count = min(len(poses), PICTURED_POSES)
     rows = [row(pose, body) for pose, body in zip(poses[:count], lifted[:count], strict=True)]
     image = Image.new("RGB", (rows[0].width, HEADING + CELL * count), "white")
     _headings(image)

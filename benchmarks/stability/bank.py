@@ -20,10 +20,11 @@ import numpy as np
 from benchmarks.stability.recipes import Run, configuration, runs
 from tips_dist.data.procedural import generate
 from tips_dist.data.store import Poses, normalisation_scale, read_poses
-from tips_dist.evaluation.judge import Bench, curves
+from tips_dist.evaluation.measuring import Bench, error_curves
 from tips_dist.evaluation.truth import read_truth
 from tips_dist.files import read_json_lines, write_with
-from tips_dist.training.loop import train, validation_rows
+from tips_dist.training.loop import train
+from tips_dist.training.validation import validation_rows
 
 BANK = Path(__file__).parent / "bank"
 PROCEDURAL_SEED = 11  # not the quickstart's
@@ -72,7 +73,7 @@ def label(run: Run, poses: Poses, joints: np.ndarray, folder: Path, path: Path) 
     depths = np.load(folder / "depths.npy").astype(np.float32)
     errors = np.full((2, len(steps), len(run.seeds)), np.nan, np.float32)
     for seed in range(len(run.seeds)):
-        found = curves(bench, depths[:, seed], chosen.representation)
+        found = error_curves(bench, depths[:, seed], chosen.representation)
         alive = np.isfinite(signals[:, seed]).all(-1)
         errors[0, :, seed] = np.where(alive, found["n_mpjpe_resolved"][: len(steps)], np.nan)
         errors[1, :, seed] = np.where(alive, found["n_mpjpe"][: len(steps)], np.nan)

@@ -3,9 +3,9 @@
     python -m benchmarks.stability.bodies train            # hours; interrupted, call it again
     python -m benchmarks.stability.bodies train --part 0/2 # every second run, to share the work between two processes
 
-The motion is ``cmu_subjects_17.h5`` (14 people, nobody in two splits) seen by four virtual cameras. Each run trains with
-the product's own loop and records the depths of both the averaged and the raw lifters at every evaluation step, so that
-every signal of depths and every true error can be computed afterwards, by ``benchmarks.stability.evidence``.
+The motion is ``cmu_subjects_17.h5`` (14 people, nobody in two splits) seen by four virtual cameras. Each run trains
+with the product's own loop and records the depths of both the averaged and the raw lifters at every evaluation step, so
+that every signal of depths and every true error can be computed afterwards, by ``benchmarks.stability.evidence``.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
-from benchmarks.stability.labels import History, load
+from benchmarks.stability.histories import load
+from tips_dist.evaluation.histories import LabelledHistory
 from tips_dist.files import write_json
 from tips_dist.stability import risk as product
 
@@ -38,10 +39,10 @@ def main() -> None:
     arguments = parser.parse_args()
     histories = load("procedural")
     left_out: list[float] = []
-    for name in sorted({history.run for history in histories}):
-        coefficients = fit([history for history in histories if history.run != name])
+    for name in sorted({history.trial for history in histories}):
+        coefficients = fit([history for history in histories if history.trial != name])
         for history in histories:
-            if history.run == name:
+            if history.trial == name:
                 left_out.append(within(history, coefficients))
     coefficients = fit(histories)
     print(f"{len(histories)} histories; within-run Spearman, leave one run out: "
@@ -59,11 +60,11 @@ def main() -> None:
         )
 
 
-def fit(histories: list[History]) -> dict[str, float]:
+def fit(histories: list[LabelledHistory]) -> dict[str, float]:
     """Coefficients by name, zero ones left out, with the intercept."""
     design, target, weight = [], [], []
     for history in histories:
-        rows = [product.logarithms(row, CANDIDATES) for row in history.rows]
+        rows = [product.logarithms(row, CANDIDATES) for row in history.rows()]
         usable = [i for i, row in enumerate(rows) if row is not None and history.errors[i] < PLAUSIBLE_MM]
         for index in usable:
             design.append([*rows[index].values(), 1.0, -1.0])  # type: ignore[union-attr]
@@ -75,9 +76,9 @@ def fit(histories: list[History]) -> dict[str, float]:
     return {**found, "intercept": float(solution[-2] - solution[-1])}
 
 
-def within(history: History, coefficients: dict[str, float]) -> float:
+def within(history: LabelledHistory, coefficients: dict[str, float]) -> float:
     """Spearman of risk against error across one seed's checkpoints."""
-    risks = np.array([product.risk(row, coefficients) or np.nan for row in history.rows])
+    risks = np.array([product.risk(row, coefficients) or np.nan for row in history.rows()])
     usable = np.isfinite(risks) & np.isfinite(history.errors)
     return float(spearmanr(risks[usable], history.errors[usable]).statistic) if usable.sum() > 4 else float("nan")
 

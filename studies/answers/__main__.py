@@ -7,6 +7,7 @@ Fills the tables of ``studies/results/NAME/README.md`` and writes ``answers.json
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shutil
 import sys
 from pathlib import Path
@@ -18,8 +19,9 @@ from studies.answers import figures, recipes, representations, search
 from studies.answers.material import Ground, Material, load
 from studies.answers.tables import Table, fill
 from tips_dist.commands.reading import report
-from tips_dist.evaluation.reference import Recipe, supervised
+from tips_dist.evaluation.reference import SupervisedRecipe, supervised
 from tips_dist.files import UserError, write_json, write_with
+from tips_dist.replay import RISK
 from tips_dist.report.summary import write_summary
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -73,12 +75,14 @@ def newest(path: Path) -> Path:
 def _representations(
     study: Material, prior: Material, rounded: Material | None, ground: Ground, folder: Path
 ) -> dict[str, Table]:
-    one = study.histories[0].configuration()
-    recipe = Recipe(one.model.width, one.training.steps, one.training.batch_size)
+    one = study.histories[0].configuration
+    recipe = SupervisedRecipe(one.model.width, one.training.steps, one.training.batch_size)
     reference = supervised(ground.poses, ground.truth, recipe, [history.seed for history in study.of("solo")])
-    write_json(folder / "supervised.json", reference)
+    write_json(folder / "supervised.json", dataclasses.asdict(reference))
     figures.curves(study, folder / "curves.png")
-    figures.selected(study, folder / "selected.png", float(np.mean(reference["validation"]["n_mpjpe"])))
+    figures.selected(
+        study, folder / "selected.png", float(np.mean(representations.of_split(reference.validation).n_mpjpe))
+    )
     report(study.path, None)
     shutil.copyfile(study.path / "report.html", folder / "report.html")
     return representations.answers(study, prior, rounded, ground, reference)
@@ -86,7 +90,7 @@ def _representations(
 
 def _write(study: Material, tables: dict[str, Table], folder: Path) -> None:
     run = study.folder.study
-    origin: dict[str, Any] = {key: run.get(key) for key in ("name", "digest", "created", "git", "versions", "host")}
+    origin = run.model_dump(include={"name", "digest", "created", "git", "versions", "host"})
     write_json(folder / "answers.json", {"schema": 1, "run": origin, "chosen": study.chosen,
                "tables": {name: table.data() for name, table in tables.items()}})  # fmt: skip
     write_json(folder / "summary.json", write_summary(study.path))
@@ -102,13 +106,13 @@ def save_histories(study: Material, path: Path) -> None:
     ``names`` of the signals; per trial ``<id>/steps`` (E,), ``<id>/seeds`` (S,), ``<id>/signals`` (E, S, signals)
     and ``<id>/errors`` (E, S), sign-resolved N-MPJPE in mm; float32.
     """
-    names = sorted(study.histories[0].rows[0])
+    names = sorted((*study.histories[0].names, RISK))
     arrays: dict[str, Any] = {"names": np.array(names)}
     for trial, seeds in study.trials().items():
         arrays[f"{trial}/steps"] = np.array(seeds[0].steps)
         arrays[f"{trial}/seeds"] = np.array([history.seed for history in seeds])
-        signals = [[[row[name] for name in names] for row in history.rows] for history in seeds]
-        arrays[f"{trial}/signals"] = np.array(signals, dtype=np.float32).swapaxes(0, 1)
+        signals = [[h.risks if name == RISK else h.signal(name) for name in names] for h in seeds]
+        arrays[f"{trial}/signals"] = np.array(signals, dtype=np.float32).transpose(2, 0, 1)
         arrays[f"{trial}/errors"] = np.array([history.errors for history in seeds], dtype=np.float32).T
     with path.open("wb") as stream:
         np.savez_compressed(stream, **arrays)

@@ -29,9 +29,9 @@ def curves(study: Material, path: Path) -> None:
             axis.plot(history.steps, history.errors, color=INK, linewidth=0.9)
         middle = np.nanmedian([history.errors for history in seeds], axis=0)
         axis.plot(seeds[0].steps, middle, color=OURS, linewidth=1.8, label="median seed")
-        chosen = [(history.truth["selected"]["step"], history.at("selected")) for history in seeds if history.file]
+        chosen = [(h.truth.selected.step, h.at("selected")) for h in seeds if h.file and h.truth.selected is not None]
         axis.scatter(*zip(*chosen, strict=True), s=22, color="#c8553d", zorder=3, label="selected without truth")
-        axis.set_title(f"{name} (lifter's rate {seeds[0].configuration().training.generator_lr:g})", fontsize=10)
+        axis.set_title(f"{name} (lifter's rate {seeds[0].configuration.training.generator_lr:g})", fontsize=10)
         axis.grid(alpha=0.25)
     axes[0, 0].set_ylim(60, 200)
     axes[0, 0].legend(frameon=False, fontsize=9)

@@ -2,56 +2,47 @@
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.stability.labels import History
-from tips_dist.config import Configuration, validate
+from tips_dist.config import Configuration
 from tips_dist.data.store import Poses, normalised, read_poses, read_record
 from tips_dist.evaluation import metrics
-from tips_dist.evaluation.judge import Bench, predict, signed
+from tips_dist.evaluation.histories import LabelledHistory, label
+from tips_dist.evaluation.measuring import Bench, predict, signed
 from tips_dist.evaluation.truth import Truth, read_truth
 from tips_dist.files import UserError
 from tips_dist.models import load_weights
-from tips_dist.report.reading import RunFolder, read_run
-from tips_dist.runfolder import Outcome
+from tips_dist.replay import read_histories
+from tips_dist.runfolder import RunFolder, Selection, Trial
+from tips_dist.runfolder.records import Parameter
+from tips_dist.runfolder.results import SeedErrors
 from tips_dist.study.space import objective
 
-Array = npt.NDArray[np.float64]
 
-
-@dataclass(frozen=True, eq=False)
-class SeedHistory(History):
-    """One seed of a run; ``run`` is its trial, ``errors`` the sign-resolved N-MPJPE of each evaluation step, mm.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StudiedSeed(LabelledHistory):
+    """One seed of a run.
 
     Steps that a seed did not live to see are there all the same, without signals or risk, and with an error of NaN.
     """
 
-    settings: dict[str, Any] = field(default_factory=dict)  # the trial's full configuration
-    truth: dict[str, Any] = field(default_factory=dict)  # what evaluation.json says of it
-    file: str | None = None  # the selected candidate, below the run folder
-    part_signs: tuple[int, ...] = ()
-    recorded: tuple[float | None, ...] = ()  # the risk of each evaluation step as the run recorded and used it
-
-    @functools.cached_property
-    def risks(self) -> Array:
-        """(E,) the recorded risk; NaN where there was none."""
-        return np.array([np.nan if value is None else value for value in self.recorded], dtype=np.float64)
-
-    def configuration(self) -> Configuration:
-        """The configuration it was trained with."""
-        return validate(Configuration, self.settings, where=self.run)
+    configuration: Configuration  # its trial's
+    truth: SeedErrors  # what evaluation.json says of it
+    file: str | None  # the selected candidate, below the run folder
+    part_signs: tuple[int, ...]
 
     def at(self, checkpoint: str, metric: str = "n_mpjpe_resolved") -> float:
         """A metric in mm of the ``selected``, ``best``, ``last`` or ``random`` checkpoint; NaN where there is none."""
-        found = (self.truth.get(checkpoint) or {}).get(metric)
-        return float("nan") if found is None else float(found)
+        errors = self.truth.of(checkpoint)
+        found = None if errors is None else errors.of(metric)
+        return float("nan") if found is None else found
 
 
 @dataclass(frozen=True)
@@ -59,30 +50,36 @@ class Material:
     """A finished, evaluated run: its folder, its seeds, and each representation's chosen trial."""
 
     folder: RunFolder
-    histories: list[SeedHistory]
+    histories: list[StudiedSeed]
     chosen: dict[str, str]
 
     @property
     def path(self) -> Path:
         """The run folder."""
-        return self.folder.folder
+        return self.folder.path
 
-    def of(self, representation: str) -> list[SeedHistory]:
+    @property
+    def selection(self) -> Selection:
+        """What was selected."""
+        assert self.folder.selection is not None  # load refuses a run without
+        return self.folder.selection
+
+    def of(self, representation: str) -> list[StudiedSeed]:
         """The seeds of a representation's chosen configuration."""
-        return [history for history in self.histories if history.run == self.chosen[representation]]
+        return [history for history in self.histories if history.trial == self.chosen[representation]]
 
-    def trials(self, representation: str | None = None) -> dict[str, list[SeedHistory]]:
+    def trials(self, representation: str | None = None) -> dict[str, list[StudiedSeed]]:
         """The seeds of every trial (of a representation)."""
-        found: dict[str, list[SeedHistory]] = {}
+        found: dict[str, list[StudiedSeed]] = {}
         for history in self.histories:
             if representation in (None, history.representation):
-                found.setdefault(history.run, []).append(history)
+                found.setdefault(history.trial, []).append(history)
         return found
 
     @property
-    def parameters(self) -> dict[str, dict[str, Any]]:
+    def parameters(self) -> dict[str, dict[str, Parameter]]:
         """The searched values of every trial."""
-        return {trial["id"]: trial.get("parameters", {}) for trial in self.folder.trials}
+        return {trial.id: trial.parameters for trial in self.folder.trials}
 
 
 def load(path: Path) -> Material:
@@ -91,51 +88,41 @@ def load(path: Path) -> Material:
     Raises:
         UserError: it is no run folder, or has not been evaluated or selected yet.
     """
-    run = read_run(path, curves=True)
+    run = RunFolder(path)
     if run.evaluation is None or run.selection is None:
         raise UserError(f"{path}: not evaluated yet; `tips-dist evaluate {path} --truth FILE` first")
-    selected = {(row["trial"], row["seed"]): row for row in run.selection["seeds"]}
-    histories, worth = [], {}
-    for trial in run.trials:
-        if trial.get("outcome") is None:
+    selected = {(row.trial, row.seed): row for row in run.selection.seeds}
+    trials = {trial.id: trial for trial in run.trials if trial.outcome is not None}
+    histories = []
+    for history in read_histories(run):
+        curve, truth = run.curves.of(history.trial, history.seed), run.evaluation.errors(history.trial, history.seed)
+        if history.trial not in trials or curve is None or truth is None:
             continue
-        value = objective(Outcome.model_validate(trial["outcome"]), ["risk"])
-        worth[trial["id"]] = (value[0] if value else np.inf, trial["representation"])
-        rows: dict[int, list[dict[str, Any]]] = {}
-        for row in run.history(trial["id"]):
-            rows.setdefault(row["seed"], []).append(row)
-        for seed in trial["seeds"]:
-            if seed in rows and run.truth(trial["id"], seed):
-                histories.append(_seed(run, trial, seed, rows[seed], selected[trial["id"], seed]))
-    chosen = {
-        name: min((value, trial) for trial, (value, of) in worth.items() if of == name)[1]
-        for name in run.representations
-    }
+        configuration = trials[history.trial].configuration
+        every = configuration.training.evaluate_every
+        whole = label(history, curve.errors["n_mpjpe_resolved"], every, whole=True)
+        choice = selected[history.trial, history.seed]
+        histories.append(
+            StudiedSeed(
+                **{field.name: getattr(whole, field.name) for field in dataclasses.fields(LabelledHistory)},
+                configuration=configuration,
+                truth=truth,
+                file=choice.file,
+                part_signs=tuple(choice.part_signs or ()),
+            )
+        )
+    chosen = {name: _lowest(trials.values(), name) for name in run.representations}
     return Material(run, histories, chosen)
 
 
-def _seed(
-    run: RunFolder, trial: dict[str, Any], seed: int, rows: list[dict[str, Any]], selected: dict[str, Any]
-) -> SeedHistory:
-    truth, training = run.truth(trial["id"], seed), trial["configuration"]["training"]
-    errors = [np.nan if value is None else value for value in truth["n_mpjpe_resolved"]]
-    steps = range(training["evaluate_every"], training["steps"] + 1, training["evaluate_every"])
-    missing = len(steps) - len(rows)  # of a seed that ended early, as one that is no longer finite does
-    nothing = dict.fromkeys(rows[0])
-    return SeedHistory(
-        run=trial["id"],
-        representation=trial["representation"],
-        recipe="",
-        seed=seed,
-        steps=tuple(steps),
-        rows=[{name: value for name, value in row.items() if "/" in name} for row in rows + missing * [nothing]],
-        errors=np.array(errors + missing * [np.nan], dtype=np.float64),
-        settings=trial["configuration"],
-        truth=truth,
-        file=selected["file"],
-        part_signs=tuple(selected.get("part_signs") or ()),
-        recorded=tuple(row["risk"] for row in rows + missing * [nothing]),
-    )
+def _lowest(trials: Iterable[Trial], representation: str) -> str:
+    """The trial of the lowest risk."""
+    worth = []
+    for trial in trials:
+        if trial.representation == representation and trial.outcome is not None:
+            value = objective(trial.outcome, ["risk"])
+            worth.append((value[0] if value else np.inf, trial.id))
+    return min(worth)[1]
 
 
 @dataclass(frozen=True)

@@ -7,24 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from studies.answers.material import Material, SeedHistory
+from studies.answers.material import Material, StudiedSeed
 from studies.answers.tables import Table, effect, effect_over_seeds, over_trials
-from tips_dist.config import Choice, Study, validate
+from tips_dist.config import Choice
+from tips_dist.evaluation.labels import drift_of
 
-TAIL = 0.2  # the last fifth of a run, as in benchmarks/stability/labels.py
-
-OUTCOMES: dict[str, Callable[[SeedHistory], float]] = {
+OUTCOMES: dict[str, Callable[[StudiedSeed], float]] = {
     "lowest error, mm": lambda history: float(np.nanmin(history.errors)),
     "error selected, mm": lambda history: history.at("selected"),
-    "drift, %": lambda history: 100 * drift(history),
+    "drift, %": lambda history: 100 * drift_of(history.errors),
     "diverged, %": lambda history: 100.0 * history.diverged,
 }
-
-
-def drift(history: SeedHistory) -> float:
-    """Median error of the last fifth of the run over the lowest error, minus one; 1 at most (also if not finite)."""
-    tail = history.errors[-max(1, int(TAIL * len(history.errors))) :]
-    return float(min(1.0, np.nan_to_num(np.median(tail) / np.nanmin(history.errors), nan=2.0) - 1))
 
 
 def answers(study: Material) -> dict[str, Table]:
@@ -41,7 +34,7 @@ def answers(study: Material) -> dict[str, Table]:
 
 def levels(study: Material) -> dict[str, Sequence[Any]]:
     """The two levels of each factor, the default's first."""
-    resolved = validate(Study, study.folder.study["resolved"], where=str(study.path))
+    resolved = study.folder.study.resolved
     return {key: value.choice for key, value in resolved.space.items() if isinstance(value, Choice)}
 
 

@@ -6,21 +6,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.stability import scorecard
-from studies.answers.material import Ground, Material, SeedHistory
+from studies.answers.material import Ground, Material, StudiedSeed
 from studies.answers.tables import Array, Table, apart, delta, mean, over_trials
 from tips_dist.bootstrap import Statistic
 from tips_dist.dependence import POSES, input_dependence, long_range
-from tips_dist.evaluation import metrics
-from tips_dist.evaluation.judge import Bench
+from tips_dist.evaluation import metrics, scorecard
+from tips_dist.evaluation.measuring import Bench
+from tips_dist.evaluation.reference import Reference, ReferenceErrors
+from tips_dist.files import UserError
 from tips_dist.models import load_weights
 from tips_dist.skeleton import REPRESENTATIONS
-from tips_dist.training.loop import validation_rows
+from tips_dist.training.validation import validation_rows
 
 NEAR = 1.05  # within 5 % of a minimum
 BASE = "solo"
@@ -28,7 +28,7 @@ TestErrors = Mapping[tuple[str, int], dict[str, float]]  # (trial, seed) -> Grou
 
 
 def answers(
-    study: Material, prior: Material, rounded: Material | None, ground: Ground, reference: dict[str, Any]
+    study: Material, prior: Material, rounded: Material | None, ground: Ground, reference: Reference
 ) -> dict[str, Table]:
     """Every question's table, by its letter; ``prior`` and ``rounded`` are the runs with bone prior and with bf16."""
     tests = test_errors(study, ground)
@@ -69,7 +69,7 @@ def front(study: Material, tests: TestErrors) -> Table:
          "steps from the minimum on within 5 % of it, %"],
     )  # fmt: skip
     errors = {
-        name: [tests[history.run, history.seed]["all"] for history in study.of(name) if history.file]
+        name: [tests[history.trial, history.seed]["all"] for history in study.of(name) if history.file]
         for name in study.chosen
     }
     for name, own in errors.items():
@@ -170,7 +170,7 @@ def regret(study: Material) -> Table:
         ["choice", "regret, mm", "share of the random-to-oracle gap"],
     )
     for name, row in scorecard.selection(_card(study)).items():
-        table.add(name, _figure(row["regret mm"]), _figure(row.get("share of random-to-oracle gap")))
+        table.add(name, row.mm, row.share)
     return table
 
 
@@ -186,20 +186,18 @@ def stopping(study: Material) -> Table:
             "trials whose best seed was stopped too early",
         ],
     )
-    for name, row in scorecard.stopping(card, None).items():
-        table.add(name, _figure(row["steps saved"], 100), _figure(row["mm lost at the selected checkpoint"]),
-                  row["runs whose best seed lost its best checkpoint"])  # fmt: skip
+    for name, row in scorecard.stopping(card).items():
+        table.add(name, _percent(row.saved), row.lost_mm, f"{row.best_lost} of {row.trials}")
     return table
 
 
 def test_errors(study: Material, ground: Ground) -> dict[tuple[str, int], dict[str, float]]:
     """Errors on the test poses of the selected weights of every chosen configuration and of every teacher."""
-    assert study.folder.selection is not None
-    teachers = {(row["trial"], row["seed"]) for row in study.folder.selection["teachers"]}
+    teachers = {(row.trial, row.seed) for row in study.selection.teachers}
     return {
-        (history.run, history.seed): ground.test_errors(study.path / history.file)
+        (history.trial, history.seed): ground.test_errors(study.path / history.file)
         for history in study.histories
-        if history.file and (history.run in study.chosen.values() or (history.run, history.seed) in teachers)
+        if history.file and (history.trial in study.chosen.values() or (history.trial, history.seed) in teachers)
     }
 
 
@@ -209,16 +207,15 @@ def student(study: Material, ground: Ground, tests: TestErrors) -> Table:
         "N-MPJPE (sign-resolved, mm) on test poses",
         ["lifter", "all", "actions trained on", "actions left out", "student minus it, all"],
     )
-    assert study.folder.selection is not None
     own = ground.test_errors(study.path / "student" / "student.safetensors")
-    teachers = [(row["trial"], row["seed"]) for row in study.folder.selection["teachers"]]
+    teachers = [(row.trial, row.seed) for row in study.selection.teachers]
     table.add("student", own["all"], own["seen"], own["left_out"], None)
     for trial, seed in teachers:
         found = tests[trial, seed]
         name = f"teacher: {trial} seed {seed}"
         table.add(name, found["all"], found["seen"], found["left_out"], own["all"] - found["all"])
     for name in (BASE, "torso_legs"):
-        found_all = [tests[history.run, history.seed] for history in study.of(name) if history.file]
+        found_all = [tests[history.trial, history.seed] for history in study.of(name) if history.file]
         columns = [mean(one[key] for one in found_all) for key in ("all", "seen", "left_out")]
         table.add(f"{name}, selected, mean of its seeds", *columns, mean(own["all"] - one["all"] for one in found_all))
     return table
@@ -269,11 +266,11 @@ def mirrored(study: Material, ground: Ground) -> Table:
     return table
 
 
-def signs_right(study: Material, history: SeedHistory, ground: Ground) -> list[bool]:
+def signs_right(study: Material, history: StudiedSeed, ground: Ground) -> list[bool]:
     """For each independent part: does the sign that was told agree with how its depths correlate with the truth?"""
     assert history.file is not None
     lifter, record = load_weights(study.path / history.file)
-    rows = validation_rows(ground.poses, history.configuration().training.validation_poses)
+    rows = validation_rows(ground.poses, history.configuration.training.validation_poses)
     bench = Bench.of(ground.poses, ground.truth.joints, rows, record.scale)
     with torch.inference_mode():
         offsets = lifter(bench.inputs[None].float())[0].double().numpy()
@@ -285,7 +282,7 @@ def signs_right(study: Material, history: SeedHistory, ground: Ground) -> list[b
     ]
 
 
-def left_out(study: Material, tests: TestErrors, reference: dict[str, Any], ground: Ground) -> Table:
+def left_out(study: Material, tests: TestErrors, reference: Reference, ground: Ground) -> Table:
     """(i) Test poses of actions that were left out of training, against those of the others."""
     actions = " and ".join(ground.left_out)
     table = Table(
@@ -294,13 +291,15 @@ def left_out(study: Material, tests: TestErrors, reference: dict[str, Any], grou
     )
     gaps: dict[str, list[float]] = {}
     for name in study.chosen:
-        found = [tests[history.run, history.seed] for history in study.of(name) if history.file]
+        found = [tests[history.trial, history.seed] for history in study.of(name) if history.file]
         gaps[name] = [one["left_out"] - one["seen"] for one in found]
         columns = [mean(one[key] for one in found) for key in ("seen", "left_out")]
         table.add(name, *columns, mean(gaps[name]), None if name == BASE else apart(gaps[name], gaps[BASE]))
     counts = _counts(ground)
     seen, unseen = (
-        np.average([reference["test"]["action"][name] for name in names], axis=0, weights=[counts[n] for n in names])
+        np.average(
+            [of_split(reference.test).action[name] for name in names], axis=0, weights=[counts[n] for n in names]
+        )
         for names in (
             [name for name in counts if name not in ground.left_out],
             [name for name in counts if name in ground.left_out],
@@ -318,14 +317,15 @@ def _counts(ground: Ground) -> dict[str, int]:
     return {name: names.count(name) for name in dict.fromkeys(names)}
 
 
-def references(study: Material, prior: Material, reference: dict[str, Any]) -> Table:
+def references(study: Material, prior: Material, reference: Reference) -> Table:
     """(j) Between a supervised lifter and weak supervision."""
     table = Table(
         "N-MPJPE (mm, validation), mean over seeds; the bone prior against the same configuration without it",
         ["lifter", "N-MPJPE", "PA-MPJPE", "with minus without the prior", "above supervised"],
     )
-    supervised = reference["validation"]["n_mpjpe"]
-    table.add("supervised (truth)", mean(supervised), mean(reference["validation"]["pa_mpjpe"]), None, None)
+    measured = of_split(reference.validation)
+    supervised = measured.n_mpjpe
+    table.add("supervised (truth)", mean(supervised), mean(measured.pa_mpjpe), None, None)
     for name, trial in prior.chosen.items():
         with_prior = prior.of(name)
         same, without = twin(study, with_prior)
@@ -340,9 +340,9 @@ def references(study: Material, prior: Material, reference: dict[str, Any]) -> T
     return table
 
 
-def twin(study: Material, seeds: list[SeedHistory]) -> tuple[str, list[SeedHistory]]:
+def twin(study: Material, seeds: list[StudiedSeed]) -> tuple[str, list[StudiedSeed]]:
     """The trial of the study with the same representation and lifter's rate, and its seeds."""
-    rate, groups = seeds[0].configuration().training.generator_lr, study.trials(seeds[0].representation)
+    rate, groups = seeds[0].configuration.training.generator_lr, study.trials(seeds[0].representation)
     same = next(trial for trial in groups if study.parameters[trial]["training.generator_lr"] == rate)
     return same, groups[same]
 
@@ -364,15 +364,25 @@ def precision(study: Material, rounded: Material) -> Table:
 
 
 def _card(study: Material) -> scorecard.Card:
-    return scorecard.Card([history for history in study.histories if np.isfinite(history.risks).sum() > 4])
+    return scorecard.Card(
+        [history for history in study.histories if np.isfinite(history.risks).sum() > scorecard.RISKS]
+    )
 
 
 def _rate(study: Material, trial: str) -> str:
-    return f"{study.trials()[trial][0].configuration().training.generator_lr:g}"
+    return f"{study.trials()[trial][0].configuration.training.generator_lr:g}"
 
 
-def _figure(figure: scorecard.Figure | None, factor: float = 1.0) -> Statistic | None:
-    if figure is None:
-        return None
-    value, low, high = (factor * float(number) for number in figure)
-    return {"value": value, "low": low, "high": high, "runs": 0}
+def _percent(share: Statistic) -> Statistic:
+    return {**share, **{end: 100 * share[end] for end in ("value", "low", "high")}}  # type: ignore[typeddict-item]
+
+
+def of_split(errors: ReferenceErrors | None) -> ReferenceErrors:
+    """The reference's errors on a split that must have rows.
+
+    Raises:
+        UserError: it has none.
+    """
+    if errors is None:
+        raise UserError("the data set has no validation or no test poses, so there is no supervised reference")
+    return errors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from studies.answers.material import Ground, Material, SeedHistory
+from studies.answers.material import Ground, Material, StudiedSeed
 from studies.answers.tables import Table, apart, mean, over_trials
 
 TEACHERS = 3
@@ -40,7 +40,7 @@ def compared(search: Material, papers: Material, ground: Ground) -> Table:
     return table
 
 
-def lowest_risk(seeds: list[SeedHistory]) -> list[SeedHistory]:
+def lowest_risk(seeds: list[StudiedSeed]) -> list[StudiedSeed]:
     """The seeds that would teach a student: those of lowest risk that have a candidate."""
     return sorted((h for h in seeds if h.file), key=lambda h: float(np.nanmin(h.risks)))[:TEACHERS]
 

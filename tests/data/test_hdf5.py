@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import os
+import resource
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -26,6 +32,40 @@ def replace(file: Path, name: str, shape: tuple[int, ...], dtype: object) -> Non
     with h5py.File(file, "a") as opened:
         del opened[name]
         opened.create_dataset(name, shape=shape, dtype=dtype, chunks=True, compression="gzip")
+
+
+SHIM = Path(__file__).resolve().parents[2].parent / "shared" / "cases" / "nolocks_shim.c"
+
+
+@pytest.mark.skipif(not SHIM.exists() or shutil.which("cc") is None, reason="no shim beside this checkout, or no cc")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_read_and_written_and_a_run_says_what_to_do(tmp_path: Path, number: int) -> None:
+    shim = tmp_path / "shim.so"
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", f"-DERRNO_={number}", str(SHIM), "-o", str(shim), "-ldl"], check=True
+    )  # fmt: skip
+    code = """
+import sys
+from pathlib import Path
+from tips_dist.data import procedural, store
+from tips_dist.files import UserError
+from tips_dist.runfolder.lock import locked
+folder = Path(sys.argv[1])
+poses, _ = procedural.generate(60, 0)
+store.write_poses(folder / "a.pose2d.h5", poses)
+assert store.read_poses(folder / "a.pose2d.h5").digest == poses.digest
+try:
+    with locked(folder):
+        pass
+except UserError as error:
+    print(error)
+"""
+    environment = os.environ | {"LD_PRELOAD": str(shim)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "this disk has no file locks" in done.stdout
+    assert "put the runs on another disk" in done.stdout
 
 
 def test_names_that_unfold_to_gigabytes_are_counted_first(file: Path) -> None:
@@ -75,3 +115,19 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.pose2d.h5")
     with pytest.raises(UserError, match="is a pipe"), reading(tmp_path / "pipe.pose2d.h5"):
         pass
+
+
+BOMB = Path(__file__).resolve().parents[2].parent / "shared" / "cases" / "vlbomb.h5.gz"
+
+
+@pytest.mark.skipif(not BOMB.exists(), reason="the cases are not beside this checkout")
+def test_names_that_unfold_to_gigabytes_are_bounded(tmp_path: Path) -> None:
+    from tips_dist.data import importers
+
+    (tmp_path / "b.h5").write_bytes(gzip.decompress(BOMB.read_bytes()))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for use in (store.read_poses, lambda path: importers.import_data("arrays", path, tmp_path / "out")):
+        with pytest.raises(UserError) as caught:
+            use(tmp_path / "b.h5")
+        assert "\n" not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB

@@ -268,3 +268,13 @@ def test_no_train_rows_is_said() -> None:
     empty = dataclasses.replace(MADE, split=np.full(len(MADE), 2, np.int8))
     with pytest.raises(UserError, match="no rows in the train split"):
         store.normalisation_scale(empty)
+
+
+def test_a_validation_split_that_decides_nothing_is_refused() -> None:
+    store.check_decidable(procedural.generate(2000, seed=0)[0])
+    empty = dataclasses.replace(MADE, split=np.zeros(len(MADE), np.int8))
+    with pytest.raises(UserError, match=r"validation split is empty.*validation_subjects"):
+        store.check_decidable(empty)
+    single = np.where(MADE.sequence == 0, 1, 0).astype(np.int8)
+    with pytest.raises(UserError, match="holds a single sequence"):
+        store.check_decidable(dataclasses.replace(MADE, split=single))

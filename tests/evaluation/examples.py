@@ -15,7 +15,7 @@ from tips_dist.data.store import SPLITS, Poses, normalisation_scale, normalised
 from tips_dist.models import Lifter, initialise, save_weights
 from tips_dist.runfolder import Selection, StudyRecord, example, layout
 from tips_dist.skeleton import HEAD, REPRESENTATIONS, ROOT
-from tips_dist.training.loop import validation_rows
+from tips_dist.training.validation import validation_rows
 
 Joints = npt.NDArray[np.float32]
 
@@ -67,7 +67,6 @@ def study_record(poses: Poses, scale: float, **sections: Any) -> StudyRecord:
     """What study.json holds, for a study of procedural poses."""
     study = example.study(
         **{
-            "name": "example",
             "data": {"procedural": {"poses": len(poses), "seed": 3}},
             "representations": ["solo", "torso_legs"],
             "seeds": 2,
@@ -85,6 +84,7 @@ SEEDS = (0, 1)
 STEPS = (10, 20, 30, 40)
 # Noise on the true depths at each evaluation step, so that the order of the checkpoints is known.
 NOISE = {0: (0.4, 0.05, 0.2, 0.3), 1: (0.4, 0.3, 0.2, 0.1)}
+RISKS = {0: (90.0, 60.0, 70.0, 80.0), 1: (90.0, 80.0, 70.0, 60.0)}  # in the order of the noise
 # What multiplies the true depths of a part: the second seed of each trial is mirrored, in part or whole.
 SIGNS = {("solo", 0): [1], ("solo", 1): [-1], ("torso_legs", 0): [1, 1], ("torso_legs", 1): [1, -1]}
 
@@ -92,7 +92,7 @@ SIGNS = {("solo", 0): [1], ("solo", 1): [-1], ("torso_legs", 0): [1, 1], ("torso
 def example_run(folder: Path, poses: Poses, joints: Joints) -> None:
     """A run folder as study and training write it, with depths made from truth, noise and signs."""
     scale = normalisation_scale(poses)
-    record_of_study = study_record(poses, scale).save(layout.STUDY.at(folder))
+    study = study_record(poses, scale).save(layout.STUDY.at(folder)).study
     rows, offsets = validation_rows(poses, 32), true_offsets(poses, joints)
     inputs = torch.from_numpy(normalised(poses, poses.rows("train"), scale))
     generator = np.random.default_rng(0)
@@ -100,25 +100,23 @@ def example_run(folder: Path, poses: Poses, joints: Joints) -> None:
     for name in ("solo", "torso_legs"):
         representation, trial = REPRESENTATIONS[name], f"{name}-000"
         base = folder / "trials" / trial
-        configuration = record_of_study.resolved.configuration(name)
-        outcomes = [example.outcome(seed, 0.5, 30, stopped_step=40) for seed in SEEDS]
-        ended = example.trial(trial, outcomes, configuration=configuration).write(folder)
+        record = example.trial(trial, seeds=SEEDS, configuration=study.configuration(name)).write(folder)
         depths = np.zeros((len(STEPS), len(SEEDS), len(rows), 17), np.float16)
         for seed in SEEDS:
             signs = geometry.joint_signs(torch.tensor(SIGNS[name, seed]), representation).numpy()
             true = offsets[rows].numpy() * signs
             for index, noise in enumerate(NOISE[seed]):
                 depths[index, seed] = true + generator.normal(0, noise, true.shape) * (np.arange(17) > 0)
-            row = example.choice(ended, outcomes[seed])
-            entries.append(row if seed == 0 else row.model_copy(update={"file": None}))
+            file = f"trials/{trial}/candidates/seed0-step30.safetensors" if seed == 0 else None
+            entries.append(example.choice(record, example.outcome(seed, 70.0, 30), file=file))
         np.save(base / "depths.npy", depths)
-        example.history({seed: [0.5] * len(STEPS) for seed in SEEDS}, every=10).save(layout.HISTORY.beside(base))
-        record = {"scale": scale, "data_digest": poses.digest, "step": 30, "seed": 0, "risk": 0.5}
+        example.history(RISKS, every=10).save(layout.HISTORY.at(folder, trial))
+        weights = {"scale": scale, "data_digest": poses.digest, "step": 30, "seed": 0, "risk": 70.0}
         lifter = fitted_lifter(name, inputs, offsets[poses.rows("train")])
         for step in (20, 30):  # step 20 was not selected
             candidate = base / "candidates" / f"seed0-step{step}.safetensors"
             signs_told = [1] * len(representation.lifters)
-            save_weights(candidate, lifter, 0, {**record, "step": step, "part_signs": signs_told})
+            save_weights(candidate, lifter, 0, {**weights, "step": step, "part_signs": signs_told})
         if name == "solo":
-            save_weights(folder / "student" / "student.safetensors", lifter, 0, {**record, "part_signs": [1]})
+            save_weights(folder / "student" / "student.safetensors", lifter, 0, {**weights, "part_signs": [1]})
     Selection(rule="test", teachers=[], seeds=entries).save(layout.SELECTION.at(folder))

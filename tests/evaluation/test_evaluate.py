@@ -6,7 +6,6 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +16,11 @@ from tips_dist import geometry
 from tips_dist.data import procedural
 from tips_dist.data.store import Poses, normalisation_scale, normalised, write_poses, write_truth
 from tips_dist.evaluation.evaluate import evaluate_run, evaluate_weights
-from tips_dist.files import UserError, append_json_lines, read_json, write_json
-from tips_dist.training.loop import validation_rows
+from tips_dist.files import UserError
+from tips_dist.runfolder import Curve, Evaluation, History, RunFolder, StudyRecord, layout
+from tips_dist.runfolder.curves import METRICS
+from tips_dist.runfolder.results import Errors, SeedErrors
+from tips_dist.training.validation import validation_rows
 
 Data = tuple[Poses, Joints]
 
@@ -44,14 +46,34 @@ def run(made: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def result(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The evaluation of that run, made once; its poses are generated anew from the study."""
+def evaluated(made: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """That run evaluated, once; its poses are generated anew from the study."""
     folder = tmp_path_factory.mktemp("evaluated")
     shutil.copytree(made, folder / "copy")
-    return evaluate_run(folder / "copy" / "run", folder / "copy" / "a.truth3d.h5")
+    evaluate_run(folder / "copy" / "run", folder / "copy" / "a.truth3d.h5")
+    return RunFolder(folder / "copy" / "run")
 
 
-def test_curves_match_a_loop_over_poses(result: dict[str, Any], made: Path, data: Data) -> None:
+@pytest.fixture(scope="module")
+def result(evaluated: RunFolder) -> Evaluation:
+    assert evaluated.evaluation is not None
+    return evaluated.evaluation
+
+
+def errors_of(folder: RunFolder, trial: str, seed: int) -> SeedErrors:
+    assert folder.evaluation is not None
+    found = folder.evaluation.errors(trial, seed)
+    assert found is not None
+    return found
+
+
+def curve_of(folder: RunFolder, trial: str, seed: int) -> Curve:
+    found = folder.curves.of(trial, seed)
+    assert found is not None
+    return found
+
+
+def test_curves_match_a_loop_over_poses(evaluated: RunFolder, made: Path, data: Data) -> None:
     poses, joints = data
     rows = validation_rows(poses, 32)
     depths = np.load(made / "run" / "trials" / "solo-000" / "depths.npy").astype(np.float64)
@@ -64,75 +86,88 @@ def test_curves_match_a_loop_over_poses(result: dict[str, Any], made: Path, data
                 lifted, truth = lifted - lifted[0], (joints[row] - joints[row, 0]).astype(np.float64)
                 lifted *= np.linalg.norm(truth) / np.linalg.norm(lifted)
                 errors.append(np.linalg.norm(lifted - truth, axis=1).mean())
-            found = result["trials"]["solo-000"]["seeds"][str(seed)]["n_mpjpe"][index]
+            found = curve_of(evaluated, "solo-000", seed).errors["n_mpjpe"][index]
             assert found == pytest.approx(np.mean(errors), rel=1e-9)
 
 
-def test_checkpoints(result: dict[str, Any]) -> None:
-    assert set(result["trials"]) == {"solo-000", "torso_legs-000"}
-    for trial in result["trials"].values():
+def test_checkpoints(evaluated: RunFolder, result: Evaluation) -> None:
+    assert set(result.trials) == {"solo-000", "torso_legs-000"}
+    for trial in result.trials:
         for seed in SEEDS:
-            found = trial["seeds"][str(seed)]
-            curve = found["n_mpjpe_resolved"]
-            assert found["steps"] == list(STEPS)
-            assert np.argsort(curve).tolist() == np.argsort(NOISE[seed]).tolist()
-            assert found["best"] == {"step": STEPS[int(np.argmin(NOISE[seed]))], **at(found, np.argmin(NOISE[seed]))}
-            assert found["last"] == {"step": 40, **at(found, -1)}
-            assert found["selected"] == {"step": 30, **at(found, 2)}
-            assert found["random"]["n_mpjpe_resolved"] == pytest.approx(np.mean(curve))
-            assert found["non_finite_steps"] == 0
+            found, curve = errors_of(evaluated, trial, seed), curve_of(evaluated, trial, seed)
+            resolved = curve.errors["n_mpjpe_resolved"]
+            assert curve.steps.tolist() == list(STEPS)
+            assert np.argsort(resolved).tolist() == np.argsort(NOISE[seed]).tolist()
+            assert found.best == at(curve, int(np.argmin(NOISE[seed])))
+            assert found.last == at(curve, -1)
+            assert found.selected == at(curve, 2)
+            assert found.random is not None
+            assert found.random.n_mpjpe_resolved == pytest.approx(np.mean(resolved))
+            assert found.non_finite_steps == 0
 
 
-def at(found: dict[str, Any], index: Any) -> dict[str, float]:
-    names = ("n_mpjpe", "n_mpjpe_resolved", "pa_mpjpe", "pa_mpjpe_resolved")
-    return {name: found[name][int(index)] for name in names}
+def at(curve: Curve, index: int) -> Errors:
+    return Errors(step=int(curve.steps[index]), **{name: float(curve.errors[name][index]) for name in METRICS})
 
 
-def test_signs_are_resolved_whole_and_by_part(result: dict[str, Any]) -> None:
+def test_signs_are_resolved_whole_and_by_part(evaluated: RunFolder) -> None:
     for name in ("solo-000", "torso_legs-000"):
-        upright, mirrored = (result["trials"][name]["seeds"][str(seed)] for seed in SEEDS)
-        assert upright["n_mpjpe"] == upright["n_mpjpe_resolved"]
+        upright, mirrored = (curve_of(evaluated, name, seed).errors for seed in SEEDS)
+        np.testing.assert_array_equal(upright["n_mpjpe"], upright["n_mpjpe_resolved"])
         # The same noise (0.2 at step 30) gives about the same error once the mirrored parts are turned.
         assert mirrored["n_mpjpe"][2] > 1.5 * mirrored["n_mpjpe_resolved"][2]
         assert mirrored["n_mpjpe_resolved"][2] == pytest.approx(upright["n_mpjpe_resolved"][2], rel=0.2)
         assert mirrored["pa_mpjpe"][2] > 1.2 * mirrored["pa_mpjpe_resolved"][2]
 
 
-def test_what_was_selected_and_the_student(result: dict[str, Any], data: Data) -> None:
+def test_what_was_selected_and_the_student(result: Evaluation, data: Data) -> None:
     poses, _ = data
-    assert [(entry["trial"], entry["seed"], entry["step"]) for entry in result["selected_test"]] == [
+    assert [(entry.trial, entry.seed, entry.step) for entry in result.selected_test] == [
         ("solo-000", 0, 30),
         ("torso_legs-000", 0, 30),
     ]
-    assert set(result["student"]) == {"validation", "test"}
-    test = result["student"]["test"]
-    assert test["poses"] == len(poses.rows("test"))
-    assert test["pa_mpjpe_reflected"] <= test["pa_mpjpe"] * 1.001
-    assert 0 < test["auc_150"] < test["pck_150"] <= 100
-    low, high = test["interval"]["n_mpjpe"]
-    assert low < test["n_mpjpe"] < high
-    by = test["by"]
+    assert result.student is not None
+    assert set(result.student) == {"validation", "test"}
+    test = result.student["test"]
+    assert test.poses == len(poses.rows("test"))
+    assert test.pa_mpjpe_reflected is not None
+    assert test.pa_mpjpe is not None
+    assert test.pa_mpjpe_reflected <= test.pa_mpjpe * 1.001
+    assert test.auc_150 is not None
+    assert test.pck_150 is not None
+    assert 0 < test.auc_150 < test.pck_150 <= 100
+    ends = test.interval["n_mpjpe"]
+    assert ends is not None
+    assert test.n_mpjpe is not None
+    assert ends[0] < test.n_mpjpe < ends[1]
+    by = test.by
+    assert by is not None
     assert set(by) == {"joint", "part", "action", "camera"}
     assert set(by["part"]) == {"legs", "torso"}
-    assert np.mean([by["joint"][name]["n_mpjpe"] for name in by["joint"]]) == pytest.approx(test["n_mpjpe"])
+    joints = [error for one in by["joint"].values() if (error := one["n_mpjpe"]) is not None]
+    assert len(joints) == 17
+    assert np.mean(joints) == pytest.approx(test.n_mpjpe)
     # The student of this run is the solo candidate itself.
-    assert test["n_mpjpe"] == result["selected_test"][0]["n_mpjpe"]
+    assert test.n_mpjpe == result.selected_test[0].n_mpjpe
 
 
-def test_only_evaluation_json_and_the_card_that_quotes_it_change(run: Path) -> None:
+def test_only_the_evaluation_and_the_card_that_quotes_it_change(run: Path) -> None:
     def content() -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
     before = content()
     result = evaluate_run(run, run.parent / "a.truth3d.h5")
     after = content()
-    written = after.pop(run / "evaluation.json")
+    written, curves = after.pop(run / "evaluation.json"), after.pop(run / "curves.npz")
     card = after.pop(run / "student" / "MODEL_CARD.md").decode()
     assert after == before
-    assert f"{result['student']['test']['n_mpjpe']:.1f}" in card
-    assert json.loads(written) == json.loads(json.dumps(result))
+    assert result.student is not None
+    assert f"{result.student['test'].n_mpjpe:.1f}" in card
+    assert json.loads(written) == result.plain()
+    assert len(written) < 40_000
     evaluate_run(run, run.parent / "a.truth3d.h5")
     assert (run / "evaluation.json").read_bytes() == written
+    assert (run / "curves.npz").read_bytes() == curves
 
 
 def test_non_finite_depths_are_an_outcome(run: Path) -> None:
@@ -140,28 +175,31 @@ def test_non_finite_depths_are_an_outcome(run: Path) -> None:
     depths = np.load(path)
     depths[2:, 0, 5] = np.nan
     np.save(path, depths)
-    found = evaluate_run(run, run.parent / "a.truth3d.h5")["trials"]["solo-000"]["seeds"]
-    assert found["0"]["n_mpjpe_resolved"][2:] == [None, None]
-    assert found["0"]["non_finite_steps"] == 2
-    assert found["0"]["last"]["n_mpjpe_resolved"] is None
-    assert found["0"]["best"]["step"] == 20
-    assert found["1"]["non_finite_steps"] == 0
+    evaluate_run(run, run.parent / "a.truth3d.h5")
+    folder = RunFolder(run)
+    broken, sound = (errors_of(folder, "solo-000", seed) for seed in SEEDS)
+    assert np.isnan(curve_of(folder, "solo-000", 0).errors["n_mpjpe_resolved"]).tolist() == [False, False, True, True]
+    assert broken.non_finite_steps == 2
+    assert broken.last is not None
+    assert broken.last.n_mpjpe_resolved is None
+    assert broken.best is not None
+    assert broken.best.step == 20
+    assert sound.non_finite_steps == 0
 
 
 def test_a_trial_without_depths_and_a_seed_that_stopped(run: Path) -> None:
     (run / "trials" / "torso_legs-000" / "depths.npy").unlink()
-    history = run / "trials" / "solo-000" / "history.jsonl"
-    history.unlink()
-    rows = [{"step": step, "seed": seed} for step in STEPS for seed in SEEDS if seed == 0 or step <= 20]
-    append_json_lines(history, rows)
+    path = layout.HISTORY.at(run, "solo-000")
+    History(row for row in History.load(path) if row.seed == 0 or row.step <= 20).save(path)
     (run / "selection.json").unlink()
     (run / "student" / "student.safetensors").unlink()
     result = evaluate_run(run, run.parent / "a.truth3d.h5")
-    assert result["trials"]["torso_legs-000"]["seeds"] == {}
-    assert "record_depths" in result["trials"]["torso_legs-000"]["why"]
-    assert result["trials"]["solo-000"]["seeds"]["1"]["steps"] == [10, 20]
-    assert result["trials"]["solo-000"]["seeds"]["1"]["selected"] is None
-    assert result["student"] is None
+    assert result.trials["torso_legs-000"].seeds == {}
+    assert "record_depths" in (result.trials["torso_legs-000"].why or "")
+    folder = RunFolder(run)
+    assert curve_of(folder, "solo-000", 1).steps.tolist() == [10, 20]
+    assert errors_of(folder, "solo-000", 1).selected is None
+    assert result.student is None
 
 
 def test_refusals(run: Path, data: Data, tmp_path: Path) -> None:
@@ -173,15 +211,16 @@ def test_refusals(run: Path, data: Data, tmp_path: Path) -> None:
     write_truth(tmp_path / "other.truth3d.h5", np.zeros((60, 17, 3)), other.digest)
     with pytest.raises(UserError, match="/joints has 60 rows"):
         evaluate_run(run, tmp_path / "other.truth3d.h5")
-    study = read_json(run / "study.json")
-    write_json(run / "study.json", {**study, "data": {**study["data"], "path": "gone.pose2d.h5"}})
+    study = StudyRecord.load(run / "study.json")
+    moved = study.data.model_copy(update={"path": "gone.pose2d.h5"})
+    study.model_copy(update={"data": moved}).save(run / "study.json")
     with pytest.raises(UserError, match="say where it is now with --poses"):
         evaluate_run(run, truth)
     np.save(run / "trials" / "solo-000" / "depths.npy", np.zeros((4, 2, 31, 17), np.float16))
     write_poses(tmp_path / "moved.pose2d.h5", data[0])
-    with pytest.raises(UserError, match=r"depths\.npy: shape"):
+    with pytest.raises(UserError, match=r"depths\.npy: float16 \(4, 2, 31, 17\)"):
         evaluate_run(run, truth, tmp_path / "moved.pose2d.h5")
-    with pytest.raises(UserError, match=r"study\.json: no such file"):
+    with pytest.raises(UserError, match="not a run folder"):
         evaluate_run(tmp_path, truth)
     assert not (run / "evaluation.json").exists()
 
@@ -191,17 +230,17 @@ def test_weights_on_their_own_and_on_other_data(run: Path, data: Data, tmp_path:
     student = run / "student" / "student.safetensors"
     write_poses(tmp_path / "own.pose2d.h5", poses)
     own = evaluate_weights(student, run.parent / "a.truth3d.h5", tmp_path / "own.pose2d.h5")
-    assert own["trained_on_this_data"]
-    assert own["metrics"]["poses"] == len(poses.rows("test"))
+    assert own.trained_on_this_data
+    assert own.metrics.poses == len(poses.rows("test"))
     # The same poses at twice the size are another data set; its own scale makes up for it.
     doubled = dataclasses.replace(poses, poses=poses.poses * 2, source="doubled")
     write_poses(tmp_path / "other.pose2d.h5", doubled)
     write_truth(tmp_path / "other.truth3d.h5", joints, doubled.digest)
     output = tmp_path / "out" / "other.json"
     other = evaluate_weights(student, tmp_path / "other.truth3d.h5", tmp_path / "other.pose2d.h5", output=output)
-    assert not other["trained_on_this_data"]
-    assert other["scale_px"] == pytest.approx(2 * own["scale_px"])
-    assert other["metrics"]["n_mpjpe"] == pytest.approx(own["metrics"]["n_mpjpe"], rel=1e-3)
-    assert json.loads(output.read_text())["metrics"] == other["metrics"]
+    assert not other.trained_on_this_data
+    assert other.scale_px == pytest.approx(2 * own.scale_px)
+    assert other.metrics.n_mpjpe == pytest.approx(own.metrics.n_mpjpe, rel=1e-3)
+    assert json.loads(output.read_text()) == other.plain()
     with pytest.raises(UserError, match="poses_digest"):
         evaluate_weights(student, run.parent / "a.truth3d.h5", tmp_path / "other.pose2d.h5")

@@ -12,11 +12,11 @@ from tips_dist import geometry
 from tips_dist.data import procedural
 from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.evaluation import metrics
-from tips_dist.evaluation.reference import Recipe, supervised, true_offsets
+from tips_dist.evaluation.reference import SupervisedRecipe, supervised, true_offsets
 from tips_dist.evaluation.truth import Truth
 from tips_dist.skeleton import ROOT
 
-SMALL = Recipe(width=16, steps=60, batch_size=64, lr=3e-3)
+SMALL = SupervisedRecipe(width=16, steps=60, batch_size=64, lr=3e-3)
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +40,19 @@ def test_true_offsets_lift_poses_onto_the_truth(data: tuple[Poses, Truth]) -> No
 def test_a_reference_learns_and_is_the_same_each_time(data: tuple[Poses, Truth]) -> None:
     first, again = (supervised(*data, SMALL, (3, 4)) for _ in range(2))
     assert first == again
-    assert first["seeds"] == [3, 4]
-    untrained = supervised(*data, Recipe(width=16, steps=1, batch_size=64), (3, 4))
-    for split in ("validation", "test"):
-        assert max(first[split]["n_mpjpe"]) < 0.8 * min(untrained[split]["n_mpjpe"])
-        assert all(pa <= plain for pa, plain in zip(first[split]["pa_mpjpe"], first[split]["n_mpjpe"], strict=True))
-        means = [np.mean(values) for values in first[split]["action"].values()]
-        assert min(means) <= np.mean(first[split]["n_mpjpe"]) <= max(means)
+    assert first.seeds == [3, 4]
+    untrained = supervised(*data, SupervisedRecipe(width=16, steps=1, batch_size=64), (3, 4))
+    for found, before in ((first.validation, untrained.validation), (first.test, untrained.test)):
+        assert found is not None
+        assert before is not None
+        assert max(found.n_mpjpe) < 0.8 * min(before.n_mpjpe)
+        assert all(pa <= plain for pa, plain in zip(found.pa_mpjpe, found.n_mpjpe, strict=True))
+        means = [np.mean(values) for values in found.action.values()]
+        assert min(means) <= np.mean(found.n_mpjpe) <= max(means)
 
 
 def test_a_seed_learns_the_same_whatever_it_is_packed_with(data: tuple[Poses, Truth]) -> None:
-    pack, alone = supervised(*data, SMALL, (3, 4)), supervised(*data, SMALL, (4,))
-    assert pack["test"]["n_mpjpe"][1] == pytest.approx(alone["test"]["n_mpjpe"][0], rel=1e-3)
+    pack, alone = supervised(*data, SMALL, (3, 4)).test, supervised(*data, SMALL, (4,)).test
+    assert pack is not None
+    assert alone is not None
+    assert pack.n_mpjpe[1] == pytest.approx(alone.n_mpjpe[0], rel=1e-3)

@@ -37,19 +37,19 @@ def written(path: Path, tensors: dict[str, torch.Tensor] | None = None, **record
     [
         ({"format": 99}, "made by a newer version of tips-dist (format 99"),
         ({"format": "1"}, "format: '1'; expected a number from 1 to 1"),
-        ({"format": ...}, "format: missing; expected a number"),
+        ({"format": ...}, "format: missing"),
         ({"scale": ...}, "scale: this field is missing"),
         ({"scale": "abc"}, "scale: input should be a valid number, found 'abc'"),
         ({"scale": 0.0}, "scale: input should be greater than 0"),
         ({"scale": -3.0}, "scale: input should be greater than 0"),
         ({"scale": float("nan")}, "not valid JSON"),
         ({"scale": 1e300}, "scale: input should be less than"),
-        ({"part_signs": ["x", 1]}, "part_signs.0: input should be -1 or 1, found 'x'"),
-        ({"part_signs": [1]}, "part_signs: expected 2 values, one for each lifter, found 1"),
-        ({"part_signs": [1, 2]}, "part_signs.1: input should be -1 or 1, found 2"),
+        ({"part_signs": ["x", 1]}, "part_signs.0: input should be a valid integer, found 'x'"),
+        ({"part_signs": [1]}, "part_signs: expected 2 of +1 or -1, got [1]"),
+        ({"part_signs": [1, 2]}, "part_signs: expected 2 of +1 or -1, got [1, 2]"),
         ({"part_signs": 1}, "part_signs: input should be a valid array"),
-        ({"sign_confidence": [0.5]}, "sign_confidence: expected 2 values"),
-        ({"representation": "nobody"}, "representation: 'nobody' is unknown to this version"),
+        ({"sign_confidence": [0.5]}, "sign_confidence: expected 2 numbers, got 1"),
+        ({"representation": "nobody"}, "representation 'nobody' is unknown"),
         ({"representation": ...}, "representation: this field is missing"),
         ({"width": 10_000_000}, "width: input should be less than or equal to 16384"),
         ({"width": float("inf")}, "not valid JSON"),
@@ -118,6 +118,6 @@ def test_a_negative_variance_is_refused(tmp_path: Path) -> None:
 def test_a_record_that_is_no_record(text: str, tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     safetensors.torch.save_file(seed_tensors(lifter(), 0), path, metadata={"record": text})
-    with pytest.raises(UserError, match=r"w\.safetensors: ") as caught:
+    with pytest.raises(UserError, match="record") as caught:
         load_weights(path)
     assert "\n" not in str(caught.value)

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from tests.report.builder import build
 from tips_dist.files import UserError
 from tips_dist.report import choosing
 from tips_dist.report.comparing import comparison_notes, comparison_tables
 from tips_dist.report.formats import fitted, latex
-from tips_dist.report.reading import RunFolder, read_run
+from tips_dist.report.runs import seed_runs
 from tips_dist.report.summary import summarise
 from tips_dist.report.tables import (
     Table,
@@ -20,11 +18,13 @@ from tips_dist.report.tables import (
     representation_tables,
     trial_table,
 )
+from tips_dist.runfolder import RunFolder, layout
+from tips_dist.runfolder.example import build
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return read_run(build(tmp_path_factory.mktemp("choosing") / "run", trials=3, steps=400))
+    return RunFolder(build(tmp_path_factory.mktemp("choosing") / "run", trials=3, steps=400))
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def test_where(run: RunFolder, conditions: list[str], trials: int) -> None:
     chosen = choosing.where(run, conditions)
     assert len(chosen.trials) == trials
-    assert {item.trial for item in chosen.runs} == {trial["id"] for trial in chosen.trials}
-    assert [group["representation"] for group in summarise(chosen)["representations"]] == list(
-        dict.fromkeys(trial["representation"] for trial in chosen.trials)
+    assert {item.trial for item in seed_runs(chosen)} == {trial.id for trial in chosen.trials}
+    assert [group.representation for group in summarise(chosen).representations] == list(
+        dict.fromkeys(trial.representation for trial in chosen.trials)
     )
 
 
 def test_where_compares_numbers_as_numbers(run: RunFolder) -> None:
-    rates = [trial["parameters"]["training.generator_lr"] for trial in run.trials]
+    rates = [float(trial.parameters["training.generator_lr"]) for trial in run.trials]
     limit = sorted(rates)[2]
     assert len(choosing.where(run, [f"training.generator_lr<={limit}"]).trials) == 3
 
@@ -72,15 +72,15 @@ def test_a_bad_condition_is_named(run: RunFolder, condition: str, words: str) ->
 @pytest.mark.parametrize("key", ["risk", "error", "training.generator_lr", "stopped_step", "trial"])
 @pytest.mark.parametrize("descending", [False, True])
 def test_sort(run: RunFolder, key: str, descending: bool) -> None:
-    trials = summarise(run)["trials"]
+    trials = summarise(run).trials
     values = [choosing._value(trial, key) for trial in choosing.by(trials, key, descending=descending)]
     assert values == sorted(values, reverse=descending)
     assert len(values) == 6
 
 
 def test_sort_puts_trials_without_a_value_last(run: RunFolder) -> None:
-    trials = summarise(run)["trials"]
-    trials[0]["risk"] = None
+    trials = summarise(run).trials
+    trials[0] = trials[0].model_copy(update={"risk": None})
     for descending in (False, True):
         assert choosing.by(trials, "risk", descending=descending)[-1] is trials[0]
     with pytest.raises(UserError, match="--sort speed: expected one of trial"):
@@ -119,7 +119,7 @@ def test_importances_by_size() -> None:
 
 
 def test_studies_side_by_side(tmp_path: Path) -> None:
-    runs = [read_run(build(tmp_path / name, trials=1, steps=steps)) for name, steps in (("a", 200), ("b", 400))]
+    runs = [RunFolder(build(tmp_path / name, trials=1, steps=steps)) for name, steps in (("a", 200), ("b", 400))]
     numbers, settings = comparison_tables(runs, [summarise(run) for run in runs])
     assert [row[0] for row in numbers.rows] == ["solo, a", "solo, b", "torso_legs, a", "torso_legs, b"]
     assert settings.rows == [("training.steps", "200", "400")]
@@ -128,9 +128,9 @@ def test_studies_side_by_side(tmp_path: Path) -> None:
 
 def test_studies_of_other_data_are_not_comparable(tmp_path: Path) -> None:
     folders = [build(tmp_path / name, trials=1, steps=200) for name in ("a", "b")]
-    record = json.loads((folders[1] / "study.json").read_text())
-    record["data"]["digest"] = "0" * 64
-    (folders[1] / "study.json").write_text(json.dumps(record))
-    assert comparison_notes([read_run(folder) for folder in folders]) == [
+    record = RunFolder(folders[1]).study
+    other = record.data.model_copy(update={"digest": "0" * 64})
+    record.model_copy(update={"data": other}).save(layout.STUDY.at(folders[1]))
+    assert comparison_notes([RunFolder(folder) for folder in folders]) == [
         "The studies saw different data: neither risks nor errors can be compared across them."
     ]

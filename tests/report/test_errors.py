@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from tips_dist.report.errors import COLUMNS, error_tables
+from tips_dist.report.errors import ERROR_COLUMNS, error_tables
+from tips_dist.runfolder import example
 
 
 def test_overall_and_by_action() -> None:
-    values = {name: 100.0 + index for index, name in enumerate(COLUMNS)}
+    values = {name: 100.0 + index for index, name in enumerate(ERROR_COLUMNS)}
     rates = {f"{name}{suffix}": 50.0 for name in ("mpjpe", "pck_150", "auc_150") for suffix in ("", "_resolved")}
     by = {"action": {"walking": values, "running": {**values, "n_mpjpe": None}}}
-    metrics = {**values, **rates, "poses": 7, "interval": {"n_mpjpe": [90.0, 110.0]}, "by": by}
+    metrics = example.metrics(**values, **rates, poses=7, interval={"n_mpjpe": [90.0, 110.0]}, by=by)
     overall, actions = error_tables(metrics, "student on test")
     assert overall.title == "student on test: 7 poses, mm"
     assert ("N-MPJPE as predicted", "100.0", "[90.0, 110.0]") in overall.rows

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.report.builder import build
 from tests.test_escaping import HOSTILE
 from tests.test_monitoring import read
 from tips_dist import cli
 from tips_dist.escaping import plain
 from tips_dist.monitoring import Monitor
-from tips_dist.report.errors import error_tables
+from tips_dist.report.errors import ERROR_COLUMNS, error_tables
 from tips_dist.report.formats import print_tables
+from tips_dist.runfolder import example
+from tips_dist.runfolder.example import build
 
 CASE = Path(__file__).parents[2] / "../shared/cases/markup_trial.json"
 EVIL = (
@@ -99,11 +100,8 @@ def test_the_page_has_no_script_but_ours(
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_terminal_table_of_weights_with_such_a_name(text: str) -> None:
-    names = [
-        name + suffix for name in ("n_mpjpe", "pa_mpjpe", "mpjpe", "pck_150", "auc_150") for suffix in ("", "_resolved")
-    ]
-    metrics: dict[str, Any] = dict.fromkeys([*names, "pa_mpjpe_reflected"], 1.0) | {"poses": 3, "interval": {}}
-    metrics["by"] = {"action": {text: metrics}}
+    values: dict[str, float | None] = dict.fromkeys(ERROR_COLUMNS, 1.0)
+    metrics = example.metrics(by={"action": {text: values}})
     screen = Console(file=io.StringIO(), width=400)
     print_tables(screen, error_tables(metrics, text), [text])
     assert isinstance(screen.file, io.StringIO)

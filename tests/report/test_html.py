@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from tests.report import chromium
-from tests.report.builder import build
-from tips_dist.config import Study
 from tips_dist.report.curves import band, read_series
 from tips_dist.report.html import write_report
-from tips_dist.report.reading import read_run
 from tips_dist.report.style import REPRESENTATION
 from tips_dist.report.summary import write_summary
+from tips_dist.runfolder import RunFolder, TrialState, read_trial
+from tips_dist.runfolder.example import build
 from tips_dist.runfolder.fetching import fetch_run
+from tips_dist.runfolder.results import Statistic, TrialSummary
 from tips_dist.study.importance import importances
 
 HOSTILE = '</script><img src="https://example.invalid/x.png"> &'
@@ -24,19 +24,19 @@ HOSTILE = '</script><img src="https://example.invalid/x.png"> &'
 
 def write(run: Path) -> Path:
     """The report of a synthetic run, with everything in it that a report can have."""
-    folder = read_run(run, curves=True)
-    summary = write_summary(run)
-    study = Study.model_validate_json(json.dumps(folder.study["resolved"]))
+    folder, summary = RunFolder(run), write_summary(run)
     poses = np.random.default_rng(0).normal(0, 0.1, (64, 17, 2))
-    return write_report(folder, summary, importances=importances(study, summary["trials"]), poses=poses)
+    ranks = importances(folder.study.study, summary.trials)
+    return write_report(folder, summary, importances=ranks, poses=poses)
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = build(tmp_path_factory.mktemp("report") / "run", trials=6, seeds=8, steps=1000, depths=64)
-    record = json.loads((run / "trials/solo-000/trial.json").read_text())
-    record["outcome"]["seeds"][1]["reason"] = HOSTILE
-    (run / "trials/solo-000/trial.json").write_text(json.dumps(record))
+    record = read_trial(run, "solo-000")
+    assert record.outcome is not None
+    seeds = [seed.model_copy(update={"reason": HOSTILE}) for seed in record.outcome.seeds]
+    record.now(outcome=record.outcome.model_copy(update={"seeds": seeds})).write(run)
     return write(run)
 
 
@@ -106,34 +106,45 @@ def test_a_page_of_a_run_at_an_address_is_the_page_of_the_run(tmp_path: Path) ->
 
 def test_a_page_of_a_study_that_has_just_begun(tmp_path: Path) -> None:
     run = build(tmp_path / "run", trials=1, steps=400, evaluated=False, selected=False)
-    for path in (run / "trials").glob("*/trial.json"):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"outcome": None, "state": "running"}))
+    for trial in RunFolder(run).trials:
+        trial.now(outcome=None, state=TrialState.RUNNING).write(run)
     assert "No run has ended yet." in write(run).read_text()
 
 
 def test_series_and_bands(tmp_path: Path) -> None:
-    run = read_run(build(tmp_path / "run", trials=1, seeds=8, steps=400))
+    run = RunFolder(build(tmp_path / "run", trials=1, seeds=8, steps=400))
     series = read_series(run, ["risk"])
     found = band([item for item in series if item.run.representation == "solo"], "risk")
     assert found is not None
-    rows = [row for row in run.history("solo-000") if row["step"] == 100 and row["risk"] is not None]
+    rows = [row for row in run.history("solo-000") if row.step == 100 and row.risk is not None]
     place = int(np.flatnonzero(found.steps == 100)[0])
-    assert found.median[place] == pytest.approx(np.median([row["risk"] for row in rows]))
+    assert found.median[place] == pytest.approx(np.median([row.risk for row in rows]))
     assert found.runs[place] == 7
     assert found.runs[-1] == 4  # four were stopped before the end
     assert band([item for item in series if item.run.seed == 7], "risk") is None
 
 
 def test_importance_finds_the_dimension_that_decides(tmp_path: Path) -> None:
-    study = Study.model_validate_json(json.dumps(read_run(build(tmp_path / "run")).study["resolved"]))
+    study = RunFolder(build(tmp_path / "run")).study.study
     random = np.random.default_rng(0)
     trials = [
-        {
-            "representation": "solo",
-            "parameters": {"training.generator_lr": lr, "losses.consistency_90": float(random.uniform(0, 10))},
-            "risk": {"value": abs(np.log10(lr) + 3.5)},
-        }
+        TrialSummary(
+            trial="solo-000",
+            representation="solo",
+            state=TrialState.FINISHED,
+            error=None,
+            parameters={"training.generator_lr": lr, "losses.consistency_90": float(random.uniform(0, 10))},
+            wall_seconds=1.0,
+            teachers=0,
+            runs=1,
+            verdicts={},
+            stopped_step=None,
+            steps_saved=None,
+            risk=Statistic(value=risk, low=risk, high=risk, runs=1),
+            errors=None,
+        )
         for lr in np.exp(random.uniform(np.log(5e-5), np.log(1e-3), 40)).tolist()
+        for risk in [float(abs(np.log10(lr) + 3.5))]
     ]
     found = importances(study, trials)
     assert found["torso_legs"] is None

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.report.builder import build
 from tips_dist.files import UserError
 from tips_dist.report.formats import markdown
-from tips_dist.report.reading import read_run
 from tips_dist.report.summary import write_summary
 from tips_dist.report.tables import interval, notes, representation_tables, verdict_words
+from tips_dist.runfolder import RunFolder, read_trial
+from tips_dist.runfolder.example import build
+from tips_dist.runfolder.results import Statistic
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -26,19 +27,26 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_counts_verdicts_and_savings_by_representation(run: Path) -> None:
-    solo, parts = write_summary(run)["representations"]
-    assert (solo["representation"], solo["trials"], solo["runs"]) == ("solo", 2, 8)
-    assert solo["verdicts"] == {"healthy": 4, "diverged": 4}
-    assert parts["verdicts"] == {"healthy": 8}
-    assert solo["stopped_step"] == 1700  # the middle of four that ran 2000 steps and four stopped at 1400
-    assert solo["steps_saved"] == pytest.approx(0.15)
-    assert parts["steps_saved"] == 0
-    assert solo["risk"]["low"] <= solo["risk"]["value"] <= solo["risk"]["high"]
+    solo, parts = write_summary(run).representations
+    assert (solo.representation, solo.trials, solo.runs) == ("solo", 2, 8)
+    assert solo.verdicts == {"healthy": 4, "diverged": 4}
+    assert parts.verdicts == {"healthy": 8}
+    assert solo.stopped_step == 1700  # the middle of four that ran 2000 steps and four stopped at 1400
+    assert solo.steps_saved == pytest.approx(0.15)
+    assert parts.steps_saved == 0
+    assert solo.risk is not None
+    assert solo.risk.low <= solo.risk.value <= solo.risk.high
+
+
+def value(found: Statistic | None) -> float:
+    assert found is not None
+    return found.value
 
 
 def test_errors_are_means_of_the_selected_checkpoints(run: Path) -> None:
     """Computed once more, straight from evaluation.json."""
-    solo = write_summary(run)["representations"][0]["errors"]
+    solo = write_summary(run).representations[0].errors
+    assert solo is not None
     evaluation = json.loads((run / "evaluation.json").read_text())
     seeds = [
         seed
@@ -48,45 +56,75 @@ def test_errors_are_means_of_the_selected_checkpoints(run: Path) -> None:
     ]
     for metric in ("n_mpjpe", "n_mpjpe_resolved", "pa_mpjpe", "pa_mpjpe_resolved"):
         expected = np.mean([seed["selected"][metric] for seed in seeds])
-        assert solo["metrics"][metric]["value"] == pytest.approx(expected)
+        assert value(solo.metrics[metric]) == pytest.approx(expected)
     against = np.mean([seed["random"]["n_mpjpe_resolved"] - seed["selected"]["n_mpjpe_resolved"] for seed in seeds])
-    assert solo["against"]["random"]["value"] == pytest.approx(against)
-    assert solo["against"]["best"]["value"] <= 0
-    assert solo["checkpoints"]["best"]["value"] <= solo["checkpoints"]["selected"]["value"]
+    assert value(solo.against["random"]) == pytest.approx(against)
+    assert value(solo.against["best"]) <= 0
+    assert value(solo.checkpoints["best"]) <= value(solo.checkpoints["selected"])
 
 
 def test_differences_between_representations(run: Path) -> None:
-    found = {row["metric"]: row for row in write_summary(run)["differences"]}
-    assert (found["risk"]["first"], found["risk"]["second"]) == ("solo", "torso_legs")
-    assert found["n_mpjpe_resolved"]["difference"]["low"] > 0
-    assert found["n_mpjpe_resolved"]["cliffs_delta"] == 1.0
+    found = {row.metric: row for row in write_summary(run).differences}
+    assert (found["risk"].first, found["risk"].second) == ("solo", "torso_legs")
+    assert found["n_mpjpe_resolved"].difference.low > 0
+    assert found["n_mpjpe_resolved"].cliffs_delta == 1.0
 
 
 def test_nothing_but_the_errors_depends_on_truth(run: Path) -> None:
     with_truth = write_summary(run)
     (run / "evaluation.json").unlink()
     without = write_summary(run)
-    assert without["evaluated"] is False
-    assert without["student"] is None
-    for first, second in zip(with_truth["representations"], without["representations"], strict=True):
-        assert second["errors"] is None
-        assert first | {"errors": None} == second
-    assert [row["metric"] for row in without["differences"]] == ["risk"]
+    assert without.evaluated is False
+    assert without.student is None
+    for first, second in zip(with_truth.representations, without.representations, strict=True):
+        assert second.errors is None
+        assert first.model_copy(update={"errors": None}) == second
+    assert [row.metric for row in without.differences] == ["risk"]
 
 
 def test_runs_without_a_candidate_count_as_runs_but_not_in_errors(tmp_path: Path) -> None:
-    solo = write_summary(build(tmp_path / "run", seeds=8, trials=1))["representations"][0]
-    assert solo["verdicts"]["non_finite"] == 1
-    assert solo["runs"] == 8
-    assert solo["risk"]["runs"] == solo["errors"]["metrics"]["n_mpjpe"]["runs"] == 7
+    solo = write_summary(build(tmp_path / "run", seeds=8, trials=1)).representations[0]
+    assert solo.verdicts["non_finite"] == 1
+    assert solo.runs == 8
+    assert solo.risk is not None
+    assert solo.errors is not None
+    measured = solo.errors.metrics["n_mpjpe"]
+    assert measured is not None
+    assert measured.runs == 7
+    assert solo.risk.runs == 8  # it counts, as worse than any other
+
+
+def test_a_trials_risk_is_not_that_of_its_luckiest_broken_seed(run: Path) -> None:
+    """The middle of four seeds of which two are broken is the worse of the sound ones, whatever the broken ones had."""
+    trial = read_trial(run, "solo-000")
+    assert trial.outcome is not None
+    risks = {0: 0.5, 1: 0.1, 2: 0.3, 3: 0.1}  # the odd ones diverged
+    seeds = [seed.model_copy(update={"best_risk": risks[seed.seed]}) for seed in trial.outcome.seeds]
+    trial.now(outcome=trial.outcome.model_copy(update={"seeds": seeds})).write(run)
+    found = {one.trial: one for one in write_summary(run).trials}
+    assert value(found["solo-000"].risk) == 0.5
+    broken = [seed.model_copy(update={"verdict": "collapsed"}) for seed in seeds]
+    trial.now(outcome=trial.outcome.model_copy(update={"seeds": broken})).write(run)
+    assert {one.trial: one for one in write_summary(run).trials}["solo-000"].risk is None
+
+
+def test_the_summary_quotes_all_that_was_measured_of_the_student(run: Path) -> None:
+    """Intervals, signs and confidences included, as evaluation.json has them."""
+    write_summary(run)
+    summary, evaluation = (json.loads((run / name).read_text()) for name in ("summary.json", "evaluation.json"))
+    assert summary["student"] == evaluation["student"]
+    for metrics in summary["student"].values():
+        assert metrics["interval"]["n_mpjpe"] == [91.0, 101.0]
+        assert metrics["part_signs"] == [1]
+        assert metrics["sign_confidence"] == [0.9]
 
 
 def test_unfinished_and_failed_trials_are_said(run: Path) -> None:
     edit(run / "trials/solo-000/trial.json", state="running", outcome=None)
     edit(run / "trials/solo-001/trial.json", state="failed", outcome=None, error="boom")
     summary = write_summary(run)
-    solo = summary["representations"][0]
-    assert (solo["trials"], solo["runs"], solo["risk"], solo["errors"]) == (2, 0, None, None)
+    solo = summary.representations[0]
+    assert (solo.trials, solo.runs, solo.risk, solo.errors) == (2, 0, None, None)
     assert "1 failed, 1 running" in notes(summary)[0]
     assert markdown(representation_tables(summary), notes(summary)).count("none yet") == 1
 
@@ -100,7 +138,8 @@ def test_a_study_without_any_trial_yet(run: Path) -> None:
 
 def test_summary_json_is_what_was_returned(run: Path) -> None:
     summary = write_summary(run)
-    assert json.loads((run / "summary.json").read_text()) == summary
+    assert json.loads((run / "summary.json").read_text()) == summary.plain()
+    assert RunFolder(run).summary == summary
 
 
 def test_markdown_tables_have_equal_columns(run: Path) -> None:
@@ -127,11 +166,11 @@ def test_markdown_tables_have_equal_columns(run: Path) -> None:
 def test_a_damaged_folder_is_named(run: Path, damage: Any, words: str) -> None:
     damage(run)
     with pytest.raises(UserError, match=words):
-        read_run(run)
+        write_summary(run)
 
 
 def test_words() -> None:
     assert verdict_words({"non_finite": 1, "healthy": 3, "odd": 2}) == "3 healthy, 1 non-finite, 2 odd"
-    assert interval({"value": 1.25, "low": 1.0, "high": 2.0, "runs": 4}, 1) == "1.2 (1.0..2.0)"
-    assert interval({"value": 1.0, "low": 1.0, "high": 1.0, "runs": 1}, 1, sign=True) == "+1.0"
+    assert interval(Statistic(value=1.25, low=1.0, high=2.0, runs=4), 1) == "1.2 (1.0..2.0)"
+    assert interval(Statistic(value=1.0, low=1.0, high=1.0, runs=1), 1, sign=True) == "+1.0"
     assert interval(None, 1) == "-"

@@ -55,6 +55,44 @@ def test_non_finite(values: list[float | None], expected: int | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("generator/loss", True),
+        ("generator/cycle_2d", True),
+        ("discriminator/loss", True),
+        ("discriminator/real", True),
+        ("gradients/lifter", True),
+        ("updates/discriminator", True),
+        ("depth/spread_ratio", True),
+        ("risk/total", False),
+        ("depth/sign", False),
+        ("depth/knees", False),
+        ("agreement/views", False),
+        ("distance/mmd", False),
+        ("rigidity/bone_ratio_variance", False),
+        ("consistency/cycle_2d", False),
+        ("throughput/steps_per_second", False),
+    ],
+)
+@pytest.mark.parametrize("value", [None, math.nan, -math.inf])
+def test_only_the_networks_own_numbers_end_a_seed(name: str, ends: bool, value: float | None) -> None:
+    found = NonFinite(POLICY, Recipe(), STEPS).update(50, {"generator/loss": 1.0, name: value})
+    assert (found is not None) is ends
+    judged = Judge(STEPS, Recipe(), POLICY).update(50, healthy() | {name: value})
+    assert judged.kind == (NON_FINITE if ends else HEALTHY)
+
+
+def test_the_reason_names_at_most_three() -> None:
+    bad = dict.fromkeys(("gradients/a", "gradients/b", "gradients/c", "gradients/d"))
+    three = NonFinite(POLICY, Recipe(), STEPS).update(50, {name: bad[name] for name in list(bad)[:3]})
+    four = NonFinite(POLICY, Recipe(), STEPS).update(50, bad)
+    assert three is not None
+    assert four is not None
+    assert three.reason == "not finite: gradients/a, gradients/b, gradients/c"
+    assert four.reason == "not finite: gradients/a, gradients/b, gradients/c, …"
+
+
+@pytest.mark.parametrize(
     ("ratios", "expected"),
     [
         ([0.01] * 9, (200, 100)),  # flat from the start: counted once the warm-up is over
@@ -165,7 +203,7 @@ def test_the_judge_keeps_the_most_serious_finding() -> None:
     judge = Judge(STEPS, Recipe(), POLICY)
     kinds = [judge.update(50 * n, healthy()).kind for n in range(1, 9)]
     assert kinds == [HEALTHY] * 6 + [PLATEAUED] * 2
-    assert judge.update(450, healthy(math.nan)).kind == NON_FINITE
+    assert judge.update(450, healthy(generator__loss=math.nan)).kind == NON_FINITE
     assert judge.update(500, healthy()).kind == NON_FINITE
     assert judge.verdict.onset == 450
 

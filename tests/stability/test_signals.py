@@ -9,7 +9,7 @@ from tests.test_geometry import people
 from tips_dist import geometry
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability import signals
-from tips_dist.stability.distances import Reference, two_sample
+from tips_dist.stability.distances import Projections, Reference, two_sample
 
 VIEWS = geometry.project(people(0, 200))
 OTHERS = geometry.project(people(1, 200))
@@ -102,11 +102,11 @@ def test_a_subject_with_one_pose_adds_nothing() -> None:
 
 def test_sliced_wasserstein_of_shifted_poses_is_the_shift() -> None:
     """In one direction the distance of two equal clouds, one shifted, is the shift along it."""
-    directions = torch.zeros(34, 1)
+    directions = torch.zeros(34, 2)
     directions[0] = 1
     shifted = VIEWS.clone()
     shifted[:, 0, 0] += 0.02
-    distance = signals.sliced_wasserstein(shifted[None], VIEWS, directions)
+    distance = Projections.build(VIEWS, directions).distances(shifted[None])[""]
     assert distance.item() == pytest.approx(0.02 * geometry.CAMERA_DISTANCE, rel=1e-4)
 
 
@@ -141,3 +141,119 @@ def test_seeds_do_not_mix() -> None:
     statistics = two_sample(poses, Reference.build(OTHERS))
     alone = two_sample(VIEWS[None], Reference.build(OTHERS))
     assert all(statistics[name][0] == alone[name][0] for name in alone)
+
+
+# --- instants, clips, missing joints, records --------------------------------------------------------------------
+
+
+def packed(*networks: Any) -> Any:
+    """Several of the lifters above as one."""
+
+    class Packed(torch.nn.Module):
+        seeds = len(networks)
+        representation = REPRESENTATIONS["solo"]
+
+        def forward(self, poses: torch.Tensor) -> torch.Tensor:
+            return torch.cat([network(poses[row : row + 1]) for row, network in enumerate(networks)])
+
+    return Packed()
+
+
+def seen_together(present: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None) -> signals.ValidationSet:
+    """The same poses as 50 instants of four cameras (all show one rigid body) and clips made of them."""
+    poses = VIEWS.numpy()
+    order = np.argsort(np.arctan2(VIEWS[:, 1, 0], VIEWS[:, 11, 0]).numpy())  # neighbours are seen from near sides
+    clips = poses[np.stack((order[:-1], order[1:]), axis=1)[::3]]
+    instants = np.arange(200).reshape(50, 4)
+    return signals.ValidationSet.build(
+        poses, OTHERS.numpy(), SUBJECTS, 160.0, 0.0, instants=instants, clips=clips, present=present
+    )
+
+
+def values(found: signals.Measured, row: int = 0) -> dict[str, float]:
+    return {name: float(value[row]) for name, value in found.signals.items()}
+
+
+JOINTS_EQUAL = torch.full((17,), 1 / 17)
+
+
+def look(lifter: Any, validation: signals.ValidationSet) -> signals.Measured:
+    return signals.measure(lifter, fooled, validation, 1.0, JOINTS_EQUAL)  # type: ignore[arg-type]
+
+
+def test_views_and_frames_speak_where_there_are_some(truth: dict[str, float]) -> None:
+    assert not any(name.startswith("agreement/") for name in truth)  # one camera, no stretches: absent, never NaN
+    assert truth["mirror/mixed"] < 0.05
+    good, noisy = (values(look(Known(noise=noise), seen_together())) for noise in (0.0, 0.2))
+    for name in ("views", "views_torso", "views_legs", "time"):
+        assert good[f"agreement/{name}"] < 0.5 * noisy[f"agreement/{name}"], name
+
+
+def test_mirrored_networks_agree_as_well_and_mixed_ones_are_told() -> None:
+    class Mixed(Known):
+        def forward(self, poses: torch.Tensor) -> torch.Tensor:
+            depths = super().forward(poses)
+            depths[:, ::3] *= -1
+            return depths
+
+    mirrored, mixed = values(look(Known(factor=-1.0), seen_together())), values(look(Mixed(), seen_together()))
+    assert mirrored["mirror/mixed"] < 0.05
+    assert mirrored["agreement/views"] < 0.5 < mixed["agreement/views"]
+    assert mixed["mirror/mixed"] == pytest.approx(1 / 3, abs=0.07)
+
+
+def test_packed_equals_alone_with_views() -> None:
+    together = look(packed(Known(noise=0.1), Known(factor=-1.0)), seen_together())
+    for row, network in enumerate((Known(noise=0.1), Known(factor=-1.0))):
+        for name, value in values(look(network, seen_together())).items():
+            assert values(together, row)[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+
+
+def test_recorded_depths_give_the_same_signals() -> None:
+    validation, representation = seen_together(), REPRESENTATIONS["solo"]
+    looks = [look(packed(Known(noise=noise), Known(factor=-1.0)), validation) for noise in (0.0, 0.1, 0.2)]
+    depths = torch.stack([one.depths for one in looks]).numpy()
+    found = signals.from_depths(depths, validation, representation)
+    assert {name.split("/")[0] for name in found} == {"agreement", "mirror", "rigidity", "depth", "distance"}
+    for name, table in found.items():
+        assert table.shape == (3, 2)
+        expected = torch.stack([one.signals[name] for one in looks])
+        np.testing.assert_allclose(table, expected, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_joints_that_are_not_there_count_in_no_signal() -> None:
+    """Whatever a network predicts for them, no signal moves; for a body without missing joints, they do."""
+    rows = torch.rand((200, 17), generator=torch.Generator().manual_seed(2)) > 0.1
+    rows[:, [0, 7, 8]] = True
+
+    class Elsewhere(Known):
+        def __init__(self, shift: float) -> None:
+            super().__init__()
+            self.shift = shift
+
+        def forward(self, poses: torch.Tensor) -> torch.Tensor:
+            depths = super().forward(poses)
+            missing = ~rows.repeat(poses.shape[1] // 200 + 1, 1)[: poses.shape[1]]
+            if poses.shape[1] % 200:  # clips follow the poses
+                missing[200:] = False
+            return depths + self.shift * missing
+
+    there = (rows.numpy(), np.ones((200, 17), bool), np.ones((67, 2, 17), bool))
+    near, far = (values(look(Elsewhere(shift), seen_together(there))) for shift in (0.0, 0.5))
+    for name, value in near.items():
+        assert far[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+    free_near, free_far = (values(look(Elsewhere(shift), seen_together())) for shift in (0.0, 0.5))
+    assert free_far["rigidity/bone_ratio_variance"] > 2 * free_near["rigidity/bone_ratio_variance"]
+
+
+def test_bones_that_are_not_there_leave_the_variance_of_the_others() -> None:
+    lengths = torch.rand((1, 80, 16), generator=torch.Generator().manual_seed(0)) + 1
+    subjects, present = torch.arange(80) % 3, torch.ones(80, 16, dtype=torch.bool)
+    all_there = signals.length_variation(lengths, subjects, 3)
+    assert signals.length_variation(lengths, subjects, 3, present).item() == pytest.approx(all_there.item(), rel=0.02)
+    rigid = torch.rand((16,), generator=torch.Generator().manual_seed(1)) + 1
+    sizes = torch.rand((1, 80, 1), generator=torch.Generator().manual_seed(2)) + 1
+    present[::2, 5] = False
+    broken = torch.where(present, rigid * sizes, 0.0)
+    assert signals.length_variation(broken, subjects, 3, present).item() < 0.02
+    assert signals.length_variation(broken, subjects, 3).item() > 0.05

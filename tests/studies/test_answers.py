@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studies.answers import figures, recipes, representations, search
+from studies.answers import figures, representations, search
 from studies.answers.__main__ import save_histories
 from studies.answers.material import Material, load
 from studies.answers.tables import Table, apart, delta, effect, effect_over_seeds, fill, mean
-from tests.report.builder import build
 from tips_dist.config import load_study
+from tips_dist.evaluation.labels import drift_of
 from tips_dist.files import UserError
+from tips_dist.runfolder.example import build
 
 STUDIES = Path(__file__).parents[2] / "studies"
 
@@ -63,15 +64,13 @@ def test_a_run_is_set_against_its_twin(material: Material) -> None:
 
 def test_a_run_without_a_search_is_answered_too(material: Material, tmp_path: Path) -> None:
     """``long.yaml`` has one trial per representation and no searched values."""
-    trials = [
-        {**trial, "parameters": {}} for trial in material.folder.trials if trial["id"] in material.chosen.values()
-    ]
-    kept = [history for history in material.histories if history.run in material.chosen.values()]
-    alone = dataclasses.replace(material, folder=dataclasses.replace(material.folder, trials=trials), histories=kept)
+    trials = [trial.now(parameters={}) for trial in material.folder.trials if trial.id in material.chosen.values()]
+    kept = [history for history in material.histories if history.trial in material.chosen.values()]
+    alone = dataclasses.replace(material, folder=material.folder.only(trials), histories=kept)
     tables = representations.again(alone)
     assert set(tables) == {"a", "b", "c", "d", "e", "trials"}
     assert [row[1] for row in tables["trials"].rows] == [
-        f"{seeds[0].configuration().training.generator_lr:g}" for seeds in alone.trials().values()
+        f"{seeds[0].configuration.training.generator_lr:g}" for seeds in alone.trials().values()
     ]
     figures.curves(alone, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 10_000
@@ -93,7 +92,7 @@ def test_selection_and_stopping_are_set_against_trivial_choices(material: Materi
 def test_drift_is_the_end_over_the_minimum(material: Material) -> None:
     history = material.of("solo")[0]
     tail = history.errors[-len(history.errors) // 5 :]
-    assert recipes.drift(history) == pytest.approx(np.median(tail) / history.errors.min() - 1, abs=0.02)
+    assert drift_of(history.errors) == pytest.approx(np.median(tail) / history.errors.min() - 1, abs=0.02)
 
 
 def test_effects_are_drawn(tmp_path: Path) -> None:

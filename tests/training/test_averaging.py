@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.test_loop import history
+from tests.training.test_loop import StopAfter, history, records
 from tests.training.worlds import tiny, world
 from tips_dist.data.store import normalisation_scale, normalised
 from tips_dist.files import UserError
 from tips_dist.models import Lifter, load_weights, parameters_per_seed
-from tips_dist.training import loop
-from tips_dist.training.averaging import Average, decay_at
+from tips_dist.skeleton import REPRESENTATIONS
+from tips_dist.training import state as training_state
+from tips_dist.training.averaging import CROSSED, Average, behind, decay_at
 from tips_dist.training.engine import Engine
-from tips_dist.training.loop import train
+from tips_dist.training.loop import Interrupted, train
 from tips_dist.training.state import State
+from tips_dist.training.step import adversarial_step
+from tips_dist.training.validation import validation_set
 
 CPU = torch.device("cpu")
 
@@ -106,7 +109,7 @@ def test_the_candidates_are_averaged(tmp_path: Path) -> None:
     configuration = tiny("solo", "training.candidates=9", "model.batch_norm=true")
     train(configuration, [0], world(), tmp_path)
     lifter, record = load_weights(tmp_path / "candidates" / "seed0-step40.safetensors")
-    poses = loop.validation_set(world(), configuration, record.scale).poses
+    poses = validation_set(world(), configuration, record.scale).poses
     np.testing.assert_allclose(lifter(poses[None])[0].detach(), np.load(tmp_path / "depths.npy")[-1, 0], atol=2e-3)
 
 
@@ -130,3 +133,80 @@ def test_compaction_takes_the_averages_along() -> None:
 def test_a_decay_outside_its_range_is_one_clear_error(decay: str) -> None:
     with pytest.raises(UserError, match=r"training\.average: "):
         tiny("solo", f"training.average={decay}")
+
+
+def test_behind_is_the_share_of_depth_that_the_average_lacks() -> None:
+    raw = torch.ones(2, 4, 17)
+    averaged = raw.clone()
+    averaged[1, 0, 7:] = -1  # one pose's torso
+    averaged[1, 1, 7:] = 0.1
+    parts, whole = REPRESENTATIONS["torso_legs"], REPRESENTATIONS["solo"]
+    assert behind(averaged, raw, parts, 0.0).tolist() == [0.0, 0.25]
+    assert behind(averaged, raw, parts, 0.2).tolist() == [0.0, 0.5]
+    assert behind(averaged, raw, whole, 0.0).tolist() == [0.0, 0.25]  # 7 legs' joints against 10 of the torso
+    assert behind(averaged, raw, whole, 0.2).tolist() == [0.0, 0.25]
+
+
+CROSSING = ("training.steps=300", "training.evaluate_every=10", "training.average=0.998", "training.judge=both")
+FLIP_AT = 201  # the first step after an evaluation step
+
+
+def flip(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
+    """Turn one seed's lifter into its mirror image before a step: what a crossing does, at once."""
+    real = adversarial_step
+
+    def flipping(lifter: Any, discriminator: Any, batch: Any, *rest: Any) -> Any:
+        if flipping.state.step == FLIP_AT - 1:  # type: ignore[attr-defined]
+            with torch.no_grad():
+                for head in lifter.heads:
+                    head.weight[row] *= -1
+                    head.bias[row] *= -1
+        return real(lifter, discriminator, batch, *rest)
+
+    def remember(self: Engine, *arguments: Any) -> None:
+        begin(self, *arguments)
+        flipping.state = self.state  # type: ignore[attr-defined]
+
+    begin = Engine.__init__
+    monkeypatch.setattr(Engine, "__init__", remember)
+    monkeypatch.setattr("tips_dist.training.engine.adversarial_step", flipping)
+
+
+def test_an_average_begins_anew_behind_a_mirror_crossing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tiny("solo", *CROSSING), [0, 1, 2], world(), tmp_path / "calm")
+    flip(monkeypatch, row=1)
+    monkeypatch.setattr(training_state, "CROSSED", 2.0)  # no share is that large: restarts nothing
+    train(tiny("solo", *CROSSING), [0, 1, 2], world(), tmp_path / "left")
+    monkeypatch.setattr(training_state, "CROSSED", CROSSED)
+    train(tiny("solo", *CROSSING), [0, 1, 2], world(), tmp_path / "crossed")
+    shares = {(row["step"], row["seed"]): row["average/opposed"] for row in history(tmp_path / "crossed")}
+    assert shares[210, 1] > 0.9
+    assert shares[220, 1] < CROSSED  # flat by now: the average spans 20 steps
+    assert shares[230, 1] < CROSSED
+    assert max(share for (_, seed), share in shares.items() if seed != 1) < CROSSED
+    raw, averaged, left = (
+        np.load(tmp_path / name).astype(np.float32)
+        for name in ("crossed/depths_raw.npy", "crossed/depths.npy", "left/depths.npy")
+    )
+    assert (averaged[21, 1] == raw[21, 1]).all()  # begun anew before it was judged
+    assert likeness(averaged[22:, 1], raw[22:, 1]) > 0.95
+    assert np.abs(left[21, 1]).mean() < 0.3 * np.abs(raw[21, 1]).mean()  # what would have been judged
+    calm = np.load(tmp_path / "calm" / "depths.npy")
+    assert (calm[:, [0, 2]] == averaged[:, [0, 2]]).all()
+
+
+def likeness(first: Any, second: Any) -> float:
+    return float((first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum()))
+
+
+@pytest.mark.parametrize("stop_at", [215, 225])
+def test_a_restarted_average_goes_on_exactly_after_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    """Interrupted between the two evaluation steps that decide, and just after the restart."""
+    flip(monkeypatch, row=0)
+    train(tiny("solo", *CROSSING), [0, 1], world(), tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(tiny("solo", *CROSSING), [0, 1], world(), tmp_path / "cut", should_stop=StopAfter(stop_at))
+    train(tiny("solo", *CROSSING), [0, 1], world(), tmp_path / "cut")
+    assert records(tmp_path / "whole") == records(tmp_path / "cut")

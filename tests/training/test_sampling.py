@@ -21,8 +21,12 @@ def draw(seeds: list[int], start: int, count: int, **values: Any) -> list[Batch]
     return list(islice(Sampler(POSES, configuration(**values), CPU).batches(seeds, start), count))
 
 
+def tensors(batch: Batch) -> list[torch.Tensor]:
+    return [value for value in vars(batch).values() if value is not None]
+
+
 def same(first: Batch, second: Batch) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(vars(first).values(), vars(second).values(), strict=True))
+    return all(torch.equal(a, b) for a, b in zip(tensors(first), tensors(second), strict=True))
 
 
 def test_the_same_seed_and_step_draw_the_same_batch() -> None:
@@ -31,12 +35,13 @@ def test_the_same_seed_and_step_draw_the_same_batch() -> None:
 
 
 def test_packing_changes_no_draw() -> None:
-    packed, alone = draw([3, 4, 5], 0, 2)[1], draw([4], 0, 2)[1]
-    assert all(torch.equal(a[1:2], b) for a, b in zip(vars(packed).values(), vars(alone).values(), strict=True))
+    packed, alone = (draw(seeds, 0, 2, training__instance_noise=0.1)[1] for seeds in ([3, 4, 5], [4]))
+    assert all(torch.equal(a[1:2], b) for a, b in zip(tensors(packed), tensors(alone), strict=True))
 
 
 def test_starting_in_the_middle_of_a_stretch_goes_on_with_the_same_batches() -> None:
-    assert same(draw([1], 0, 8)[7], draw([1], 7, 1)[0])
+    noisy = {"training__instance_noise": 0.1}
+    assert same(draw([1], 0, 8, **noisy)[7], draw([1], 7, 1, **noisy)[0])
 
 
 def test_a_stretch_ends_at_the_next_evaluation_step() -> None:
@@ -71,3 +76,13 @@ def test_turns_are_quarter_and_half_turns() -> None:
     assert len(corners) == 3
     assert {tuple(turn.round().int().flatten().tolist()) for turn in sampled.flatten(0, 2)} == corners
     assert torch.allclose(every, every.round(), atol=1e-6)
+
+
+def test_instance_noise_falls_linearly_to_nothing_and_leaves_the_root() -> None:
+    batches = [draw([1], start, 10, training__instance_noise=0.5, training__batch_size=256) for start in (0, 10)]
+    noise = [batch.noise for stretch in batches for batch in stretch if batch.noise is not None]
+    assert len(noise) == 20
+    assert noise[0].shape == (1, 512, 17, 2)
+    assert all((one[:, :, 0] == 0).all() for one in noise)
+    for step in (0, 5, 19):  # in normalised 2D, a tenth of the root-to-head distance
+        assert abs(float(noise[step][:, :, 1:].std()) - 0.05 * (1 - step / 20)) < 0.001

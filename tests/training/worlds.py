@@ -32,6 +32,14 @@ GOLDEN: dict[str, tuple[str, ...]] = {
     "solo": ("solo", "training.average=0"),
     "torso_legs": ("torso_legs", "training.average=0"),
     "averaged": ("torso_legs", "training.average=0.9", "losses.bend=1", "losses.bend_margin=0.05"),
+    "stabilised": (
+        "solo",
+        "training.average=0.9",
+        "training.instance_noise=0.2",
+        "model.spectral_norm=true",
+        "losses.r1=2",
+        "training.gradient_clip=0.5",
+    ),
 }
 
 

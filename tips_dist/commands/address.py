@@ -8,7 +8,6 @@ import typer
 
 from tips_dist.commands.output import print_json, say
 from tips_dist.files import UserError
-from tips_dist.runfolder.fetching import fetch_run as fetch
 from tips_dist.storage import fetch_file, is_address
 
 
@@ -28,16 +27,20 @@ def run_folder(text: str) -> Path:
         raise UserError(f"{text}: resume works in a local folder; first 'tips-dist fetch {text} -o runs/{name}'")
     if text.partition("?")[0].endswith(".safetensors"):
         return fetch_file(text)
-    folder = fetch(text, command)
+    from tips_dist.runfolder.fetching import fetch_run  # heavy: not for every --help
+
+    folder = fetch_run(text, command)
     say(f"Reading a copy of {text}: {folder}", stderr=True)
     return folder
 
 
-def fetch_run(url: str, output: Path, *, as_json: bool) -> None:
+def fetch_whole(url: str, output: Path, *, as_json: bool) -> None:
     """Copy a whole run folder from an address; files that are there already, unchanged, are kept."""
     if not is_address(url):
         raise UserError(f"{url}: expected an address such as s3://BUCKET/runs/NAME")
-    folder = fetch(url, folder=output)
+    from tips_dist.runfolder.fetching import fetch_run
+
+    folder = fetch_run(url, folder=output)
     files = [path for path in folder.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     if as_json:

@@ -32,7 +32,9 @@ def generate(
 
 @data_app.command("import")
 def import_(
-    format: Annotated[str, typer.Argument(metavar="FORMAT", help="The data set's layout, such as cmu.")],
+    format: Annotated[
+        str, typer.Argument(metavar="FORMAT", help="The data set's layout, such as cmu, or auto to have it recognised.")
+    ],
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The file or folder to import.")],
     output: Prefix,
     options: Annotated[
@@ -50,10 +52,13 @@ def import_(
 @data_app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="POSES", help="A pose2d file.")],
-    picture: Annotated[Path | None, typer.Option(help="Draw some poses into this PNG file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw mean poses from front and side, and some rows, into this PNG file.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything was found.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print counts, splits and ranges of a data set, and draw a picture."""
+    """Examine a data set: counts, splits, ranges, and what is wrong with it, the worst first."""
     from tips_dist.data import inspection
 
     found = inspection.inspect(file)
@@ -61,6 +66,8 @@ def inspect(
         inspection.draw(file, picture)
         found["picture"] = str(picture)
     _show(found, as_json)
+    if strict and found["findings"]:
+        raise typer.Exit(1)
 
 
 def _options(texts: list[str]) -> dict[str, Any]:

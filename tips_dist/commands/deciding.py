@@ -1,8 +1,7 @@
-"""Commands that redo one step of a finished study: select, audit, distill, evaluate."""
+"""Commands that redo one step of a finished study without truth: select, audit, distill."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from tips_dist.commands.output import console, print_json, say
@@ -27,13 +26,13 @@ def select(folder: Path, *, as_json: bool) -> None:
 
 def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
     """Replay a stopping policy over the recorded histories and print what it would have done."""
-    from tips_dist.audit import audit_run, read_policy
+    from tips_dist.audit import audit_run, in_words, read_policy
     from tips_dist.report.formats import print_tables
     from tips_dist.report.tables import Table, number
 
     found = audit_run(folder, read_policy(policy) if policy else None)
     if as_json:
-        print_json({**dataclasses.asdict(found), "policy": found.policy.model_dump()})
+        print_json(found.plain())
         return
     head = ("trial", "seed", "verdict", "stopped at", "lowest risk", "kept", "why")
     rows = [
@@ -48,7 +47,7 @@ def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
         )
         for row in found.seeds
     ]
-    print_tables(console(), [Table("What this policy would have done", head, rows)], [found.words()])
+    print_tables(console(), [Table("What this policy would have done", head, rows)], [in_words(found)])
 
 
 def distill(folder: Path, poses: Path | None) -> None:
@@ -56,19 +55,4 @@ def distill(folder: Path, poses: Path | None) -> None:
     from tips_dist.distillation import distill as distill_student
     from tips_dist.runfolder import RunFolder
 
-    data = RunFolder(folder).poses(poses)
-    say(f"Wrote {distill_student(folder, data)}")
-
-
-def evaluate(folder: Path, truth: Path, poses: Path | None, *, as_json: bool) -> None:
-    """Evaluate a run, print the tables that show it."""
-    from tips_dist.evaluation.evaluate import evaluate_run
-    from tips_dist.report import formats, summary, tables
-
-    result = evaluate_run(folder, truth, poses)
-    found = summary.write_summary(folder)
-    if as_json:
-        print_json(result)
-        return
-    formats.print_tables(console(), tables.representation_tables(found), tables.notes(found))
-    say(f"Wrote {folder / 'evaluation.json'}")
+    say(f"Wrote {distill_student(folder, RunFolder(folder).poses(poses))}")

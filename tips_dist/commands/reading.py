@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tips_dist import runfolder
 from tips_dist.commands.output import console, print_json, print_record, say
 from tips_dist.files import UserError
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tips_dist.report.reading import RunFolder
+    from tips_dist.runfolder import RunFolder
     from tips_dist.study.records import StudyEvent
     from tips_dist.study.status import Status
 
@@ -84,16 +83,16 @@ def _events(folder: Path, found: Status) -> list[StudyEvent]:
 def compare(folders: Sequence[Path], *, as_json: bool, as_markdown: bool) -> None:
     """Print studies side by side."""
     from tips_dist.report import comparing, formats
-    from tips_dist.report.reading import read_run
     from tips_dist.report.summary import summarise
+    from tips_dist.runfolder import RunFolder
 
     if len(folders) < 2:
         raise UserError("compare: give two or more run folders")
-    runs = [read_run(folder) for folder in folders]
+    runs = [RunFolder(folder) for folder in folders]
     summaries = [summarise(run) for run in runs]
     shown, lines = comparing.comparison_tables(runs, summaries), comparing.comparison_notes(runs)
     if as_json:
-        print_json(summaries)
+        print_json([found.plain() for found in summaries])
     elif as_markdown:
         sys.stdout.write(formats.markdown(shown, lines))
     else:
@@ -114,22 +113,23 @@ class Show:
 def summary(folder: Path, show: Show) -> None:
     """Print a run folder's summary as tables, Markdown, LaTeX or JSON; the whole one is written to summary.json."""
     from tips_dist.report import choosing, formats, tables
-    from tips_dist.report.reading import read_run
     from tips_dist.report.summary import summarise, write_summary
+    from tips_dist.runfolder import RunFolder
     from tips_dist.study.importance import importances
 
     found = write_summary(folder)
     if show.where:
-        found = summarise(choosing.where(read_run(folder), show.where))
+        found = summarise(choosing.where(RunFolder(folder), show.where))
     if show.sort:
-        found["trials"] = choosing.by(found["trials"], show.sort, descending=show.descending)
+        trials = choosing.by(found.trials, show.sort, descending=show.descending)
+        found = found.model_copy(update={"trials": trials})
     if show.style == "json":
-        print_json(found)
+        print_json(found.plain())
         return
     if show.by == "trial":
         shown = [tables.trial_table(found)]
     else:
-        ranks = importances(runfolder.RunFolder(folder).study.study, found["trials"])
+        ranks = importances(RunFolder(folder).study.study, found.trials)
         shown = [
             *tables.representation_tables(found), *tables.difference_tables(found), *tables.importance_table(ranks),
         ]  # fmt: skip
@@ -145,13 +145,13 @@ def summary(folder: Path, show: Show) -> None:
 def report(folder: Path, poses: Path | None) -> None:
     """Write report.html."""
     from tips_dist.report.html import write_report
-    from tips_dist.report.reading import read_run
     from tips_dist.report.summary import write_summary
+    from tips_dist.runfolder import RunFolder
     from tips_dist.study.importance import importances
 
-    run = read_run(folder, curves=True)
+    run = RunFolder(folder)
     found = write_summary(folder)
-    ranks = importances(runfolder.RunFolder(folder).study.study, found["trials"])
+    ranks = importances(run.study.study, found.trials)
     path = write_report(run, found, importances=ranks, poses=_validation_poses(run, poses))
     say(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
@@ -159,24 +159,24 @@ def report(folder: Path, poses: Path | None) -> None:
 def _validation_poses(run: RunFolder, poses: Path | None) -> NDArray[np.float32] | None:
     """The normalised validation poses of a run, for its pictures; None if the file has gone and none was named."""
     from tips_dist.data.store import normalised
-    from tips_dist.training.loop import validation_rows
+    from tips_dist.training.validation import validation_rows
 
     try:
-        data = runfolder.RunFolder(run.folder).poses(poses)
+        data = run.poses(poses)
     except UserError:
         if poses is not None:
             raise
         return None
-    rows = validation_rows(data, run.study["resolved"]["training"]["validation_poses"])
-    return normalised(data, rows, float(run.study["data"]["scale"]))
+    rows = validation_rows(data, run.study.resolved.training.validation_poses)
+    return normalised(data, rows, run.study.data.scale)
 
 
 def monitor(folder: Path, host: str, port: int) -> None:
     """Serve TensorBoard on a run folder until interrupted."""
-    from tips_dist.report.reading import read_run
     from tips_dist.report.tensorboard import launch
+    from tips_dist.runfolder import RunFolder
 
-    read_run(folder)
+    _ = RunFolder(folder).study
     try:
         address = launch(folder / "trials", host, port)
     except OSError as error:

@@ -125,13 +125,13 @@ def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
     from tips_dist.report import formats, summary, tables
 
     if truth is not None:
-        from tips_dist.evaluation.evaluate import evaluate_run
+        from tips_dist.commands.evaluating import at_the_end
 
-        evaluate_run(folder, truth)
+        at_the_end(folder, truth)
     found = summary.write_summary(folder)
     copy = mirror_once(folder)
     if as_json:
-        print_json(found)
+        print_json(found.plain())
         return
     formats.print_tables(console(), tables.representation_tables(found), tables.notes(found))
     for name, what in _WRITTEN.items():

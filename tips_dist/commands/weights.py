@@ -1,11 +1,11 @@
-"""Commands on one network's weights: lift, evaluate against any truth, export."""
+"""Commands on one network's weights: lift, export."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from tips_dist.commands.output import console, print_json, print_record
+from tips_dist.commands.output import print_json, print_record
 from tips_dist.files import UserError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def lift(
     minimum_score: float,
     picture: Path | None,
     animation: Path | None,
+    signs: Literal["network", "pose"],
     as_json: bool,
 ) -> None:
     """Lift the poses of a file; write the result, a picture, an animation."""
@@ -29,26 +30,16 @@ def lift(
     from tips_dist.lifting import lift_file
 
     result = lift_file(
-        student, poses, output, size=size, minimum_score=minimum_score, picture=picture, animation=animation
+        student,
+        poses,
+        output,
+        size=size,
+        minimum_score=minimum_score,
+        picture=picture,
+        animation=animation,
+        signs=signs,
     )
     print_json(result) if as_json else print_record(result)
-
-
-def evaluate(weights: Path, truth: Path, poses: Path | None, split: str, output: Path | None, *, as_json: bool) -> None:
-    """Evaluate one candidate or student on one split of any data set, print the tables."""
-    if poses is None:
-        raise UserError(f"evaluate {weights}: say which poses with --poses NAME.pose2d.h5")
-    from tips_dist.evaluation.evaluate import evaluate_weights
-    from tips_dist.report import errors, formats
-
-    result = evaluate_weights(weights, truth, poses, split=split, output=output)
-    if as_json:
-        print_json(result)
-        return
-    known = "the data set it was trained on" if result["trained_on_this_data"] else "a data set it never saw"
-    notes = [f"{result['poses']['source']}: {known}."]
-    notes += [f"Wrote {output}"] if output else []
-    formats.print_tables(console(), errors.error_tables(result["metrics"], f"{weights.name} on {split}"), notes)
 
 
 def export(weights: Path, output: Path, *, as_json: bool) -> None:

@@ -34,12 +34,12 @@ class Cameras:
         """See world joints (n, ..., 17, 3): truth (n, ..., 17, 3) in mm in the camera's frame, px (n, ..., 17, 2)."""
         world = np.asarray(joints, dtype=np.float64)
         world = world - world[..., :1, :]
-        turn = np.einsum("nij,n...j->n...i", self._rotations(), world)
+        turn = np.einsum("nij,n...j->n...i", self.rotations(), world)
         turn[..., 2] += self.distance.reshape(-1, *[1] * (world.ndim - 2))
         return turn.astype(np.float32), project(turn).astype(np.float32)
 
-    def _rotations(self) -> Floats:
-        """(n, 3, 3): turn about the vertical, flip y and z into the camera's axes, tilt down."""
+    def rotations(self) -> Floats:
+        """World to camera, (n, 3, 3): turn about the vertical, flip y and z into the camera's axes, tilt down."""
         c, s, zero, one = (
             np.cos(self.azimuth), np.sin(self.azimuth), np.zeros(len(self)), np.ones(len(self)),
         )  # fmt: skip

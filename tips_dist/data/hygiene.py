@@ -20,6 +20,11 @@ LEAK_DISTANCE = 0.01  # root mean square joint distance, as a share of the pose'
 LEAK_SHARE = 0.05  # of held-out poses with a near-copy in train, before it is a finding
 LEAK_SAMPLE, TRAIN_SAMPLE = 2000, 40_000
 
+_MILDER = {
+    "note": ("duplicates", "out_of_frame", "near_copy_in_train", "legs_up"),
+    "warning": ("zero_size", "left_right_swap", "sides_unequal", "lying", "neck_misplaced", "spine_misplaced"),
+}
+
 Bools = npt.NDArray[np.bool_]
 
 
@@ -31,10 +36,27 @@ class Finding:
     rows: npt.NDArray[np.int64]
     text: str
 
+    @property
+    def severity(self) -> str:
+        """``note``, ``warning`` or ``error``: what training on it does to the result."""
+        if self.check in ("duplicates", "out_of_frame", "near_copy_in_train", "legs_up"):
+            return "note"
+        if self.check in (
+            "zero_size",
+            "left_right_swap",
+            "sides_unequal",
+            "lying",
+            "neck_misplaced",
+            "spine_misplaced",
+        ):
+            return "warning"
+        return "error"
+
     def plain(self, total: int) -> dict[str, Any]:
         """As plain data, with the first twenty rows."""
         return {
             "check": self.check,
+            "severity": self.severity,
             "rows": len(self.rows),
             "share": len(self.rows) / total,
             "examples": [int(row) for row in self.rows[:20]],
@@ -43,7 +65,7 @@ class Finding:
 
 
 def examine(poses: Poses, image_px: tuple[int, int] | None = None) -> list[Finding]:
-    """All checks; those that found something.
+    """All checks of single poses and of splits; those that found something.
 
     ``image_px`` is the width and height of the images, where known.
     """

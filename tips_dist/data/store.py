@@ -40,6 +40,7 @@ COLUMNS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
 SCORE = (np.dtype("float32"), (len(JOINTS),))
 ORDINARY = -1  # the stretch of a row that belongs to none
 NAMES = ("subject_names", "sequence_names", "camera_names")
+LEAST_VALIDATION_SEQUENCES = 2  # one alone says nothing about others
 _HINT = "make one with 'tips-dist data generate -o NAME' or 'tips-dist data import FORMAT SOURCE -o NAME'"
 _BLOCK = 65_536  # rows looked at together
 
@@ -390,11 +391,29 @@ def _check_values(path: Path, columns: Mapping[str, Array], names: Mapping[str, 
 # --- using -------------------------------------------------------------------------------------------------------
 
 
+def check_decidable(poses: Poses) -> None:
+    """Refuse data on whose validation split nothing can be decided: an empty one, or one of a single sequence.
+
+    Raises:
+        UserError: it is so; the message says how to hold out more.
+    """
+    sequences = len(np.unique(poses.sequence[poses.rows("validation")]))
+    if sequences < LEAST_VALIDATION_SEQUENCES:
+        held = "holds a single sequence" if sequences else "is empty"
+        raise UserError(
+            f"{poses.source}: the validation split {held}, so nothing can be decided; import the data again with "
+            "more held out (validation_share, validation_subjects) or with more sequences"
+        )
+
+
 def normalisation_scale(poses: Poses) -> float:
     """Ten times the mean 2D distance from root to head, in px, over the train rows (arXiv 2209.00618)."""
-    train = poses.poses[poses.rows("train")]
-    if len(train) == 0:
+    rows = poses.rows("train")
+    if len(rows) == 0:
         raise UserError(f"{poses.source}: no rows in the train split, so there is nothing to train on")
+    train = poses.poses[rows[poses.present[rows][:, [ROOT, HEAD]].all(axis=1)]]
+    if len(train) == 0:
+        raise UserError(f"{poses.source}: no row of the train split has a head; detect it, or lower minimum_score")
     scale = 10.0 * float(np.linalg.norm((train[:, HEAD] - train[:, ROOT]).astype(np.float64), axis=-1).mean())
     if scale <= 0:
         raise UserError(f"{poses.source}: root and head coincide in every train row; are these poses?")

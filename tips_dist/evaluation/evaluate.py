@@ -1,4 +1,4 @@
-"""Evaluate a run folder, or any weights, against 3D truth. Writes evaluation.json and what quotes it.
+"""Evaluate a run folder, or any weights, against 3D truth: evaluation.json, curves.npz, and what quotes them.
 
 For the command line: ``evaluate_run(run, truth, poses)`` and ``evaluate_weights(weights, truth, poses)``.
 """
@@ -7,63 +7,103 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from pydantic import JsonValue
 
 from tips_dist.data.store import SPLITS, Poses, normalisation_scale, read_poses
-from tips_dist.evaluation.judge import CONVENTIONS, Bench, checkpoints, curves, judge, predict
+from tips_dist.evaluation.histories import LabelledHistory, label
+from tips_dist.evaluation.measuring import CONVENTIONS, Bench, checkpoints, error_curves, measure_errors, predict
 from tips_dist.evaluation.truth import Truth, read_truth
-from tips_dist.files import UserError, read_json, read_json_lines, write_json
+from tips_dist.files import UserError
 from tips_dist.model_card import write_card
-from tips_dist.models import Lifter, load_weights
-from tips_dist.runfolder import Evaluation, RunFolder, WeightsRecord
-from tips_dist.training.loop import validation_rows
+from tips_dist.models import load_weights
+from tips_dist.replay import read_histories
+from tips_dist.runfolder import RunFolder, layout
+from tips_dist.runfolder.curves import METRICS, Curve, Curves
+from tips_dist.runfolder.record import Part, Record
+from tips_dist.runfolder.records import Trial
+from tips_dist.runfolder.results import (
+    CandidateMetrics,
+    Evaluation,
+    Metrics,
+    TrialErrors,
+    TruthReference,
+)
+from tips_dist.training.validation import validation_rows
 
-SCHEMA = 1
+
+class PosesReference(Part):
+    """The poses that weights were measured on."""
+
+    path: str
+    digest: str
+    source: str
 
 
-def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> dict[str, Any]:
+class WeightsReference(Part):
+    """The weights that were measured, and what stands beside them."""
+
+    path: str
+    record: dict[str, JsonValue]
+
+
+class WeightsEvaluation(Record):
+    """What truth says of one network on one split of any data set."""
+
+    weights: WeightsReference
+    poses: PosesReference
+    truth: TruthReference
+    trained_on_this_data: bool
+    scale_px: float
+    split: str
+    conventions: dict[str, str]
+    metrics: Metrics
+
+
+def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> Evaluation:
     """Evaluate every seed's whole history on the validation poses, and what was selected on the test poses.
 
     What was selected is each seed's candidate of lowest risk, which its user would keep, and the student. The history
-    is judged from the recorded depths of the trials (float16), so oracle, last and random checkpoints need no
+    is measured from the recorded depths of the trials (float16), so oracle, last and random checkpoints need no
     weights. Poses are those of the run; ``poses`` says where they lie if they were moved.
 
     Returns:
-        The content of ``evaluation.json``, which is written into the run folder (the student's model card quotes it).
+        The content of ``evaluation.json``, which is written into the run folder (the student's model card quotes it),
+        with the errors of every evaluation step in ``curves.npz`` beside it.
 
     Raises:
         UserError: the folder is no run folder, or poses or truth are not those the run was trained on.
     """
-    study = read_json(run / "study.json")
-    data = RunFolder(run).poses(poses)
+    folder = RunFolder(run)
+    data = folder.poses(poses)
     ground = read_truth(truth, data)
-    scale, student = float(study["data"]["scale"]), run / "student" / "student.safetensors"
+    scale, student = folder.study.data.scale, layout.STUDENT_WEIGHTS.at(run)
     benches = {split: Bench.of(data, ground.joints, data.rows(split), scale) for split in ("validation", "test")}
-    result = {
-        "schema": SCHEMA,
-        "truth": {"path": str(ground.path), "digest": ground.digest},
-        "data_digest": data.digest,
-        "conventions": CONVENTIONS,
-        "counts": {split: len(bench) for split, bench in benches.items()},
-        "split_errors": {split: "the data set has no such rows" for split, bench in benches.items() if not len(bench)},
-        "trials": _trials(run, data, ground, scale),
-        "selected_test": [_candidate(file, benches["test"]) for file in _selected(run) if len(benches["test"])],
-        "student": _student(student, benches),
-        "student_digest": hashlib.sha256(student.read_bytes()).hexdigest() if student.exists() else None,
-    }
-    write_json(run / "evaluation.json", result)
-    if result["student"] is not None:
-        write_card(student, Evaluation.load(run / "evaluation.json"))
+    curves, reasons = true_curves(folder, data, ground)
+    result = Evaluation(
+        truth=TruthReference(path=str(ground.path), digest=ground.digest),
+        data_digest=data.digest,
+        conventions=CONVENTIONS,
+        counts={split: len(bench) for split, bench in benches.items()},
+        split_errors={split: "the data set has no such rows" for split, bench in benches.items() if not len(bench)},
+        trials=_trials(folder, curves, reasons),
+        selected_test=_selected(folder, benches["test"]),
+        student=_student(student, benches),
+        student_digest=hashlib.sha256(student.read_bytes()).hexdigest() if student.exists() else None,
+    )
+    curves.save(layout.CURVES.at(run))
+    result.save(layout.EVALUATION.at(run))
+    if result.student is not None:
+        write_card(student, result)
     return result
 
 
 def evaluate_weights(
     weights: Path, truth: Path, poses: Path, *, split: str = "test", output: Path | None = None
-) -> dict[str, Any]:
+) -> WeightsEvaluation:
     """Evaluate one candidate, teacher or student on one split of any data set (the one it saw or another).
 
     A data set that the weights were not trained on is normalised by its own mean 2D root-head distance, as in the
@@ -83,99 +123,138 @@ def evaluate_weights(
     known = record.data_digest == data.digest
     scale = record.scale if known else normalisation_scale(data)
     bench = Bench.of(data, ground.joints, rows, scale)
-    result = {
-        "schema": SCHEMA,
-        "weights": {"path": str(weights), "record": record.plain()},
-        "poses": {"path": str(poses), "digest": data.digest, "source": data.source},
-        "truth": {"path": str(truth), "digest": ground.digest},
-        "trained_on_this_data": known,
-        "scale_px": scale,
-        "split": split,
-        "conventions": CONVENTIONS,
-        "metrics": _judge(lifter, record, bench, detail=True),
-    }
+    offsets, name = predict(lifter, bench.inputs), lifter.representation.name
+    result = WeightsEvaluation(
+        weights=WeightsReference(path=str(weights), record=record.plain()),
+        poses=PosesReference(path=str(poses), digest=data.digest, source=data.source),
+        truth=TruthReference(path=str(ground.path), digest=ground.digest),
+        trained_on_this_data=known,
+        scale_px=scale,
+        split=split,
+        conventions=CONVENTIONS,
+        metrics=measure_errors(bench, offsets, name, part_signs=record.part_signs, detail=True),
+    )
     if output is not None:
-        write_json(output, result)
+        result.save(output)
     return result
 
 
-def _trials(run: Path, data: Poses, ground: Truth, scale: float) -> dict[str, Any]:
-    chosen = {(entry["trial"], entry["seed"]): entry["step"] for entry in _selection(run)}
+def labelled_histories(run: Path, truth: Path, poses: Path | None = None, *, name: str = "") -> list[LabelledHistory]:
+    """Every seed of a run with its recorded signals and its true errors; writes nothing.
+
+    Args:
+        run: the run folder.
+        truth: the truth of its poses.
+        poses: where its poses lie, if they were moved.
+        name: of the run, where several are looked at together.
+
+    Raises:
+        UserError: as :func:`evaluate_run`, or no trial of the run has recorded depths.
+    """
+    folder = RunFolder(run)
+    data = folder.poses(poses)
+    curves, reasons = true_curves(folder, data, read_truth(truth, data))
+    every = {trial.id: trial.configuration.training.evaluate_every for trial in folder.trials}
+    found = []
+    for history in read_histories(folder, name=name):
+        curve = curves.of(history.trial, history.seed)
+        if curve is not None:
+            errors = dict(zip(curve.steps.tolist(), curve.errors["n_mpjpe_resolved"].tolist(), strict=True))
+            series = [errors.get(step, float("nan")) for step in history.steps]
+            found.append(label(history, series, every[history.trial]))
+    if not found:
+        why = next(iter(reasons.values()), "no trial has a history")
+        raise UserError(f"{run}: nothing to score: {why}")
+    return found
+
+
+def true_curves(folder: RunFolder, data: Poses, ground: Truth) -> tuple[Curves, dict[str, str]]:
+    """The true errors of every evaluation step from the recorded depths, and of each trial without any: why.
+
+    Raises:
+        UserError: recorded depths or a history are damaged, or of another shape than the trial's.
+    """
     benches: dict[int, Bench] = {}
-    result = {}
-    for file in sorted(run.glob("trials/*/trial.json")):
-        trial = read_json(file)
-        count = trial["configuration"]["training"]["validation_poses"]
+    table: dict[tuple[str, int], Curve] = {}
+    reasons: dict[str, str] = {}
+    for trial in folder.trials:
+        count = trial.configuration.training.validation_poses
         if count not in benches:
-            benches[count] = Bench.of(data, ground.joints, validation_rows(data, count), scale)
-        result[trial["id"]] = _trial(file.parent, trial, benches[count], chosen)
-    return result
+            rows = validation_rows(data, count)
+            benches[count] = Bench.of(data, ground.joints, rows, folder.study.data.scale)
+        found = _curves(folder, trial, benches[count])
+        table |= found
+        if not found:
+            reasons[trial.id] = "no recorded depths (training.record_depths is off or nothing was evaluated)"
+    return Curves(table), reasons
 
 
-def _trial(
-    folder: Path, trial: dict[str, Any], bench: Bench, chosen: dict[tuple[str, int], int | None]
-) -> dict[str, Any]:
-    """Error curves of one trial's seeds from its recorded depths (E, S, V, 17)."""
-    result: dict[str, Any] = {"representation": trial["representation"], "seeds": {}}
-    depths = _depths(folder / "depths.npy", len(trial["seeds"]), len(bench))
+def _curves(folder: RunFolder, trial: Trial, bench: Bench) -> dict[tuple[str, int], Curve]:
+    """The curves of one trial's seeds from its recorded depths (E, S, V, 17)."""
+    depths = folder.depths(trial, len(bench))
     if depths is None:
-        return result | {"why": "no recorded depths (training.record_depths is off or nothing was evaluated)"}
-    every = int(trial["configuration"]["training"]["evaluate_every"])
+        return {}
+    every = trial.configuration.training.evaluate_every
     steps: dict[int, set[int]] = defaultdict(set)
-    for line in read_json_lines(folder / "history.jsonl"):
-        if line["step"] // every <= len(depths):
-            steps[line["seed"]].add(line["step"])
-    for index, seed in enumerate(trial["seeds"]):
+    for row in folder.history(trial):
+        if row.step // every <= len(depths):
+            steps[row.seed].add(row.step)
+    found = {}
+    for index, seed in enumerate(trial.seeds):
         known = sorted(steps[seed])
         if known:
             offsets = depths[[step // every - 1 for step in known], index]
-            errors = curves(bench, offsets, trial["representation"])
-            result["seeds"][str(seed)] = checkpoints(known, errors, chosen.get((trial["id"], seed)))
-    return result
+            errors = error_curves(bench, offsets, trial.representation)
+            found[trial.id, seed] = Curve(np.array(known, np.int64), {name: errors[name] for name in METRICS})
+    return found
 
 
-def _depths(path: Path, seeds: int, poses: int) -> npt.NDArray[np.float16] | None:
-    if not path.exists():
-        return None
-    try:
-        depths: npt.NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a readable NumPy file ({error})") from None
-    if depths.ndim != 4 or depths.shape[1:] != (seeds, poses, 17):
-        raise UserError(f"{path}: shape {depths.shape}, expected (steps, {seeds}, {poses}, 17)")
-    return depths
-
-
-def _selection(run: Path) -> list[dict[str, Any]]:
-    """What was selected for each seed; none in a run that is not finished."""
-    file = run / "selection.json"
-    return list(read_json(file)["seeds"]) if file.exists() else []
-
-
-def _selected(run: Path) -> list[Path]:
-    return sorted(run / entry["file"] for entry in _selection(run) if entry["file"])
-
-
-def _candidate(file: Path, bench: Bench) -> dict[str, Any]:
-    lifter, record = load_weights(file)
+def _trials(folder: RunFolder, curves: Curves, reasons: Mapping[str, str]) -> dict[str, TrialErrors]:
+    choices = folder.selection.seeds if folder.selection is not None else []
+    chosen = {(choice.trial, choice.seed): choice.step for choice in choices}
     return {
-        "trial": file.parent.parent.name,
-        "file": file.name,
-        "seed": record.seed,
-        "step": record.step,
-        "risk": record.risk,
-        "representation": record.representation,
-        **_judge(lifter, record, bench, detail=False),
+        trial.id: TrialErrors(
+            representation=trial.representation,
+            seeds={
+                seed: checkpoints(curve, chosen.get((trial.id, seed)))
+                for seed in trial.seeds
+                if (curve := curves.of(trial.id, seed)) is not None
+            },
+            why=reasons.get(trial.id),
+        )
+        for trial in folder.trials
     }
 
 
-def _student(file: Path, benches: dict[str, Bench]) -> dict[str, Any] | None:
+def _selected(folder: RunFolder, bench: Bench) -> list[CandidateMetrics]:
+    if folder.selection is None or not len(bench):
+        return []
+    files = sorted(folder.path / choice.file for choice in folder.selection.seeds if choice.file)
+    return [_candidate(file, bench) for file in files]
+
+
+def _candidate(file: Path, bench: Bench) -> CandidateMetrics:
+    lifter, record = load_weights(file)
+    name = lifter.representation.name
+    found = measure_errors(bench, predict(lifter, bench.inputs), name, part_signs=record.part_signs)
+    return CandidateMetrics(
+        **found.model_dump(),
+        trial=file.parent.parent.name,
+        file=file.name,
+        representation=name,
+        seed=record.seed or 0,
+        step=record.step or 0,
+        risk=record.risk,
+    )
+
+
+def _student(file: Path, benches: Mapping[str, Bench]) -> dict[str, Metrics] | None:
     if not file.exists():
         return None
     lifter, record = load_weights(file)
-    return {split: _judge(lifter, record, bench, detail=True) for split, bench in benches.items() if len(bench)}
-
-
-def _judge(lifter: Lifter, record: WeightsRecord, bench: Bench, *, detail: bool) -> dict[str, Any]:
-    offsets, signs = predict(lifter, bench.inputs), record.part_signs
-    return judge(bench, offsets, lifter.representation.name, part_signs=signs, detail=detail)
+    name, signs = lifter.representation.name, record.part_signs
+    return {
+        split: measure_errors(bench, predict(lifter, bench.inputs), name, part_signs=signs, detail=True)
+        for split, bench in benches.items()
+        if len(bench)
+    }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ import torch
 
 from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.evaluation import metrics
-from tips_dist.evaluation.judge import Bench, plain
+from tips_dist.evaluation.measuring import Bench
 from tips_dist.evaluation.truth import Truth
 from tips_dist.geometry import CAMERA_DISTANCE
 from tips_dist.models import Lifter, initialise
@@ -28,7 +27,7 @@ _CHUNK_POSES = 4096
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SupervisedRecipe:
     """How the reference learns; the rate falls along a cosine to a hundredth."""
 
     width: int = 128
@@ -37,26 +36,38 @@ class Recipe:
     lr: float = 1e-3
 
 
-def supervised(poses: Poses, truth: Truth, recipe: Recipe, seeds: Sequence[int]) -> dict[str, Any]:
-    """Train one whole-pose lifter per seed on the true depths of the train split and judge it on the other two.
+@dataclass(frozen=True)
+class ReferenceErrors:
+    """Mean errors of the reference on one split, mm: one for each seed, and each action's N-MPJPE likewise."""
+
+    n_mpjpe: list[float]
+    pa_mpjpe: list[float]
+    action: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the reference reached; None for a split without rows."""
+
+    recipe: SupervisedRecipe
+    seeds: list[int]
+    validation: ReferenceErrors | None
+    test: ReferenceErrors | None
+
+
+def supervised(poses: Poses, truth: Truth, recipe: SupervisedRecipe, seeds: Sequence[int]) -> Reference:
+    """Train one whole-pose lifter per seed on the true depths of the train split and measure it on the other two.
 
     Least squares on the depth offsets, with poses mirrored at random; the last weights are kept, as there is nothing to
     choose. No depth sign has to be resolved.
-
-    Returns:
-        ``recipe``, ``seeds``, and for each split that has rows: ``n_mpjpe`` and ``pa_mpjpe``, one mean error (mm) per
-        seed, and ``action``: the mean N-MPJPE of each action, one per seed.
     """
     scale = normalisation_scale(poses)
     rows = poses.rows("train")
     inputs = torch.from_numpy(normalised(poses, rows, scale))
     lifter = _train(inputs, torch.from_numpy(true_offsets(inputs.numpy(), truth.joints[rows])), recipe, seeds)
-    found: dict[str, Any] = {"recipe": vars(recipe), "seeds": list(seeds)}
-    for split in ("validation", "test"):
-        bench = Bench.of(poses, truth.joints, poses.rows(split), scale)
-        if len(bench):
-            found[split] = _judge(lifter, bench)
-    return found
+    benches = {split: Bench.of(poses, truth.joints, poses.rows(split), scale) for split in ("validation", "test")}
+    found = {split: _measure(lifter, bench) if len(bench) else None for split, bench in benches.items()}
+    return Reference(recipe, list(seeds), found["validation"], found["test"])
 
 
 def true_offsets(inputs: npt.NDArray[np.float32], joints: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -71,7 +82,7 @@ def true_offsets(inputs: npt.NDArray[np.float32], joints: npt.NDArray[np.float32
     return np.asarray(centred[..., 2] / np.maximum(unit, 1e-6)[:, None], dtype=np.float32)
 
 
-def _train(inputs: torch.Tensor, targets: torch.Tensor, recipe: Recipe, seeds: Sequence[int]) -> Lifter:
+def _train(inputs: torch.Tensor, targets: torch.Tensor, recipe: SupervisedRecipe, seeds: Sequence[int]) -> Lifter:
     generators = [stream(seed, "supervised") for seed in seeds]
     lifter = Lifter(REPRESENTATIONS["solo"], recipe.width, len(seeds))
     initialise(lifter, generators)
@@ -92,7 +103,7 @@ def _train(inputs: torch.Tensor, targets: torch.Tensor, recipe: Recipe, seeds: S
     return lifter.eval()
 
 
-def _judge(lifter: Lifter, bench: Bench) -> dict[str, Any]:
+def _measure(lifter: Lifter, bench: Bench) -> ReferenceErrors:
     with torch.inference_mode():
         chunks = [
             lifter(chunk[None].float().expand(lifter.seeds, -1, -1, -1)).double()
@@ -102,10 +113,8 @@ def _judge(lifter: Lifter, bench: Bench) -> dict[str, Any]:
     names = [metrics.action(name) for name in bench.poses.sequence_names]
     errors = [metrics.n_mpjpe(one, bench.truth) for one in lifted]
     by_action = [metrics.per_group(error, bench.poses.sequence[bench.rows], names) for error in errors]
-    return plain(
-        {
-            "n_mpjpe": [error.mean() for error in errors],
-            "pa_mpjpe": [metrics.pa_mpjpe(one, bench.truth).mean() for one in lifted],
-            "action": {name: [one[name] for one in by_action] for name in by_action[0]},
-        }
+    return ReferenceErrors(
+        n_mpjpe=[float(error.mean()) for error in errors],
+        pa_mpjpe=[float(metrics.pa_mpjpe(one, bench.truth).mean()) for one in lifted],
+        action={name: [one[name] for one in by_action] for name in by_action[0]},
     )

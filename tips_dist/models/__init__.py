@@ -1,4 +1,9 @@
-"""Networks: lifter, discriminator, student; packed over seeds from the start."""
+"""Networks: lifter, discriminator, student; packed over seeds from the start.
+
+Every parameter carries a leading axis, so that many networks train as one program (``blocks``); a representation is
+one more axis of the same ``lifter``. ``weights`` puts them on disk as safetensors with a record, nothing pickled;
+``student`` lifts pixels with them, by a ``plan`` of plain matrix products.
+"""
 
 from tips_dist.models.blocks import initialise, parameters_per_seed
 from tips_dist.models.discriminator import Discriminator

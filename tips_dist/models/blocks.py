@@ -10,24 +10,50 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
 class PackedLinear(nn.Module):
-    """K linear layers side by side: (K, B, in) -> (K, B, out), one batched matrix product."""
+    """K linear layers side by side: (K, B, in) -> (K, B, out), one batched matrix product.
+
+    With ``spectral`` each matrix is divided by its largest singular value (Miyato et al. 2018, arXiv 1802.05957), found
+    by power iteration from where the last one ended: see :meth:`iterate`. The singular vectors are constants to the
+    gradient, as in the paper.
+    """
 
     bias: nn.Parameter | None
 
-    def __init__(self, pack: int, features_in: int, features_out: int, *, bias: bool = True) -> None:
+    def __init__(
+        self, pack: int, features_in: int, features_out: int, *, bias: bool = True, spectral: bool = False
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(pack, features_in, features_out))
         self.register_parameter("bias", nn.Parameter(torch.empty(pack, 1, features_out)) if bias else None)
+        self.spectral = spectral
+        self.left: Tensor
+        self.right: Tensor
+        if spectral:
+            self.register_buffer("left", torch.full((pack, features_in, 1), features_in**-0.5))
+            self.register_buffer("right", torch.full((pack, 1, features_out), features_out**-0.5))
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply row k's layer to row k's features."""
-        product = torch.bmm(features, self.weight)
+        product = torch.bmm(features, self.matrix())
         return product if self.bias is None else product + self.bias
+
+    def matrix(self) -> Tensor:
+        """What features are multiplied by, (K, in, out): the weight, or that over its spectral norm."""
+        if not self.spectral:
+            return self.weight
+        return self.weight / (self.left * self.weight * self.right).sum((1, 2), keepdim=True)
+
+    @torch.no_grad()
+    def iterate(self) -> None:
+        """One power iteration; each row's stays with the row."""
+        self.right.copy_(F.normalize((self.weight * self.left).sum(1, keepdim=True), dim=2))
+        self.left.copy_(F.normalize((self.weight * self.right).sum(2, keepdim=True), dim=1))
 
 
 class PackedBatchNorm(nn.Module):
@@ -133,12 +159,14 @@ class ResidualBlock(nn.Module):
     skip connection itself and all parameters stay in float32).
     """
 
-    def __init__(self, pack: int, width: int, *, batch_norm: bool = False, dropout: float = 0.0) -> None:
+    def __init__(
+        self, pack: int, width: int, *, batch_norm: bool = False, dropout: float = 0.0, spectral: bool = False
+    ) -> None:
         super().__init__()
         self.dtype = torch.float32
         layers: list[nn.Module] = []
         for _ in range(2):
-            layers.append(PackedLinear(pack, width, width, bias=not batch_norm))
+            layers.append(PackedLinear(pack, width, width, bias=not batch_norm, spectral=spectral))
             if batch_norm:
                 layers.append(PackedBatchNorm(pack, width))
             layers.append(nn.ReLU(inplace=not batch_norm))
@@ -169,18 +197,30 @@ def _fold_biases(block: ResidualBlock, tensors: dict[str, Tensor], prefix: str, 
 class Trunk(nn.Sequential):
     """Residual blocks one after another; trained without batch norm and dropout, they are one autograd node."""
 
-    def __init__(self, blocks: int, pack: int, width: int, *, batch_norm: bool = False, dropout: float = 0.0) -> None:
-        super().__init__(*(ResidualBlock(pack, width, batch_norm=batch_norm, dropout=dropout) for _ in range(blocks)))
+    def __init__(
+        self,
+        blocks: int,
+        pack: int,
+        width: int,
+        *,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        spectral: bool = False,
+    ) -> None:
+        options = {"batch_norm": batch_norm, "dropout": dropout, "spectral": spectral}
+        super().__init__(*(ResidualBlock(pack, width, **options) for _ in range(blocks)))  # type: ignore[arg-type]
         self.plain = not (batch_norm or dropout)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(K, B, width) -> (K, B, width)."""
+    def forward(self, features: Tensor, twice: bool = False) -> Tensor:
+        """(K, B, width) -> (K, B, width); ``twice``: so that its gradient can be differentiated again."""
         out: Tensor
-        if not self.plain or not len(self) or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        compiling = torch.compiler.is_compiling()
+        if twice or not self.plain or not len(self) or not torch.is_grad_enabled() or compiling:
             out = super().forward(features)  # type: ignore[no-untyped-call]
         else:
             blocks = [block for block in self if isinstance(block, ResidualBlock)]
-            parameters = [parameter for block in blocks for parameter in block.parameters()]
+            layers = [layer for block in blocks for layer in block.layers if isinstance(layer, PackedLinear)]
+            parameters = [tensor for layer in layers for tensor in (layer.matrix(), layer.bias)]
             out = _Trunk.apply(features, blocks[0].dtype, *parameters)  # type: ignore[no-untyped-call]
         return out
 

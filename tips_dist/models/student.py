@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tips_dist import geometry
+from tips_dist import geometry, pose_signs
 from tips_dist.files import UserError
 from tips_dist.models.lifter import Lifter
 from tips_dist.models.plan import Plan
 from tips_dist.models.weights import load_weights
 from tips_dist.runfolder.records import WeightsRecord
 from tips_dist.skeleton import ROOT
+
+_TOLD_TOGETHER = 65_536  # poses whose signs are told together: one estimate of how many are mirrored
 
 
 class Student:
@@ -37,11 +39,15 @@ class Student:
         return cls(lifter, record)
 
     @torch.inference_mode()
-    def lift(self, poses: NDArray[Any], batch: int | None = None) -> NDArray[np.float32]:
+    def lift(
+        self, poses: NDArray[Any], batch: int | None = None, *, signs: Literal["network", "pose"] = "network"
+    ) -> NDArray[np.float32]:
         """Lift 2D poses (N, 17, 2), in pixels with y down, to root-relative 3D poses (N, 17, 3).
 
         One unit of the result is the mean root-to-head distance of people in the training data; x right, y down, z
         away. Monocular lifting has no absolute scale. Depth signs are resolved as recorded with the weights.
+        ``signs="pose"`` tells them pose by pose instead, from knees and elbows, with the recorded ones as the prior
+        (module ``pose_signs``): for networks caught between two mirror solutions; a sound one gains nothing by it.
         ``batch`` poses are lifted at a time: by default 512 per thread, whose features still fit the cache.
 
         Raises:
@@ -53,8 +59,9 @@ class Student:
         if not np.isfinite(array).all():
             row = int(np.argwhere(~np.isfinite(array))[0, 0])
             raise UserError(f"poses: row {row} holds non-finite values; drop it or fill it in first")
-        signs = torch.tensor(self.record.part_signs or [1.0] * len(self.lifter.representation.lifters))
-        joint_signs = geometry.joint_signs(signs, self.lifter.representation)
+        representation = self.lifter.representation
+        own = torch.tensor(self.record.part_signs or [1.0] * len(representation.lifters))
+        joint_signs = geometry.joint_signs(own, representation)
         lifted = np.empty((len(array), 17, 3), dtype=np.float32)
         batch = batch or 512 * torch.get_num_threads()
         for start in range(0, len(array), batch):
@@ -62,4 +69,13 @@ class Student:
             centred = (chunk - chunk[:, ROOT : ROOT + 1]) / self.record.scale
             offsets = self.predict(centred) * joint_signs
             lifted[start : start + batch] = geometry.lift(centred, offsets).numpy()
+        if signs == "pose":
+            for start in range(0, len(array), _TOLD_TOGETHER):
+                part = lifted[start : start + _TOLD_TOGETHER]
+                flat = geometry.project(torch.from_numpy(part))
+                told = pose_signs.resolve_pose_signs(
+                    flat, torch.from_numpy(part[None, ..., 2]), representation, signs=torch.ones(1, len(own))
+                )
+                offsets = torch.from_numpy(part[..., 2]) * told.joints(representation)[0]
+                lifted[start : start + _TOLD_TOGETHER] = geometry.lift(flat, offsets).numpy()
         return lifted

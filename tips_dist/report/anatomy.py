@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tips_dist.drawing import SIDE_COLOUR, SIDES
+from tips_dist.drawing import BONE_SIDES, SIDE_COLOUR
 from tips_dist.geometry import CAMERA_DISTANCE, MINIMUM_DEPTH
 from tips_dist.report.figures import Figure, new_figure
-from tips_dist.report.reading import RunFolder
+from tips_dist.report.runs import SeedRun, seed_runs
+from tips_dist.runfolder import Dependence, RunFolder
 from tips_dist.skeleton import BONES, JOINTS, REPRESENTATIONS
 
 Floats = NDArray[np.floating]
@@ -32,33 +32,34 @@ class Lifted:
     signs: tuple[int, ...]  # per independent lifter, resolved without truth; empty if unknown
 
 
-def lowest_risk(run: RunFolder) -> list[Lifted]:
+def best_bodies(run: RunFolder) -> list[Lifted]:
     """Per representation the run of lowest risk whose depths were recorded."""
-    signs = {(row["trial"], row["seed"]): tuple(row["part_signs"]) for row in (run.selection or {}).get("teachers", [])}
-    found = []
-    for name in run.representations:
-        runs = [item for item in run.runs if item.representation == name and item.best_risk is not None]
-        for item in sorted(runs, key=lambda item: item.best_risk or 0.0):
-            trial = next(trial for trial in run.trials if trial["id"] == item.trial)
-            path = run.folder / "trials" / item.trial / "depths.npy"
-            every = trial["configuration"]["training"]["evaluate_every"]
-            if path.exists() and item.best_step:
-                table = np.load(path, mmap_mode="r", allow_pickle=False)  # (E, S, V, 17)
-                depths = np.array(table[item.best_step // every - 1, trial["seeds"].index(item.seed)], float)
-                known = signs.get((item.trial, item.seed), ())
-                found.append(Lifted(name, item.trial, item.seed, item.best_step, depths, known))
-                break
-    return found
+    teachers = run.selection.teachers if run.selection else []
+    signs = {(row.trial, row.seed): tuple(row.part_signs) for row in teachers}
+    runs = sorted(seed_runs(run), key=lambda item: np.inf if item.best_risk is None else item.best_risk)
+    found = [next((body for item in runs if item.representation == name and (body := _depths(run, item, signs))), None)
+             for name in run.representations]  # fmt: skip
+    return [body for body in found if body is not None]
 
 
-def dependence(record: Mapping[str, Any]) -> list[Figure]:
+def _depths(run: RunFolder, item: SeedRun, signs: Mapping[tuple[str, int], tuple[int, ...]]) -> Lifted | None:
+    trial = run.trial(item.trial)
+    if item.best_risk is None or not item.best_step or (table := run.depths(trial)) is None:
+        return None
+    row = item.best_step // trial.configuration.training.evaluate_every - 1
+    depths = np.array(table[row, trial.seeds.index(item.seed)], float)  # of (E, S, V, 17)
+    known = signs.get((item.trial, item.seed), ())
+    return Lifted(item.representation, item.trial, item.seed, item.best_step, depths, known)
+
+
+def dependence_figures(record: Dependence) -> list[Figure]:
     """Matrices of ``dependence.json``: what each depth listens to, and which depths move together."""
     found = []
-    for name, values in record["representations"].items():
-        where = f"{values['trial']} seed {values['seed']} step {values['step']}"
-        listening = np.abs(np.array(values["input_gradient"], float))
-        together = np.abs(np.array(values["output_correlation"], float))
-        long_range = f"{values['long_range']:.0%} of it joins keypoints more than {record['near_bones']} bones apart"
+    for name, values in record.representations.items():
+        where = f"{values.trial} seed {values.seed} step {values.step}"
+        listening = np.abs(np.array(values.input_gradient, float))
+        together = np.abs(np.array(values.output_correlation, float))
+        long_range = f"{values.long_range:.0%} of it joins keypoints more than {record.near_bones} bones apart"
         found += [
             _matrix(
                 f"What depths depend on: {name}",
@@ -106,7 +107,7 @@ def poses_figure(lifted: Lifted, poses: Floats) -> Figure:
     }
     figure = new_figure("", "", height=150 * EXAMPLES + 30, showlegend=True)
     for side, colour in SIDE_COLOUR.items():
-        bones = [bone for bone, of in zip(BONES, SIDES, strict=True) if of == side]
+        bones = [bone for bone, of in zip(BONES, BONE_SIDES, strict=True) if of == side]
         x: list[float | None] = []
         y: list[float | None] = []
         for column, points in enumerate(views.values()):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import operator
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from tips_dist.files import UserError
-from tips_dist.report.reading import RunFolder
+from tips_dist.runfolder import RunFolder, Trial
+from tips_dist.runfolder.results import Statistic, TrialSummary
 
 _COMPARE = {
     "=": operator.eq,
@@ -19,7 +19,7 @@ _COMPARE = {
     "<=": operator.le,
     ">=": operator.ge,
 }
-COLUMNS = ("trial", "representation", "state", "runs", "stopped_step", "steps_saved", "risk", "error", "wall_seconds")
+SORTABLE = ("trial", "representation", "state", "runs", "stopped_step", "steps_saved", "risk", "error", "wall_seconds")
 
 
 def where(run: RunFolder, conditions: Sequence[str]) -> RunFolder:
@@ -40,15 +40,12 @@ def where(run: RunFolder, conditions: Sequence[str]) -> RunFolder:
         key, sign, value = found.groups()
         trials = [trial for trial in trials if _meets(trial, key, sign, value, condition)]
     if run.trials and not trials:
-        raise UserError(f"--where {', '.join(conditions)}: no trial of {run.folder} meets this")
-    left = {trial["representation"] for trial in trials}
-    names = [name for name in run.representations if name in left]
-    study = {**run.study, "resolved": {**run.study["resolved"], "representations": names}}
-    return dataclasses.replace(run, study=study, trials=trials)
+        raise UserError(f"--where {', '.join(conditions)}: no trial of {run.path} meets this")
+    return run.only(trials)
 
 
-def _meets(trial: dict[str, Any], key: str, sign: str, value: str, condition: str) -> bool:
-    actual: Any = {"trial": trial["id"], **trial, **trial["configuration"]}
+def _meets(trial: Trial, key: str, sign: str, value: str, condition: str) -> bool:
+    actual: Any = {"trial": trial.id, **trial.plain(), **trial.configuration.model_dump()}
     for name in key.split("."):
         if not isinstance(actual, dict) or name not in actual:
             raise UserError(f"--where {condition}: no key '{key}'; dotted keys are those of the study file")
@@ -63,24 +60,25 @@ def _meets(trial: dict[str, Any], key: str, sign: str, value: str, condition: st
         raise UserError(f"--where {condition}: '{key}' is a number, {value!r} is not") from None
 
 
-def by(trials: Sequence[dict[str, Any]], key: str, *, descending: bool = False) -> list[dict[str, Any]]:
+def by(trials: Sequence[TrialSummary], key: str, *, descending: bool = False) -> list[TrialSummary]:
     """The trials of a summary sorted by a column or a searched parameter; those without a value last.
 
     Raises:
         UserError: no such column.
     """
-    parameters = {name for trial in trials for name in trial["parameters"]}
-    if key not in COLUMNS and key not in parameters:
-        raise UserError(f"--sort {key}: expected one of {', '.join([*COLUMNS, *sorted(parameters)])}")
+    parameters = {name for trial in trials for name in trial.parameters}
+    if key not in SORTABLE and key not in parameters:
+        raise UserError(f"--sort {key}: expected one of {', '.join([*SORTABLE, *sorted(parameters)])}")
     known = [trial for trial in trials if _value(trial, key) is not None]
     known.sort(key=lambda trial: _value(trial, key), reverse=descending)
     return known + [trial for trial in trials if _value(trial, key) is None]
 
 
-def _value(trial: dict[str, Any], key: str) -> Any:
-    if key in trial["parameters"]:
-        return trial["parameters"][key]
+def _value(trial: TrialSummary, key: str) -> Any:
+    if key in trial.parameters:
+        return trial.parameters[key]
     if key == "error":
-        return (((trial["errors"] or {}).get("metrics", {}).get("n_mpjpe_resolved")) or {}).get("value")
-    value = trial[key]
-    return value["value"] if isinstance(value, dict) else value
+        found = trial.errors.metrics.get("n_mpjpe_resolved") if trial.errors else None
+        return None if found is None else found.value
+    value = getattr(trial, key)
+    return value.value if isinstance(value, Statistic) else value

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tips_dist.report.reading import RunFolder, SeedRun
+from tips_dist.report.runs import SeedRun, seed_runs
+from tips_dist.runfolder import RunFolder
 
 Floats = NDArray[np.float64]
 BAND = (10, 90)  # percent of runs between which a band lies
@@ -41,25 +42,29 @@ def read_series(run: RunFolder, names: Sequence[str]) -> list[Series]:
     """
     found = []
     by_trial: dict[str, list[SeedRun]] = {}
-    for item in run.runs:
+    for item in seed_runs(run):
         by_trial.setdefault(item.trial, []).append(item)
     for trial, items in by_trial.items():
         rows: dict[int, dict[int, tuple[float | None, ...]]] = {item.seed: {} for item in items}
         for row in run.history(trial):
-            if row["seed"] in rows:
-                rows[row["seed"]][row["step"]] = tuple(row.get(name) for name in names)
+            if row.seed in rows:
+                rows[row.seed][row.step] = tuple(
+                    row.risk if name == "risk" else row.signals.get(name) for name in names
+                )
         for item in items:
             steps = sorted(rows[item.seed])
             table = np.array([rows[item.seed][step] for step in steps], dtype=float).reshape(-1, len(names))
-            values = {name: table[:, column] for column, name in enumerate(names)}
-            values["error"] = _errors(run, item, steps)
-            found.append(Series(item, np.array(steps, np.int64), values))
+            series = {name: table[:, column] for column, name in enumerate(names)}
+            series["error"] = _errors(run, item, steps)
+            found.append(Series(item, np.array(steps, np.int64), series))
     return found
 
 
 def _errors(run: RunFolder, item: SeedRun, steps: list[int]) -> Floats:
-    truth = run.truth(item.trial, item.seed)
-    known = dict(zip(truth.get("steps", []), truth.get("n_mpjpe_resolved", []), strict=True))
+    curve = run.curves.of(item.trial, item.seed) if run.evaluation is not None else None
+    if curve is None:
+        return np.full(len(steps), np.nan)
+    known = dict(zip(curve.steps.tolist(), curve.errors["n_mpjpe_resolved"].tolist(), strict=True))
     return np.array([known.get(step, np.nan) for step in steps], dtype=float)
 
 

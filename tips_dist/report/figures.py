@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 
 from tips_dist.escaping import for_plotly
 from tips_dist.report.curves import BAND, Series, band
+from tips_dist.report.runs import SeedRun
 from tips_dist.report.style import VERDICT_COLOUR, VERDICT_SYMBOL, style
 from tips_dist.report.tables import number
 from tips_dist.stability.verdicts import is_sound
@@ -245,7 +246,12 @@ def risk_against_error(series: Sequence[Series]) -> Figure | None:
 
 def _selected(item: Series) -> Any:
     """Where in the series the selected checkpoint stands; empty if there is none."""
-    return np.flatnonzero(item.steps == item.run.errors.get("selected", {}).get("step", -1))
+    return np.flatnonzero(item.steps == _selected_step(item.run))
+
+
+def _selected_step(run: SeedRun) -> int:
+    selected = run.errors.selected if run.errors else None
+    return -1 if selected is None or selected.step is None else selected.step
 
 
 def by_representation(series: Sequence[Series]) -> dict[str, list[Series]]:

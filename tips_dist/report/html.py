@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import numpy as np
@@ -20,12 +19,12 @@ from tips_dist.report import anatomy, figures, search_figures, tables
 from tips_dist.report.answer import answer
 from tips_dist.report.curves import Series, read_series
 from tips_dist.report.figures import Figure
-from tips_dist.report.reading import RunFolder
 from tips_dist.report.style import style
+from tips_dist.runfolder import RunFolder, Summary, layout
 
 SPLITS = ("train", "validation", "test")
 SELECTION_ROWS = 40  # shown; selection.json has all
-SIGNALS = {
+DRAWN_SIGNALS = {
     "discriminator/real": ("Discriminator on real poses", "output (0.5 is balance)"),
     "discriminator/fake": ("Discriminator on lifted poses", "output (0.5 is balance)"),
     "consistency/cycle_2d": ("2D cycle error", "normalised units"),
@@ -37,7 +36,7 @@ Importances = Mapping[str, Mapping[str, float] | None]
 
 
 @dataclass
-class Section:
+class PageSection:
     """A part of the page, in this order: a line of text, figures, tables, notes, a file; empty parts are not there."""
 
     title: str
@@ -61,7 +60,7 @@ class Section:
 
 def write_report(
     run: RunFolder,
-    summary: Mapping[str, Any],
+    summary: Summary,
     *,
     importances: Importances | None = None,
     poses: NDArray[np.floating] | None = None,
@@ -74,41 +73,41 @@ def write_report(
         importances: of the searched dimensions by representation, as ``study.importance`` computes them.
         poses: the validation poses (V, 17, 2), normalised, for pictures of lifted poses; None leaves them out.
     """
-    path = run.folder / "report.html"
+    path = layout.REPORT.at(run.path)
     write_text(path, page(run, summary, importances or {}, poses))
     return path
 
 
-def page(
-    run: RunFolder, summary: Mapping[str, Any], importances: Importances, poses: NDArray[np.floating] | None
-) -> str:
+def page(run: RunFolder, summary: Summary, importances: Importances, poses: NDArray[np.floating] | None) -> str:
     """The whole page as text."""
-    series = read_series(run, ["risk", *SIGNALS])
+    series = read_series(run, ["risk", *DRAWN_SIGNALS])
     sections = [
-        Section(
+        PageSection(
             "The numbers",
-            tables=[*tables.representation_tables(dict(summary)), *tables.difference_tables(dict(summary))],
-            notes=tables.notes(dict(summary)),
+            tables=[*tables.representation_tables(summary), *tables.difference_tables(summary)],
+            notes=tables.notes(summary),
         ),
         _over_steps(series),
-        Section("", grids=[_signals(series)], captions=False),
+        PageSection("", grids=[_signals(series)], captions=False),
         _ends(series),
         _risk_and_error(series),
         _search(run, summary, importances),
-        Section("What depths depend on", grids=[anatomy.dependence(run.dependence) if run.dependence else []]),
-        _poses(anatomy.lowest_risk(run), poses),
+        PageSection(
+            "What depths depend on", grids=[anatomy.dependence_figures(run.dependence) if run.dependence else []]
+        ),
+        _poses(anatomy.best_bodies(run), poses),
         _selection(run, summary),
-        Section(
+        PageSection(
             "Every trial",
-            tables=[tables.trial_table(dict(summary), limit=100)],
-            folded=f"{len(summary['trials'])} trials",
+            tables=[tables.trial_table(summary, limit=100)],
+            folded=f"{len(summary.trials)} trials",
         ),
         _environment(run),
     ]
     return _template().render(
-        name=summary["study"]["name"],
+        name=summary.study.name,
         studied=_studied(run),
-        created=summary["study"]["created"],
+        created=summary.study.created,
         answer=answer(summary),
         sections=[section for section in sections if section],
     )
@@ -138,28 +137,27 @@ def _drawn(figure: Figure) -> Markup:
 
 
 def _studied(run: RunFolder) -> str:
-    study = run.study["resolved"]
-    data = run.study.get("data", {})
-    counts = ", ".join(f"{data['counts'][split]:,} {split}" for split in SPLITS if split in data.get("counts", {}))
-    source = Path(data["path"]).name if data.get("path") else "procedural motion"
+    study, data = run.study.resolved, run.study.data
+    counts = ", ".join(f"{data.counts[split]:,} {split}" for split in SPLITS if split in data.counts)
+    source = Path(data.path).name if data.path else "procedural motion"
     return (
-        f"{len(run.representations)} representations of the 2D pose, {len(run.trials)} trials of {study['seeds']} "
-        f"seeds and {study['training']['steps']:,} steps each, on {source} ({counts} poses). "
+        f"{len(run.representations)} representations of the 2D pose, {len(run.trials)} trials of {study.seeds} "
+        f"seeds and {study.training.steps:,} steps each, on {source} ({counts} poses). "
         "All decisions were made from 2D poses alone."
     )
 
 
-def _over_steps(series: Sequence[Series]) -> Section:
+def _over_steps(series: Sequence[Series]) -> PageSection:
     error = figures.curves(series, "error", "Error", "N-MPJPE, sign-resolved, mm")
     risk = figures.curves(series, "risk", "Risk", "risk (lower is better)")
-    return Section("Over the steps", grids=[_known(error, risk)])
+    return PageSection("Over the steps", grids=[_known(error, risk)])
 
 
 def _signals(series: Sequence[Series]) -> list[Figure]:
-    return _known(*(figures.curves(series, name, *words) for name, words in SIGNALS.items()))
+    return _known(*(figures.curves(series, name, *words) for name, words in DRAWN_SIGNALS.items()))
 
 
-def _ends(series: Sequence[Series]) -> Section:
+def _ends(series: Sequence[Series]) -> PageSection:
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for run in (item.run for item in series if item.run.verdict != "healthy"):
         kind = re.sub(r"[-+]?\d[\d.e+-]*", "#", run.reason)
@@ -167,57 +165,56 @@ def _ends(series: Sequence[Series]) -> Section:
     rows = [(name, verdict, str(len(words)), words[0]) for (name, verdict, _), words in reasons.items()]
     listed = [tables.Table("Why", ("representation", "verdict", "runs", "reason"), rows)] if rows else []
     drawn = _known(figures.survival(series), figures.stops(series))
-    return Section("When and why runs ended", grids=[drawn], tables=listed)
+    return PageSection("When and why runs ended", grids=[drawn], tables=listed)
 
 
-def _risk_and_error(series: Sequence[Series]) -> Section:
+def _risk_and_error(series: Sequence[Series]) -> PageSection:
     found = _known(figures.risk_against_error(series))
     unknown = "This study was not evaluated against truth, so nothing is known about how well risk orders error."
-    return Section("Risk and error", text="" if found else unknown, figures=found)
+    return PageSection("Risk and error", text="" if found else unknown, figures=found)
 
 
-def _search(run: RunFolder, summary: Mapping[str, Any], importances: Importances) -> Section:
-    space = run.study["resolved"].get("space", {})
-    lines = search_figures.parallel_coordinates(summary["trials"], space)
-    return Section("Search", figures=_known(lines, search_figures.importances(importances)))
+def _search(run: RunFolder, summary: Summary, importances: Importances) -> PageSection:
+    lines = search_figures.parallel_coordinates(summary.trials, run.study.resolved.space)
+    return PageSection("Search", figures=_known(lines, search_figures.importance_figure(importances)))
 
 
-def _poses(bodies: Sequence[anatomy.Lifted], poses: NDArray[np.floating] | None) -> Section:
+def _poses(bodies: Sequence[anatomy.Lifted], poses: NDArray[np.floating] | None) -> PageSection:
     known = [body for body in bodies if poses is not None and len(body.depths) == len(poses)]
     drawn = [anatomy.poses_figure(body, poses) for body in known] if poses is not None else []
     missing = "The 2D poses were not found, so no pictures; `tips-dist report --poses FILE` draws them."
-    return Section("Lifted poses", text="" if drawn else missing, grids=[drawn])
+    return PageSection("Lifted poses", text="" if drawn else missing, grids=[drawn])
 
 
-def _selection(run: RunFolder, summary: Mapping[str, Any]) -> Section:
+def _selection(run: RunFolder, summary: Summary) -> PageSection:
     if not run.selection:
-        return Section("Selection", text="Nothing was selected yet.")
+        return PageSection("Selection", text="Nothing was selected yet.")
     rows = [
-        (str(row["trial"]), str(row["seed"]), str(row["step"]), tables.number(row["risk"], None), str(row["why"]))
-        for row in sorted(run.selection.get("seeds", []), key=lambda row: (not row["chosen"], row.get("rank") or 1e9))
+        (row.trial, str(row.seed), str(row.step or "-"), tables.number(row.risk, None), row.why)
+        for row in sorted(run.selection.seeds, key=lambda row: (not row.chosen, row.rank or 1e9))
     ]
     head = ("trial", "seed", "step", "risk", "why")
-    return Section(
+    return PageSection(
         "Selection",
-        text=str(summary["rule"]),
+        text=str(summary.rule),
         tables=[tables.Table("Runs by risk; the teachers first", head, rows[:SELECTION_ROWS])],
         notes=[f"and {len(rows) - SELECTION_ROWS} more in selection.json"] if len(rows) > SELECTION_ROWS else [],
     )
 
 
-def _environment(run: RunFolder) -> Section:
+def _environment(run: RunFolder) -> PageSection:
     record = run.study
     facts = {
-        "study digest": record.get("digest"),
-        "data digest": record.get("data", {}).get("digest"),
-        "truth digest": (run.evaluation or {}).get("truth", {}).get("digest"),
-        "git revision": record.get("git"),
-        "host": record.get("host"),
-        **{f"version of {name}": version for name, version in record.get("versions", {}).items()},
+        "study digest": record.digest,
+        "data digest": record.data.digest,
+        "truth digest": run.evaluation.truth.digest if run.evaluation else None,
+        "git revision": record.git,
+        "host": record.host,
+        **{f"version of {name}": version for name, version in record.versions.items()},
     }
-    rows = [(name, str(value)) for name, value in facts.items() if value]
-    file = run.folder / "study.yaml"
-    return Section(
+    rows = [(name, value) for name, value in facts.items() if value]
+    file = layout.STUDY_TEXT.at(run.path)
+    return PageSection(
         "Environment",
         tables=[tables.Table("", ("what", "value"), rows)],
         file=(file.name, file.read_text(errors="replace")) if file.exists() else None,

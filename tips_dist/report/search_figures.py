@@ -3,63 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from tips_dist.config import Distribution, LogUniform
 from tips_dist.escaping import for_plotly
 from tips_dist.report.figures import Figure, new_figure, translucent
 from tips_dist.report.style import style
 from tips_dist.report.tables import number
+from tips_dist.runfolder.results import TrialSummary
 
 
-def parallel_coordinates(trials: Sequence[Mapping[str, Any]], space: Mapping[str, Any]) -> Figure | None:
+def parallel_coordinates(trials: Sequence[TrialSummary], space: Mapping[str, Distribution]) -> Figure | None:
     """A line per trial across one axis per searched dimension, the median risk last; ``trials`` of the summary.
 
     Drawn as plain lines (no WebGL), so that it prints and carries the representation's colour and dash.
     """
-    judged = [trial for trial in trials if trial["risk"] is not None and trial["parameters"]]
-    keys = [key for key in space if any(key in trial["parameters"] for trial in judged)]
+    judged = [(trial, trial.risk.value) for trial in trials if trial.risk is not None and trial.parameters]
+    keys = [key for key in space if any(key in trial.parameters for trial, _ in judged)]
     if len(judged) < 2 or not keys:
         return None
-    columns = {key: [trial["parameters"].get(key) for trial in judged] for key in keys}
-    axes = [_axis(key, columns[key], "log_uniform" in space[key]) for key in keys]
-    axes.append(_axis("median risk", [trial["risk"]["value"] for trial in judged], False))
+    columns = {key: [trial.parameters.get(key) for trial, _ in judged] for key in keys}
+    axes = [_axis(key, columns[key], isinstance(space[key], LogUniform)) for key in keys]
+    axes.append(_axis("median risk", [risk for _, risk in judged], False))
     figure = new_figure("", "", height=420)
     named: set[str] = set()
-    for row, trial in enumerate(judged):
-        look = style(trial["representation"])
+    for row, trial in enumerate(trial for trial, _ in judged):
+        look = style(trial.representation)
         figure.add_scatter(
             x=list(range(len(axes))),
-            y=[axis["places"][row] for axis in axes],
+            y=[axis.places[row] for axis in axes],
             mode="lines+markers",
-            name=for_plotly(trial["representation"]),
-            legendgroup=trial["representation"],
-            showlegend=trial["representation"] not in named,
+            name=for_plotly(trial.representation),
+            legendgroup=trial.representation,
+            showlegend=trial.representation not in named,
             line={"color": translucent(look.colour, 0.7), "width": 2, "dash": look.dash},
             marker={"size": 5, "symbol": look.symbol},
-            text=[for_plotly(f"{trial['trial']}: {axis['name']} {axis['texts'][row]}") for axis in axes],
+            text=[for_plotly(f"{trial.trial}: {axis.name} {axis.texts[row]}") for axis in axes],
             hovertemplate="%{text}<extra></extra>",
         )
-        named.add(trial["representation"])
+        named.add(trial.representation)
     figure.update_xaxes(
         tickvals=list(range(len(axes))),
-        ticktext=[for_plotly(axis["name"]).replace(".", ".<br>") for axis in axes],
+        ticktext=[for_plotly(axis.name).replace(".", ".<br>") for axis in axes],
         range=[-0.35, len(axes) - 0.65],
         gridcolor="#999999",
     )
     figure.update_yaxes(showticklabels=False, showgrid=False, range=[-0.12, 1.12], ticks="")
     for place, axis in enumerate(axes):
-        for end, text in ((-0.07, axis["low"]), (1.07, axis["high"])):
+        for end, text in ((-0.07, axis.low), (1.07, axis.high)):
             figure.add_annotation(x=place, y=end, text=for_plotly(text), showarrow=False, font={"size": 11})
-    best = min(judged, key=lambda trial: float(trial["risk"]["value"]))
-    values = ", ".join(f"{key} {_text(best['parameters'].get(key))}" for key in keys)
-    alt = f"Parallel coordinates of {len(judged)} trials. Lowest median risk: {best['trial']} with {values}."
+    best, _ = min(judged, key=lambda pair: pair[1])
+    values = ", ".join(f"{key} {_text(best.parameters.get(key))}" for key in keys)
+    alt = f"Parallel coordinates of {len(judged)} trials. Lowest median risk: {best.trial} with {values}."
     caption = "A line per trial; the last axis is the median over its seeds of the lowest risk. Low ends are best."
     return Figure("What the search tried", figure, caption, alt, least_width=160 * len(axes))
 
 
-def importances(found: Mapping[str, Mapping[str, float] | None]) -> Figure | None:
+def importance_figure(found: Mapping[str, Mapping[str, float] | None]) -> Figure | None:
     """Bars of importance per dimension and representation, most important on top."""
     known = {name: values for name, values in found.items() if values}
     if not known:
@@ -91,7 +93,15 @@ def _of(known: Mapping[str, Mapping[str, float]], key: str) -> list[float]:
     return [values.get(key, 0.0) for values in known.values()]
 
 
-def _axis(name: str, values: Sequence[Any], logarithmic: bool) -> dict[str, Any]:
+class _Axis(NamedTuple):
+    name: str
+    places: list[float | None]  # 0..1, of each trial
+    texts: list[str]
+    low: str
+    high: str
+
+
+def _axis(name: str, values: Sequence[Any], logarithmic: bool) -> _Axis:
     """Places 0..1 of the values on one axis; words and booleans stand in alphabetical order."""
     numeric = all(
         isinstance(value, int | float) and not isinstance(value, bool) for value in values if value is not None
@@ -107,13 +117,13 @@ def _axis(name: str, values: Sequence[Any], logarithmic: bool) -> dict[str, Any]
         spread = max(1, len(words) - 1)
         places = np.array([np.nan if value is None else words.index(str(value)) / spread for value in values])
         ends = [words[0], words[-1]]
-    return {
-        "name": name + (" (log)" if logarithmic else ""),
-        "places": [None if np.isnan(place) else float(place) for place in places],
-        "texts": [_text(value) for value in values],
-        "low": _text(ends[0]),
-        "high": _text(ends[1]),
-    }
+    return _Axis(
+        name + (" (log)" if logarithmic else ""),
+        [None if np.isnan(place) else float(place) for place in places],
+        [_text(value) for value in values],
+        _text(ends[0]),
+        _text(ends[1]),
+    )
 
 
 def _text(value: Any) -> str:

@@ -1,7 +1,8 @@
 """The numbers of a study, by representation and by trial, from its run folder alone.
 
 Risk and verdicts are estimates made without truth; errors in mm are measured against truth and stand only where
-``evaluation.json`` does. :func:`summarise` documents the schema that ``summary --json`` prints.
+``evaluation.json`` does. :class:`tips_dist.runfolder.results.Summary` is the schema that ``summary --json`` prints.
+Statistics are 95 % bootstrap intervals over trials and seeds.
 """
 
 from __future__ import annotations
@@ -10,128 +11,126 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tips_dist.bootstrap import cliffs_delta, describe, difference
-from tips_dist.files import write_json
-from tips_dist.report.reading import CHECKPOINTS, METRICS, RunFolder, SeedRun, read_run
+from tips_dist import bootstrap
+from tips_dist.report.runs import SeedRun, seed_runs
+from tips_dist.runfolder import RunFolder, Summary, layout
+from tips_dist.runfolder.curves import METRICS
+from tips_dist.runfolder.results import (
+    CHECKPOINTS,
+    Difference,
+    Group,
+    GroupErrors,
+    RepresentationSummary,
+    Statistic,
+    StudySummary,
+    TrialSummary,
+)
+from tips_dist.stability.verdicts import is_sound
 
 Array = NDArray[np.float64]
 
 
-def write_summary(folder: Path) -> dict[str, Any]:
+def write_summary(folder: Path) -> Summary:
     """Summarise a run folder, write ``summary.json`` into it and return what was written."""
-    summary = summarise(read_run(folder))
-    write_json(folder / "summary.json", summary)
-    return summary
+    return summarise(RunFolder(folder)).save(layout.SUMMARY.at(folder))
 
 
-def summarise(run: RunFolder) -> dict[str, Any]:
-    """Summarise a study as plain data.
-
-    Keys: ``schema`` (1); ``study`` (name, digest, folder, created, steps, seeds); ``trial_states`` (state: count);
-    ``evaluated``; ``representations`` and ``trials`` (one group each, see below); ``differences`` between
-    representations (metric, first, second, ``difference`` first minus second, ``cliffs_delta``); ``teachers`` and
-    ``rule`` of the selection; ``student`` (split: metrics) where evaluated.
-
-    A group: ``runs``, ``verdicts`` (verdict: count), ``stopped_step`` (median), ``steps_saved`` (share of planned
-    seed-steps that stopping left untrained), ``risk`` (median over runs of the lowest risk), and ``errors``, null
-    unless evaluated: ``metrics`` of the selected checkpoints (n_mpjpe and pa_mpjpe as predicted, and _resolved with
-    depth signs resolved without truth; mm, validation), ``checkpoints`` (n_mpjpe_resolved of the selected,
-    best, last and a random checkpoint) and ``against`` (n_mpjpe_resolved of best, last and random minus that of
-    the selected one, run by run). Statistics are {value, low, high, runs}: 95 % bootstrap over trials and seeds.
-    """
-    study = run.study["resolved"]
-    groups = _groups([[item for item in run.runs if item.representation == name] for name in run.representations])
-    representations = [
-        {"representation": name, "trials": sum(trial["representation"] == name for trial in run.trials)} | group
-        for name, group in zip(run.representations, groups, strict=True)
-    ]
-    selection = run.selection or {}
-    return {
-        "schema": 1,
-        "study": {
-            "name": run.study.get("name"),
-            "digest": run.study.get("digest"),
-            "folder": str(run.folder),
-            "created": run.study.get("created"),
-            "steps": study["training"]["steps"],
-            "seeds": study["seeds"],
-        },
-        "trial_states": dict(Counter(trial.get("state", "unknown") for trial in run.trials)),
-        "evaluated": run.evaluation is not None,
-        "representations": representations,
-        "differences": _differences(run),
-        "trials": _trials(run),
-        "teachers": selection.get("teachers", []),
-        "rule": selection.get("rule"),
-        "student": (run.evaluation or {}).get("student"),
-    }
+def summarise(run: RunFolder) -> Summary:
+    """Summarise a study."""
+    runs = seed_runs(run)
+    of = {name: [item for item in runs if item.representation == name] for name in run.representations}
+    study, selection = run.study, run.selection
+    return Summary(
+        study=StudySummary(
+            name=study.name,
+            digest=study.digest,
+            folder=str(run.path),
+            created=study.created,
+            steps=study.resolved.training.steps,
+            seeds=study.resolved.seeds,
+        ),
+        trial_states=dict(Counter(trial.state.value for trial in run.trials)),
+        evaluated=run.evaluation is not None,
+        representations=[
+            RepresentationSummary(
+                representation=name, trials=sum(trial.representation == name for trial in run.trials), **vars(group)
+            )
+            for name, group in zip(of, _groups(list(of.values())), strict=True)
+        ],
+        differences=_differences(of),
+        trials=_trials(run, runs),
+        teachers=selection.teachers if selection else [],
+        rule=selection.rule if selection else None,
+        student=run.evaluation.student if run.evaluation else None,
+    )
 
 
-def _trials(run: RunFolder) -> list[dict[str, Any]]:
-    runs = {key: list(items) for key, items in itertools.groupby(run.runs, key=lambda item: item.trial)}
-    groups = _groups([runs.get(trial["id"], []) for trial in run.trials])
-    teachers = Counter(teacher["trial"] for teacher in (run.selection or {}).get("teachers", []))
+def _trials(run: RunFolder, runs: Sequence[SeedRun]) -> list[TrialSummary]:
+    of = {key: list(items) for key, items in itertools.groupby(runs, key=lambda item: item.trial)}
+    teachers = Counter(teacher.trial for teacher in (run.selection.teachers if run.selection else ()))
     return [
-        {
-            "trial": trial["id"],
-            "representation": trial["representation"],
-            "state": trial.get("state"),
-            "error": trial.get("error"),
-            "parameters": trial.get("parameters", {}),
-            "wall_seconds": trial.get("wall_seconds"),
-            "teachers": teachers[trial["id"]],
-        }
-        | group
-        for trial, group in zip(run.trials, groups, strict=True)
+        TrialSummary(
+            trial=trial.id,
+            representation=trial.representation,
+            state=trial.state,
+            error=trial.error,
+            parameters=trial.parameters,
+            wall_seconds=trial.wall_seconds,
+            teachers=teachers[trial.id],
+            **vars(group),
+        )
+        for trial, group in zip(run.trials, _groups([of.get(trial.id, []) for trial in run.trials]), strict=True)
     ]
 
 
-def _groups(groups: Sequence[Sequence[SeedRun]]) -> list[dict[str, Any]]:
+def _groups(groups: Sequence[Sequence[SeedRun]]) -> list[Group]:
     """What each group of runs did; statistics of all groups are computed together."""
-    risk = describe([_table(runs, risks(runs)) for runs in groups], median=True)
-    found = [_counts(runs) | {"risk": value} for runs, value in zip(groups, risk, strict=True)]
-    for group, errors_found in zip(found, _errors(groups), strict=True):
-        group["errors"] = errors_found
+    risk = _statistics([_table(runs, ranked(runs)) for runs in groups], median=True)
+    found = []
+    for runs, value, measured in zip(groups, risk, _errors(groups), strict=True):
+        planned = sum(run.steps for run in runs)
+        found.append(
+            Group(
+                runs=len(runs),
+                verdicts=dict(Counter(run.verdict for run in runs).most_common()),
+                stopped_step=float(np.median([run.stopped_step for run in runs])) if runs else None,
+                steps_saved=1 - sum(run.stopped_step for run in runs) / planned if planned else None,
+                risk=value,
+                errors=measured,
+            )
+        )
     return found
 
 
-def _counts(runs: Sequence[SeedRun]) -> dict[str, Any]:
-    planned = sum(run.steps for run in runs)
-    return {
-        "runs": len(runs),
-        "verdicts": dict(Counter(run.verdict for run in runs).most_common()),
-        "stopped_step": float(np.median([run.stopped_step for run in runs])) if runs else None,
-        "steps_saved": 1 - sum(run.stopped_step for run in runs) / planned if planned else None,
-    }
-
-
-def _errors(groups: Sequence[Sequence[SeedRun]]) -> list[dict[str, Any] | None]:
-    if not any(run.errors for runs in groups for run in runs):
+def _errors(groups: Sequence[Sequence[SeedRun]]) -> list[GroupErrors | None]:
+    known = [any(run.errors is not None for run in runs) for runs in groups]
+    if not any(known):
         return [None] * len(groups)
     tables = {name: [_table(runs, errors(runs, name)) for runs in groups] for name in CHECKPOINTS}
-    metrics = {name: describe([_table(runs, errors(runs, "selected", name)) for runs in groups]) for name in METRICS}
-    checkpoints = {name: describe(tables[name]) for name in CHECKPOINTS}
+    metrics = {name: _statistics([_table(runs, errors(runs, "selected", name)) for runs in groups]) for name in METRICS}
+    checkpoints = {name: _statistics(tables[name]) for name in CHECKPOINTS}
     against = {
-        name: describe([other - own for other, own in zip(tables[name], tables["selected"], strict=True)])
+        name: _statistics([other - own for other, own in zip(tables[name], tables["selected"], strict=True)])
         for name in CHECKPOINTS
         if name != "selected"
     }
-    parts = {"metrics": metrics, "checkpoints": checkpoints, "against": against}
     return [
-        {part: {name: values[index] for name, values in named.items()} for part, named in parts.items()}
-        if any(run.errors for run in runs)
+        GroupErrors(
+            metrics={name: values[index] for name, values in metrics.items()},
+            checkpoints={name: values[index] for name, values in checkpoints.items()},
+            against={name: values[index] for name, values in against.items()},
+        )
+        if known[index]
         else None
-        for index, runs in enumerate(groups)
+        for index in range(len(groups))
     ]
 
 
-def _differences(run: RunFolder) -> list[dict[str, Any]]:
-    groups = {name: [item for item in run.runs if item.representation == name] for name in run.representations}
+def _differences(groups: dict[str, list[SeedRun]]) -> list[Difference]:
     rows = []
     for first, second in itertools.combinations(groups, 2):
         one, other = groups[first], groups[second]
@@ -140,11 +139,17 @@ def _differences(run: RunFolder) -> list[dict[str, Any]]:
             "n_mpjpe_resolved": (errors(one, "selected"), errors(other, "selected")),
         }
         for metric, (left, right) in pairs.items():
-            found = difference(_table(one, left), _table(other, right))
+            found = bootstrap.difference(_table(one, left), _table(other, right))
             if found is not None:
-                delta = cliffs_delta(left, right)
-                pair = {"metric": metric, "first": first, "second": second}
-                rows.append(pair | {"difference": found, "cliffs_delta": delta})
+                rows.append(
+                    Difference(
+                        metric=metric,
+                        first=first,
+                        second=second,
+                        difference=Statistic(**found),
+                        cliffs_delta=bootstrap.cliffs_delta(left, right),
+                    )
+                )
     return rows
 
 
@@ -153,10 +158,23 @@ def risks(runs: Sequence[SeedRun]) -> Array:
     return np.array([np.nan if run.best_risk is None else run.best_risk for run in runs], float)
 
 
+def ranked(runs: Sequence[SeedRun]) -> Array:
+    """The lowest risk of each run as it counts for the risk of a trial: an unsound run is worse than any other.
+
+    Their median is the one risk of a trial, which Optuna minimises too (:mod:`tips_dist.stability.statistic`).
+    """
+    return np.where([is_sound(run.verdict) for run in runs], np.nan_to_num(risks(runs), nan=np.inf), np.inf)
+
+
 def errors(runs: Sequence[SeedRun], checkpoint: str, metric: str = "n_mpjpe_resolved") -> Array:
     """One metric of one checkpoint of each run in mm, NaN where there is none."""
-    found = [run.errors.get(checkpoint, {}).get(metric) for run in runs]
+    found = [run.error(checkpoint, metric) for run in runs]
     return np.array([np.nan if value is None else value for value in found], float)
+
+
+def _statistics(tables: Sequence[Array], *, median: bool = False) -> list[Statistic | None]:
+    found = bootstrap.describe(tables, median=median)
+    return [None if value is None else Statistic(**value) for value in found]
 
 
 def _table(runs: Sequence[SeedRun], values: Array) -> Array:

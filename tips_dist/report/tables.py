@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from tips_dist.report.reading import METRICS
+from tips_dist.runfolder import Summary
+from tips_dist.runfolder.curves import METRICS
+from tips_dist.runfolder.results import RepresentationSummary, Statistic
 from tips_dist.stability.verdicts import KINDS
 
 WORDS = (
@@ -41,52 +42,53 @@ class Table:
         return {index for index, name in enumerate(self.head) if index == 0 or name in WORDS}
 
 
-def representation_tables(summary: dict[str, Any]) -> list[Table]:
+def representation_tables(summary: Summary) -> list[Table]:
     """The tables by representation: what was estimated and, if evaluated, what was measured."""
-    groups = summary["representations"]
-    tables = [_estimated(groups, "representation")]
-    if summary["evaluated"]:
-        tables += [_measured(groups, "representation"), _checkpoints(groups)]
+    groups = summary.representations
+    tables = [_estimated(groups)]
+    if summary.evaluated:
+        tables += [_measured(groups), _checkpoints(groups)]
     return tables
 
 
-def _estimated(groups: Sequence[dict[str, Any]], key: str) -> Table:
-    head = (key, "runs", "verdicts", "stopped at", "saved", "risk")
+def _estimated(groups: Sequence[RepresentationSummary]) -> Table:
+    head = ("representation", "runs", "verdicts", "stopped at", "saved", "risk")
     rows = [
         (
-            group[key],
-            str(group["runs"]),
-            verdict_words(group["verdicts"]) or "none yet",
-            number(group["stopped_step"], 0),
-            share(group["steps_saved"]),
-            interval(group["risk"], None),
+            group.representation,
+            str(group.runs),
+            verdict_words(group.verdicts) or "none yet",
+            number(group.stopped_step, 0),
+            percent(group.steps_saved),
+            interval(group.risk, None),
         )
         for group in groups
     ]
     return Table(f"{ESTIMATED} (risk: lower is better)", head, rows)
 
 
-def _measured(groups: Sequence[dict[str, Any]], key: str) -> Table:
-    head = (key, "N-MPJPE as predicted", "N-MPJPE sign-resolved", "PA-MPJPE as predicted", "PA-MPJPE sign-resolved")
+def _measured(groups: Sequence[RepresentationSummary]) -> Table:
+    words = ("N-MPJPE as predicted", "N-MPJPE sign-resolved", "PA-MPJPE as predicted", "PA-MPJPE sign-resolved")
+    head = ("representation", *words)
     rows = []
     for group in groups:
-        metrics = (group["errors"] or {}).get("metrics", {})
-        rows.append((group[key], *(interval(metrics.get(name), 1) for name in METRICS)))
+        metrics = group.errors.metrics if group.errors else {}
+        rows.append((group.representation, *(interval(metrics.get(name), 1) for name in METRICS)))
     return Table("Measured against truth: the selected checkpoints, validation, mm", head, rows)
 
 
-def _checkpoints(groups: Sequence[dict[str, Any]]) -> Table:
+def _checkpoints(groups: Sequence[RepresentationSummary]) -> Table:
     head = ("representation", "selected", "best (needs truth)", "last", "random")
     rows = []
     for group in groups:
-        errors = group["errors"] or {"checkpoints": {}, "against": {}}
-        others = (interval(errors["against"].get(name), 1, sign=True) for name in ("best", "last", "random"))
-        selected = errors["checkpoints"].get("selected") or {}
-        rows.append((group["representation"], number(selected.get("value"), 1), *others))
+        against = group.errors.against if group.errors else {}
+        others = (interval(against.get(name), 1, sign=True) for name in ("best", "last", "random"))
+        selected = group.errors.checkpoints.get("selected") if group.errors else None
+        rows.append((group.representation, number(selected.value if selected else None, 1), *others))
     return Table("Which checkpoint: sign-resolved N-MPJPE and the others minus the selected, mm", head, rows)
 
 
-def difference_tables(summary: dict[str, Any]) -> list[Table]:
+def difference_tables(summary: Summary) -> list[Table]:
     """Differences between representations with intervals and effect sizes; none for a single representation."""
     titles = {
         "risk": ("Differences in risk, estimated without truth", None),
@@ -96,12 +98,12 @@ def difference_tables(summary: dict[str, Any]) -> list[Table]:
     for metric, (title, digits) in titles.items():
         rows = [
             (
-                f"{row['first']} - {row['second']}",
-                interval(row["difference"], digits, sign=True),
-                number(row["cliffs_delta"], 2, sign=True),
+                f"{row.first} - {row.second}",
+                interval(row.difference, digits, sign=True),
+                number(row.cliffs_delta, 2, sign=True),
             )
-            for row in summary["differences"]
-            if row["metric"] == metric
+            for row in summary.differences
+            if row.metric == metric
         ]
         if rows:
             found.append(Table(title, ("pair", "difference", "Cliff's delta"), rows))
@@ -120,58 +122,57 @@ def importance_table(found: Mapping[str, Mapping[str, float] | None]) -> list[Ta
     )
 
 
-def trial_table(summary: dict[str, Any], *, limit: int | None = None) -> Table:
+def trial_table(summary: Summary, *, limit: int | None = None) -> Table:
     """A row per trial, in the order of the summary; a trial that failed says why."""
-    keys = sorted({key for trial in summary["trials"] for key in trial["parameters"]})
-    head = ("trial", "state", "verdicts", "stopped at", "risk", *(["mm"] if summary["evaluated"] else []), *keys)
+    keys = sorted({key for trial in summary.trials for key in trial.parameters})
+    head = ("trial", "state", "verdicts", "stopped at", "risk", *(["mm"] if summary.evaluated else []), *keys)
     rows = []
-    for trial in summary["trials"][:limit]:
-        errors = (trial["errors"] or {}).get("metrics", {}).get("n_mpjpe_resolved")
+    for trial in summary.trials[:limit]:
+        errors = trial.errors.metrics.get("n_mpjpe_resolved") if trial.errors else None
         rows.append(
             (
-                trial["trial"],
-                trial["error"] or str(trial["state"]),
-                verdict_words(trial["verdicts"]) or "-",
-                number(trial["stopped_step"], 0),
-                interval(trial["risk"], None),
-                *([interval(errors, 1)] if summary["evaluated"] else []),
-                *(_parameter(trial["parameters"].get(key)) for key in keys),
+                trial.trial,
+                trial.error or trial.state.value,
+                verdict_words(trial.verdicts) or "-",
+                number(trial.stopped_step, 0),
+                interval(trial.risk, None),
+                *([interval(errors, 1)] if summary.evaluated else []),
+                *(_parameter(trial.parameters.get(key)) for key in keys),
             )
         )
     return Table("Trials (mm: sign-resolved N-MPJPE of the selected checkpoints)", head, rows)
 
 
-def _parameter(value: Any) -> str:
+def _parameter(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def notes(summary: dict[str, Any]) -> list[str]:
+def notes(summary: Summary) -> list[str]:
     """What has to be said beside the tables: student, trials that failed, how to read the numbers."""
     lines = []
-    states = summary["trial_states"]
+    states = summary.trial_states
     unfinished = {state: count for state, count in states.items() if state not in ("finished", "stopped")}
     if unfinished:
         listed = ", ".join(f"{count} {state}" for state, count in sorted(unfinished.items()))
         lines.append(f"Of {sum(states.values())} trials, {listed}: their runs are not all counted above.")
-    teachers = summary["teachers"]
-    if teachers:
-        listed = ", ".join(f"{item['trial']} seed {item['seed']} step {item['step']}" for item in teachers)
+    if summary.teachers:
+        listed = ", ".join(f"{item.trial} seed {item.seed} step {item.step}" for item in summary.teachers)
         lines.append(f"Teachers (chosen by risk, without truth): {listed}.")
-    for split, metrics in (summary["student"] or {}).items():
+    for split, metrics in (summary.student or {}).items():
         n_mpjpe, pa_mpjpe = (
-            f"{number(metrics.get(name), 1)} mm as predicted, {number(metrics.get(name + _RESOLVED), 1)} sign-resolved"
+            f"{number(metrics.of(name), 1)} mm as predicted, {number(metrics.of(name + _RESOLVED), 1)} sign-resolved"
             for name in ("n_mpjpe", "pa_mpjpe")
         )
         lines.append(f"Student on {split}: N-MPJPE {n_mpjpe}; PA-MPJPE {pa_mpjpe}.")
-    lines.append(INTERVALS if any(group["runs"] for group in summary["representations"]) else "No runs yet.")
-    if not summary["evaluated"]:
+    lines.append(INTERVALS if any(group.runs for group in summary.representations) else "No runs yet.")
+    if not summary.evaluated:
         lines.append(NOT_EVALUATED)
     return lines
 
 
-def verdict_words(verdicts: dict[str, int]) -> str:
+def verdict_words(verdicts: Mapping[str, int]) -> str:
     """Counts by verdict in a fixed order: "6 healthy, 2 diverged"."""
     names = [*KINDS, *sorted(set(verdicts) - set(KINDS))]
     return ", ".join(f"{verdicts[name]} {name.replace('_', '-')}" for name in names if verdicts.get(name))
@@ -183,16 +184,16 @@ def number(value: float | None, digits: int | None, *, sign: bool = False) -> st
     return "-" if value is None else f"{value:{'+' if sign else ''}{kind}}"
 
 
-def share(value: float | None) -> str:
+def percent(value: float | None) -> str:
     """A share as a percentage; a dash where there is none."""
     return "-" if value is None else f"{value:.0%}"
 
 
-def interval(found: dict[str, Any] | None, digits: int | None, *, sign: bool = False) -> str:
+def interval(found: Statistic | None, digits: int | None, *, sign: bool = False) -> str:
     """A statistic as "value (low..high)"; a dash where there is none, no brackets where one run is behind it."""
     if found is None:
         return "-"
-    value = number(found["value"], digits, sign=sign)
-    if found["runs"] < 2:
+    value = number(found.value, digits, sign=sign)
+    if found.runs < 2:
         return value
-    return f"{value} ({number(found['low'], digits)}..{number(found['high'], digits)})"
+    return f"{value} ({number(found.low, digits)}..{number(found.high, digits)})"

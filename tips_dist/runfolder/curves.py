@@ -103,13 +103,13 @@ class Curves:
         trials, trial, seed = columns["trials"].tolist(), columns["trial"], columns["seed"]
         if length and not (trial.min() >= 0 and trial.max() < len(trials)):
             raise UserError(f"{path}: array trial counts beyond the {len(trials)} trials; evaluate the run again")
-        new = np.flatnonzero((np.diff(trial, prepend=-1) != 0) | (np.diff(seed, prepend=-1) != 0))
+        new = np.flatnonzero((np.diff(trial, prepend=-1) != 0) | (np.diff(seed, prepend=-1) != 0)).tolist()
         return cls(
             {
                 (trials[trial[start]], int(seed[start])): Curve(
                     columns["step"][start:end], {name: columns[name][start:end] for name in METRICS}
                 )
-                for start, end in zip(new.tolist(), [*new.tolist()[1:], length], strict=True)
+                for start, end in zip(new, [*new[1:], length][: len(new)], strict=True)
             }
         )
 

@@ -157,7 +157,7 @@ def history(
             seed,
             risk,
             "non_finite" if risk is None else "healthy",
-            {**fixed, "risk/total": risk},
+            {**fixed, "risk/total": risk, **({"generator/loss": None} if risk is None else {})},
         )
         for seed, values in risks.items()
         for index, risk in enumerate(values)

@@ -90,6 +90,7 @@ ASKS: dict[str, tuple[Kind, ...]] = {  # the bulky kinds that a command reads be
     "audit": (Kind.SERIES,),
     "monitor": (Kind.EVENTS,),
     "select": (Kind.SERIES, Kind.DEPTHS, Kind.CANDIDATES),
+    "scorecard": (Kind.SERIES, Kind.DEPTHS),
     "evaluate": (Kind.SERIES, Kind.JOURNAL, Kind.DEPTHS, Kind.CANDIDATES, Kind.STUDENT),
     "report": (Kind.SERIES, Kind.JOURNAL, Kind.DEPTHS, Kind.CANDIDATES, Kind.STUDENT, Kind.OTHER),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -37,8 +38,7 @@ def locked(run: Path, *, patience: float = 0.5, fetching: bool = False) -> Itera
 
     Raises:
         UserError: another process holds it (the message names its host and process id), or only a part of the run was
-            fetched into the folder.
-        StorageError: the file system has no locks.
+            fetched into the folder, or the disk has no locks.
     """
     with _opened(layout.LOCK.at(run), "a+") as stream:
         if not _flock(stream, patience):
@@ -76,7 +76,8 @@ def alone_in(folder: Path, patience: float = 30.0) -> Iterator[None]:
     """Keep a second worker out of a trial's folder while a first one, believed dead, may still write there.
 
     Raises:
-        StorageError: the other worker is still there after ``patience`` seconds, or the file system has no locks.
+        StorageError: the other worker is still there after ``patience`` seconds.
+        UserError: the disk has no locks.
     """
     with _opened(layout.TRIAL_LOCK.beside(folder), "a") as stream:
         if not _flock(stream, patience):
@@ -103,10 +104,13 @@ def _flock(stream: IO[str], patience: float) -> bool:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.05)
-        except OSError as error:  # NFS without lockd, some object-store mounts
-            raise StorageError(
-                f"{stream.name}: this file system has no locks ({error.strerror}); put run folders where it does"
-            ) from error
+        except OSError as error:
+            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise UserError(
+                    f"{stream.name}: this disk has no file locks ({error.strerror}), and a run must hold one; put the "
+                    "runs on another disk (--runs FOLDER), or mount this one with locks (NFS: without nolock)"
+                ) from None
+            raise StorageError(f"{stream.name}: cannot be locked ({error.strerror})") from error
 
 
 def _read_holder(text: str) -> Holder:

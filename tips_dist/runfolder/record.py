@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, JsonValue, Pla
 from pydantic_core import core_schema
 
 from tips_dist.config import Section, complete, recorded
-from tips_dist.files import UserError, check_file, write_json
+from tips_dist.files import UserError, check_file, shown, write_json
 
 Json = dict[str, JsonValue]  # a JSON object that is none of ours yet: read, not yet migrated and checked
 Migration = Callable[[Json], Json]
@@ -112,21 +112,21 @@ def json_object(content: bytes | str, where: str) -> Json:
 def explain(error: ValidationError) -> str:
     """The first problem of a validation in one line: field, what was wrong, what would be right."""
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(item) for item in first["loc"]) or "the record"
+    field = shown(".".join(str(item) for item in first["loc"]), 100) or "the record"
     if first["type"] == "missing":
         return f"{field}: this field is missing"
     if first["type"] == "extra_forbidden":
         return f"{field}: unknown to this version of tips-dist (made by a newer one, or edited?)"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
-        return " ".join(f"{field}: {message}".split())
+        return message if not first["loc"] else f"{field}: {message}"
     found = repr(first.get("input"))
     found = found if len(found) <= 60 else f"{found[:57]}…"
     return " ".join(f"{field}: {message[0].lower()}{message[1:]}, found {found}".split())
 
 
 def _said(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = shown(error)
     return f"no {text}" if isinstance(error, KeyError) else text
 
 

@@ -39,6 +39,7 @@ from tips_dist.runfolder import layout
 from tips_dist.runfolder.record import Json, Part, Record, Recorded
 from tips_dist.skeleton import REPRESENTATIONS
 
+MOST_WIDTH, MOST_BLOCKS = 2 * 8192, 64  # of a study file; matching parameters may double a width
 Parameter = bool | int | float | str  # a value of the search space
 
 
@@ -262,8 +263,8 @@ class WeightsRecord(Record):
 
     kind: Literal["lifter", "student"] = "lifter"
     representation: str
-    width: Annotated[int, Field(ge=1, le=2 * 8192)]  # matching parameters may double that of a study file
-    blocks: Annotated[int, Field(ge=0, le=64)]
+    width: Annotated[int, Field(ge=1, le=MOST_WIDTH)]
+    blocks: Annotated[int, Field(ge=0, le=MOST_BLOCKS)]
     batch_norm: bool
     scale: Annotated[float, Field(gt=0, lt=1e9)]  # px per ten mean root-to-head distances of the training data
     data_digest: str | None = None
@@ -271,20 +272,21 @@ class WeightsRecord(Record):
     seed: int | None = None
     step: int | None = None
     risk: float | None = None
-    part_signs: list[Literal[-1, 1]] | None = None  # of each independent lifter
+    part_signs: list[int] | None = None
     sign_confidence: list[Annotated[float, Field(ge=0, le=1)]] | None = None
     study: str | None = None  # of a student: the study's name
     source: str | None = None  # and of its data
     average: float | None = None  # decay of the averaged weights that these are; None: raw
 
     @model_validator(mode="after")
-    def _as_many_signs_as_lifters(self) -> WeightsRecord:
+    def _of_this_program(self) -> WeightsRecord:
         if self.representation not in REPRESENTATIONS:
-            raise ValueError(f"representation: {self.representation!r:.60} is unknown to this version")
+            raise ValueError(f"representation {self.representation!r:.60} is unknown to this program")
         parts = len(REPRESENTATIONS[self.representation].lifters)
-        for name, values in (("part_signs", self.part_signs), ("sign_confidence", self.sign_confidence)):
-            if values is not None and len(values) != parts:
-                raise ValueError(f"{name}: expected {parts} values, one for each lifter, found {len(values)}")
+        if self.part_signs is not None and (len(self.part_signs) != parts or {*self.part_signs} - {-1, 1}):
+            raise ValueError(f"part_signs: expected {parts} of +1 or -1, got {self.part_signs!r:.60}")
+        if self.sign_confidence is not None and len(self.sign_confidence) != parts:
+            raise ValueError(f"sign_confidence: expected {parts} numbers, got {len(self.sign_confidence)}")
         return self
 
 
@@ -312,6 +314,7 @@ class StateRecord(Record):
     stopped: dict[int, int]  # seed -> step at which a verdict ended it
     best: dict[int, tuple[float, int]]  # seed -> (lowest risk, its step)
     average_since: dict[int, int] = {}  # seed -> step at which the average of its weights began
+    opposed: dict[int, float] = {}  # seed -> how opposed that average was to the weights, see training/averaging.py
     judges: dict[int, dict[str, JsonValue]]  # seed -> state of its detectors, theirs to read
     candidates: dict[int, list[Candidate]]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from tips_dist.files import UserError, check_file
+from tips_dist.files import UserError, check_file, shown
 from tips_dist.runfolder.records import WeightsRecord
 
 METADATA = "record"  # the key of our JSON in the file's metadata
@@ -24,7 +24,7 @@ def read_weights_record(path: Path) -> WeightsRecord:
         with safe_open(str(path), framework="np") as file:
             metadata = file.metadata() or {}
     except (OSError, SafetensorError, ValueError) as error:
-        raise UserError(f"{path}: not a safetensors file, or damaged ({error})") from None
+        raise UserError(f"{path}: not a safetensors file, or damaged ({shown(error)})") from None
     return parse_weights_record(metadata, path)
 
 
@@ -32,4 +32,4 @@ def parse_weights_record(metadata: dict[str, str], path: Path) -> WeightsRecord:
     """Check the metadata of a weights file (see :func:`read_weights_record`)."""
     if METADATA not in metadata or len(metadata[METADATA]) > MOST_CHARACTERS:
         raise UserError(f"{path}: no tips-dist record in this safetensors file")
-    return WeightsRecord.parse(metadata[METADATA], str(path))
+    return WeightsRecord.parse(metadata[METADATA], f"{path}: its record")

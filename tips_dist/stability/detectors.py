@@ -115,15 +115,27 @@ class _Threshold(_Detector):
         return Verdict(kind, reason, self.since, {name: _number(signals, name) for name in self.needs})
 
 
+OWN_NUMBERS = ("generator/", "discriminator/", "gradients/", "updates/", "depth/spread_ratio")
+"""Prefixes of the networks' own numbers: losses and scores, norms of gradients and steps, and the predicted depths,
+whose spread is finite if and only if they are. Every other signal may be undefined of a sound network."""
+
+
 @dataclass
 class NonFinite(_Detector):
-    """A signal or loss is NaN, infinite or missing: the seed's numbers are gone for good."""
+    """One of the networks' own numbers (:data:`OWN_NUMBERS`) is not finite: the seed's numbers are gone for good.
+
+    Other signals end no seed: they may be undefined at a step though the networks are sound.
+    """
 
     name: ClassVar[str] = "non_finite"
 
     def update(self, step: int, signals: Signals) -> Verdict | None:
         """Raise at once, warm-up or not."""
-        bad = sorted(name for name, value in signals.items() if value is None or not math.isfinite(value))
+        bad = sorted(
+            name
+            for name, value in signals.items()
+            if name.startswith(OWN_NUMBERS) and (value is None or not math.isfinite(value))
+        )
         if not bad:
             return None
         return Verdict(NON_FINITE, f"not finite: {', '.join(bad[:3])}{', …' if len(bad) > 3 else ''}", step)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tips_dist.geometry import CAMERA_DISTANCE
-from tips_dist.skeleton import BONES
+from tips_dist.skeleton import BONES, LEGS, PARENT, TORSO
 
 SAMPLES = 256  # of each kind: the pairwise distances are quadratic in it
 
@@ -46,6 +47,54 @@ class Reference:
         neighbours = min(5, len(vectors) - 1)
         radius = distances.sort(dim=-1).values[:, neighbours - 1]
         return cls(vectors, distances, radius, median * torch.tensor([0.5, 1.0, 2.0], device=vectors.device))
+
+
+@dataclass(frozen=True)
+class Projections:
+    """Held-out real poses along fixed directions, sorted: what sliced Wasserstein distances are measured against.
+
+    Whole poses along all D directions; torso and legs, the other joints at the root, along the first half of them.
+    """
+
+    directions: Tensor  # (34, 2 D): whole, then torso, then legs
+    ordered: Tensor  # (2 D, V) ascending
+
+    def to(self, device: torch.device) -> Projections:
+        """Move all tensors to ``device``."""
+        return Projections(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+    @classmethod
+    def build(cls, poses: Tensor, directions: Tensor) -> Projections:
+        """From (V, 17, 2) normalised real poses and unit vectors (34, D), D even."""
+        half, joints = (
+            directions[:, : directions.shape[1] // 2],
+            torch.arange(len(PARENT)).repeat_interleave(2)[:, None],
+        )
+        parts = [half * ((joints >= part[0]) & (joints <= part[-1])) for part in (TORSO, LEGS)]
+        found = torch.cat((directions, *parts), dim=1).to(poses)
+        return cls(found, _ascending(_along(poses, found)))
+
+    def distances(self, views: Tensor) -> dict[str, Tensor]:
+        """Mean over directions of the 1D Wasserstein-1 distance (Rabin et al. 2011): (S, V, 17, 2) -> (S,) each.
+
+        Of whole poses, torso and legs, in units of the root-to-head distance. Equal sample sizes, so it is a mean over
+        sorted pairs.
+        """
+        apart = (_ascending(_along(views, self.directions)) - self.ordered).abs().mean(-1)  # (S, 2 D)
+        whole, torso, legs = apart.tensor_split((apart.shape[-1] // 2, 3 * apart.shape[-1] // 4), dim=-1)
+        return {"": whole.mean(-1), "_torso": torso.mean(-1), "_legs": legs.mean(-1)}
+
+
+def _ascending(values: Tensor) -> Tensor:
+    """Sorted along the last axis; on a CPU by NumPy, which is several times faster at it."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.sort(values.numpy(), axis=-1))
+    return values.sort(dim=-1).values
+
+
+def _along(poses: Tensor, directions: Tensor) -> Tensor:
+    """(..., V, 17, 2), (34, D) -> (..., D, V) in units of the root-to-head distance."""
+    return directions.T @ (poses * CAMERA_DISTANCE).flatten(-2).transpose(-1, -2)
 
 
 def two_sample(views: Tensor, reference: Reference) -> dict[str, Tensor]:

@@ -2,11 +2,19 @@
 
 All are measured on the same validation poses with the same fixed views in every run of a study, so that they compare
 across steps, seeds and configurations. Shapes: S seeds, V validation poses. Costs are per evaluation step; together
-they lift 4 V poses, against 3 x 3 x batch_size x evaluate_every pose lifts of training between two evaluations.
+they lift 4 V poses, against 3 x 3 x batch_size x evaluate_every pose lifts of training between two evaluations
+(``benchmarks/signals.py``). A signal that the data cannot give (no second camera, no dense stretches) is absent; joints
+that are not there count in none.
 
 ==================================  =================================================================================
 signal                              what it is, what it sees and what it cannot
 ==================================  =================================================================================
+agreement/views, _torso, _legs      what is left between the lifts of one instant's views after the best rotation, as a
+                                    share of what a mirror image leaves: 0 for one body, 1 and more for flat or random
+                                    lifts (module ``agreement``). Needs two cameras. Blind to what all views share.
+agreement/time                      how much bones stretch within a tenth of a second, as a share of their motion in the
+                                    image. Needs dense stretches. Blind to mirrored depth.
+mirror/mixed, _torso, _legs         estimated share of poses held mirrored, 0 to 0.5 (module ``pose_signs``).
 discriminator/real, /fake           mean score of held-out real poses and of reprojected lifts. 0.5 each when the
                                     least-squares game is balanced.
 discriminator/accuracy              share told apart at the middle score, on poses it was not trained on. Near 1: it
@@ -34,6 +42,7 @@ depth/sign, depth/sign_confidence   the resolved sign (mean over independent lif
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,11 +51,14 @@ from torch import Tensor
 
 from tips_dist import geometry, losses
 from tips_dist.models import Discriminator, Lifter
-from tips_dist.skeleton import BONES, JOINTS, LEGS, TORSO
-from tips_dist.stability.distances import Reference, two_sample
+from tips_dist.skeleton import BONES, JOINTS, LEGS, SYMMETRIC_BONES, TORSO, Representation
+from tips_dist.stability import agreement
+from tips_dist.stability.distances import Projections, Reference, two_sample
 
 DIRECTIONS = 64
 PARTS = {"torso": TORSO, "legs": LEGS}
+SIGN_POSES = 256  # enough to tell the signs of whole networks
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -56,35 +68,63 @@ class ValidationSet:
     poses: Tensor  # (V, 17, 2) lifted and judged
     others: Tensor  # (V, 17, 2) other held-out real poses, the reference of distances
     subjects: Tensor  # (V,) index of the person
+    people: int  # number of persons
     views: Tensor  # (V, 3, 3) one fixed random view per pose
     turns: Tensor  # (V, 3, 3) one fixed quarter or half turn per pose
     directions: Tensor  # (34, 64) unit vectors
     reference: Reference  # the other held-out poses, prepared for two-sample statistics
+    sorted: Projections  # the other held-out poses, prepared for sliced Wasserstein distances
+    instants: Tensor | None = None  # (I, M) places of the views of one instant, V for a missing one; None: one camera
+    clips: Tensor | None = None  # (K, 2, 17, 2) pairs of near frames; None: the data has no dense stretches
+    present: Tensor | None = None  # (V, 17) which joints are there; None: all
+    clips_present: Tensor | None = None  # (K, 2, 17)
 
     @classmethod
     def build(
-        cls, poses: np.ndarray, others: np.ndarray, subjects: np.ndarray, azimuth: float, elevation: float
+        cls,
+        poses: np.ndarray,
+        others: np.ndarray,
+        subjects: np.ndarray,
+        azimuth: float,
+        elevation: float,
+        *,
+        instants: np.ndarray | None = None,
+        clips: np.ndarray | None = None,
+        present: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     ) -> ValidationSet:
-        """Fix views and directions from the number of poses alone; angles in degrees as in training."""
+        """Fix views and directions from the number of poses alone; angles in degrees as in training.
+
+        ``present`` says which joints of ``poses``, ``others`` and ``clips`` are there. A joint that pose i lacks is
+        taken from the i-th of the others too (and the other way round), so that both samples lack the same.
+        """
         generator = torch.Generator().manual_seed(17)
         count = len(poses)
         angles = (2 * torch.rand((2, count), generator=generator) - 1) * torch.pi / 180
         quarters = torch.randint(1, 4, (count,), generator=generator) * (torch.pi / 2)
         directions = torch.randn((2 * len(JOINTS), DIRECTIONS), generator=generator)
-        _, people = np.unique(subjects, return_inverse=True)
+        directions = directions / directions.norm(dim=0)
+        names, people = np.unique(subjects, return_inverse=True)
+        mask = None if present is None else torch.from_numpy(present[0] & present[1])
+        reference = geometry.collapse(torch.from_numpy(others), mask)
         return cls(
-            poses=torch.from_numpy(poses),
-            others=torch.from_numpy(others),
+            poses=geometry.collapse(torch.from_numpy(poses), mask),
+            others=reference,
             subjects=torch.from_numpy(people.astype(np.int64)),
+            people=len(names),
             views=geometry.rotation(angles[0] * azimuth, angles[1] * elevation),
             turns=geometry.rotation(quarters, torch.zeros(count)),
-            directions=directions / directions.norm(dim=0),
-            reference=Reference.build(torch.from_numpy(others)),
+            directions=directions,
+            reference=Reference.build(reference),
+            sorted=Projections.build(reference, directions),
+            instants=None if instants is None else torch.from_numpy(instants),
+            clips=None if clips is None else torch.from_numpy(clips),
+            present=mask,
+            clips_present=None if present is None or clips is None else torch.from_numpy(present[2]),
         )
 
     def to(self, device: torch.device) -> ValidationSet:
         """Move all tensors to ``device``."""
-        return ValidationSet(**{name: value.to(device) for name, value in vars(self).items()})
+        return ValidationSet(**{n: v.to(device) if hasattr(v, "to") else v for n, v in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -110,95 +150,167 @@ def measure(
         real_label: the label of real poses, so that accuracy is taken at the middle.
         joints: (17,) weights of the cycle losses.
     """
-    seeds, count = lifter.seeds, len(validation.poses)
-    poses = validation.poses.expand(seeds, -1, -1, -1)
-    offsets = lifter(poses)
-    pose = geometry.lift(poses, offsets)
-    seen = geometry.rotate(pose, validation.views)
-    view = geometry.project(seen)
+    seeds, count, present = lifter.seeds, len(validation.poses), validation.present
+    seen_first = validation.poses
+    if validation.clips is not None:
+        seen_first = torch.cat((seen_first, validation.clips.flatten(0, 1)))
+    offsets, of_clips = lifter(seen_first.expand(seeds, -1, -1, -1)).split([count, len(seen_first) - count], dim=1)
+    pose, view = _first_look(offsets, validation)
+    measured = _of_depths(offsets, pose, view, validation, lifter.representation)
+    signals = measured.signals
+
     turned = geometry.rotate(pose, validation.turns)
     again_offsets = lifter(torch.cat((view, geometry.project(turned)), dim=1))
-    again = geometry.lift(view, again_offsets[:, :count])
+    again = geometry.collapse(geometry.lift(view, again_offsets[:, :count]), present)
     returned = geometry.project(geometry.rotate(again, validation.views.transpose(-1, -2)))
+    back = _Compared(present, joints)
+    signals["consistency/cycle_2d"] = back.mean(losses.cycle_2d, returned, validation.poses)
+    seen = geometry.rotate(pose, validation.views)
+    signals["consistency/cycle_3d"] = back.mean(losses.pose_loss, again, seen)
+    turn = again_offsets[:, count:, :, None], turned[..., 2:]
+    signals["consistency/turn_90"] = back.mean(losses.pose_loss, *turn)
+    for part, members in PARTS.items():
+        own = _Compared(present, _mask(members, pose.device) / len(members))
+        signals[f"consistency/cycle_2d_{part}"] = own.mean(losses.cycle_2d, returned, validation.poses)
 
     scores = discriminator(torch.cat((validation.others.expand(seeds, -1, -1, -1), view), dim=1))
     real, fake = scores[:, :count], scores[:, count:]
     middle = real_label / 2
-    some = slice(None, None, max(1, count // 256))  # enough to tell the signs
-    signs, confidence = geometry.resolve_signs(validation.poses[some], offsets[:, some], lifter.representation)
+    signals["discriminator/real"], signals["discriminator/fake"] = real.mean(-1), fake.mean(-1)
+    told = (real > middle).float().mean(-1) + (fake <= middle).float().mean(-1)
+    signals["discriminator/accuracy"] = told / 2
+
+    if validation.clips is not None:
+        resolved = of_clips * geometry.joint_signs(measured.signs, lifter.representation).unsqueeze(1)
+        resolved = resolved.unflatten(1, validation.clips.shape[:2])
+        signals["agreement/time"] = agreement.time(validation.clips, resolved, validation.clips_present)
+    return measured
+
+
+@torch.no_grad()
+def from_depths(
+    depths: np.ndarray | Tensor, validation: ValidationSet, representation: Representation
+) -> dict[str, Tensor]:
+    """The signals that need no network, from recorded offsets: (E, S, V, 17) -> name -> (E, S).
+
+    All of ``agreement/views``, ``mirror``, ``rigidity``, ``depth`` and ``distance``, as :func:`measure` gives them; not
+    those that lift new views or clips of near frames, or ask a discriminator. For scoring checkpoints without weights.
+    """
+    found: list[dict[str, Tensor]] = []
+    for step in depths:
+        offsets = torch.as_tensor(step, dtype=torch.float32).to(validation.poses.device)
+        found.append(_of_depths(offsets, *_first_look(offsets, validation), validation, representation).signals)
+    return {name: torch.stack([row[name] for row in found]) for name in found[0]} if found else {}
+
+
+def _first_look(offsets: Tensor, validation: ValidationSet) -> tuple[Tensor, Tensor]:
+    """Lifted poses (S, V, 17, 3), and how each is seen from its fixed random view (S, V, 17, 2)."""
+    pose = geometry.collapse(geometry.lift(validation.poses, offsets), validation.present)
+    return pose, geometry.project(geometry.rotate(pose, validation.views))
+
+
+def _of_depths(
+    offsets: Tensor, pose: Tensor, view: Tensor, validation: ValidationSet, representation: Representation
+) -> Measured:
+    """The signals of lifted poses and their random views alone."""
+    present, lengths = validation.present, losses.bone_lengths(pose)
+    bones = None if present is None else losses.bones_present(present)
+    some = slice(None, None, max(1, len(validation.poses) // SIGN_POSES))
+    there = None if present is None else present[some]
+    signs, confidence = geometry.resolve_signs(validation.poses[some], offsets[:, some], representation, there)
     spread = pose[:, :, 1:].std((1, 2))
     signals = {
-        "discriminator/real": real.mean(-1),
-        "discriminator/fake": fake.mean(-1),
-        "discriminator/accuracy": ((real > middle).float().mean(-1) + (fake <= middle).float().mean(-1)) / 2,
-        "consistency/cycle_2d": losses.cycle_2d(returned, poses, joints),
-        "consistency/cycle_3d": losses.pose_loss(again, seen, joints),
-        "consistency/turn_90": losses.turn_consistency(again_offsets[:, count:], turned[..., 2], joints),
-        "distance/sliced_wasserstein": sliced_wasserstein(view, validation.others, validation.directions),
-        "rigidity/bone_ratio_variance": bone_ratio_variance(pose, validation.subjects),
-        "rigidity/symmetry": losses.bone_asymmetry(pose).mean(-1),
+        "rigidity/bone_ratio_variance": length_variation(lengths, validation.subjects, validation.people, bones),
+        "rigidity/symmetry": _asymmetry(pose, bones),
         "depth/spread_ratio": spread[:, 2] / spread[:, 0].clamp_min(1e-9),
         "depth/sign": signs.mean(-1),
         "depth/sign_confidence": confidence.amin(-1),
     }
-    signals |= _by_part(pose, returned, view, validation)
-    resolved = geometry.mirror_depth(pose[:, some], geometry.joint_signs(signs, lifter.representation).unsqueeze(1))
-    bends = geometry.bend(resolved)
+    for part, joints in PARTS.items():
+        chosen = [index for index, (_, child) in enumerate(BONES) if child in joints]
+        spread = pose[:, :, joints[0] : joints[-1] + 1].std((1, 2))
+        signals |= {
+            f"rigidity/bone_ratio_variance_{part}": length_variation(
+                lengths[..., chosen],
+                validation.subjects,
+                validation.people,
+                None if bones is None else bones[:, chosen],
+            ),
+            f"depth/spread_ratio_{part}": spread[:, 2] / spread[:, 0].clamp_min(1e-9),
+        }
+    own = geometry.joint_signs(signs, representation).unsqueeze(1)
+    resolved = geometry.collapse(geometry.lift(validation.poses, offsets * own), present)
+    bends = geometry.bend(geometry.mirror_depth(pose[:, some], own))
     share = bends.sum(1) / bends.abs().sum(1).clamp_min(1e-9)
     signals |= {"depth/knees": share[:, :2].mean(-1), "depth/elbows": share[:, 2:].mean(-1)}
+    found = None
+    if validation.instants is not None:
+        found = agreement.overlaps(resolved, validation.instants, present)
+        signals |= agreement.views(found, validation.instants, len(validation.poses), present)
+    signals |= agreement.mixed(resolved, validation.instants, found)
+    signals |= {f"distance/sliced_wasserstein{part}": d for part, d in validation.sorted.distances(view).items()}
     signals |= {f"distance/{name}": value for name, value in two_sample(view, validation.reference).items()}
     return Measured(signals, offsets, signs, confidence)
 
 
-def _by_part(pose: Tensor, returned: Tensor, view: Tensor, validation: ValidationSet) -> dict[str, Tensor]:
-    """The poses' signals again for torso and legs alone, whatever the representation: each (S,)."""
-    found: dict[str, Tensor] = {}
+@dataclass(frozen=True)
+class _Compared:
+    """Losses between poses of which some joints are not there: those joints say nothing, the others count for them."""
+
+    present: Tensor | None
+    weights: Tensor
+
+    def mean(self, loss: Loss, first: Tensor, second: Tensor) -> Tensor:
+        """``loss`` over the joints that are there."""
+        if self.present is None:
+            return loss(first, second, self.weights)
+        kept = self.present.to(self.weights.dtype) @ self.weights
+        there = loss(torch.where(self.present[..., None], first, second), second, self.weights)
+        return there * (self.weights.sum() / kept.mean().clamp_min(1e-9))
+
+
+def _mask(joints: tuple[int, ...], device: torch.device) -> Tensor:
+    """(17,) 1 for ``joints``, which follow each other, else 0."""
+    mask = torch.zeros(len(JOINTS), device=device)
+    mask[joints[0] : joints[-1] + 1] = 1
+    return mask
+
+
+def _asymmetry(pose: Tensor, bones: Tensor | None) -> Tensor:
+    """Mean relative difference between left and right bones (S, V, 17, 3) -> (S,), over pairs that are there."""
+    if bones is None:
+        return losses.bone_asymmetry(pose).mean(-1)
     lengths = losses.bone_lengths(pose)
-    for part, joints in PARTS.items():
-        bones = [index for index, (_, child) in enumerate(BONES) if child in joints]
-        mask = torch.zeros(len(JOINTS), device=pose.device)
-        mask[list(joints)] = 1 / len(joints)
-        spread = pose[:, :, list(joints)].std((1, 2))
-        reference = validation.others * mask[:, None].sign()
-        found |= {
-            f"rigidity/bone_ratio_variance_{part}": length_variation(lengths[..., bones], validation.subjects),
-            f"consistency/cycle_2d_{part}": losses.cycle_2d(returned, validation.poses, mask),
-            f"depth/spread_ratio_{part}": spread[:, 2] / spread[:, 0].clamp_min(1e-9),
-            f"distance/sliced_wasserstein_{part}": sliced_wasserstein(
-                view * mask[:, None].sign(), reference, validation.directions[:, : DIRECTIONS // 2]
-            ),
-        }
-    return found
-
-
-def sliced_wasserstein(views: Tensor, reference: Tensor, directions: Tensor) -> Tensor:
-    """Mean over directions of the 1D Wasserstein-1 distance: (S, V, 17, 2), (V, 17, 2), (34, D) -> (S,).
-
-    In units of the root-to-head distance; equal sample sizes, so it is a mean over sorted pairs.
-    """
-    scale = geometry.CAMERA_DISTANCE
-    first = ((views * scale).flatten(-2) @ directions).sort(dim=-2).values
-    second = ((reference * scale).flatten(-2) @ directions).sort(dim=-2).values
-    return (first - second).abs().mean((-1, -2))
+    left, right = (lengths[..., list(side)] for side in zip(*SYMMETRIC_BONES, strict=True))
+    both = torch.stack([bones[:, one] & bones[:, other] for one, other in SYMMETRIC_BONES], dim=-1)
+    apart = (left - right).abs() / (left + right).clamp_min(1e-9)
+    return (apart * both).sum((1, 2)) / both.sum().clamp_min(1)
 
 
 def bone_ratio_variance(poses: Tensor, subjects: Tensor) -> Tensor:
     """How far bones change length within a subject: (S, V, 17, 3), (V,) -> (S,); see :func:`length_variation`."""
-    return length_variation(losses.bone_lengths(poses), subjects)
+    return length_variation(losses.bone_lengths(poses), subjects, int(subjects.max()) + 1)
 
 
-def length_variation(lengths: Tensor, subjects: Tensor) -> Tensor:
+def length_variation(lengths: Tensor, subjects: Tensor, people: int, present: Tensor | None = None) -> Tensor:
     """Coefficient of variation of bone ratios: lengths (S, V, bones), (V,) -> (S,), the mean over bones and poses.
 
     A ratio is a bone's length over the mean of the bones given, so a person's size and distance drop out. Measured
-    within subjects because people differ in proportions; a subject with one pose adds nothing.
+    within subjects because people differ in proportions; a subject with one pose adds nothing, nor does a bone that is
+    not there (``present`` (V, bones)).
     """
-    ratios = lengths / lengths.mean(-1, keepdim=True).clamp_min(1e-9)
-    people = int(subjects.max()) + 1
+    if present is None:
+        ratios = lengths / lengths.mean(-1, keepdim=True).clamp_min(1e-9)
+        there = torch.ones_like(lengths[0])
+    else:  # a person's size, from the bones that are there, each measured by its own mean
+        there = present.to(lengths.dtype)
+        usual = (lengths * there).sum(1, keepdim=True) / there.sum(0).clamp_min(1)
+        size = (lengths * there).sum(-1, keepdim=True) / (usual * there).sum(-1, keepdim=True).clamp_min(1e-9)
+        ratios = lengths / size.clamp_min(1e-9)
     onehot = torch.nn.functional.one_hot(subjects, people).to(ratios.dtype)  # (V, people)
-    count = onehot.sum(0)[:, None]  # (people, 1)
-    mean = torch.einsum("vp,svb->spb", onehot, ratios) / count.clamp_min(1)
-    square = torch.einsum("vp,svb->spb", onehot, (ratios - mean[:, subjects]).square())
+    count = onehot.T @ there  # (people, bones)
+    mean = torch.einsum("vp,svb->spb", onehot, ratios * there) / count.clamp_min(1)
+    square = torch.einsum("vp,svb->spb", onehot, (ratios - mean[:, subjects]).square() * there)
     deviation = (square / (count - 1).clamp_min(1)).sqrt() / mean.clamp_min(1e-9)
     share = count * (count > 1)
-    return (deviation * share).sum(1).mean(-1) / share.sum().clamp_min(1)
+    return ((deviation * share).sum(1) / share.sum(0).clamp_min(1)).mean(-1)

@@ -36,11 +36,13 @@ def create(study: Study, poses: Poses, study_path: Path, text: str, overrides: S
     """Make the run folder, complete or not at all, and return it.
 
     Raises:
-        UserError: it exists already.
+        UserError: it exists already, or nothing could be decided on the poses of the study's file.
         StorageError: it cannot be written.
     """
-    from tips_dist.data.store import SPLITS, normalisation_scale
+    from tips_dist.data.store import SPLITS, check_decidable, normalisation_scale
 
+    if study.data.poses is not None:
+        check_decidable(poses)
     run = runs.resolve() / f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     path = study.data.poses
     if path is not None and not is_address(path):

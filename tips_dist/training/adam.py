@@ -55,20 +55,29 @@ class PackedAdam:
         )  # fmt: skip
 
     @torch.no_grad()
+    def clip(self, longest: float) -> None:
+        """Scale each seed's gradient down to the norm ``longest`` where it is longer (Pascanu et al., 1211.5063)."""
+        scale = (longest / self._total(self.gradients).sqrt().clamp_min(1e-12)).clamp_max(1)
+        for gradient in self.gradients:
+            gradient.view(self.seeds, -1).mul_(scale[:, None])
+
+    def _total(self, tensors: Iterable[Tensor]) -> Tensor:
+        """Sum of squares of each seed's rows, (S,)."""
+        return torch.stack([tensor.square().reshape(self.seeds, -1).sum(-1) for tensor in tensors]).sum(0)
+
+    @torch.no_grad()
     def norms(self, number: int, rates: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Per seed (S,): the gradient's norm, and that of the last update relative to the weights.
 
         The update is recomputed from the moments after step ``number``, so nothing has to be remembered.
         """
-
-        def total(tensors: Iterable[Tensor]) -> Tensor:
-            return torch.stack([tensor.square().reshape(self.seeds, -1).sum(-1) for tensor in tensors]).sum(0)
-
         bias1, bias2 = 1 - self.beta1**number, 1 - self.beta2**number
-        moved = total(
+        moved = self._total(
             mean / bias1 / ((square / bias2).sqrt() + EPSILON)
             for mean, square in zip(self.means, self.squares, strict=True)
         )
-        gradient = total(self.gradients) if self.gradients else torch.zeros_like(moved)
-        update = moved * torch.tensor(rates, device=moved.device).square() / total(self.parameters).clamp_min(1e-12)
+        gradient = self._total(self.gradients) if self.gradients else torch.zeros_like(moved)
+        update = (
+            moved * torch.tensor(rates, device=moved.device).square() / self._total(self.parameters).clamp_min(1e-12)
+        )
         return gradient.sqrt(), update.sqrt()

@@ -2,6 +2,11 @@
 
 Adversarial play circles around its solution; the average of the weights sits near the middle (Yazici et al. 2018,
 arXiv 1806.04498). Training never sees it, so raw weights are the same with and without.
+
+A lifter may cross over from one mirror solution to the other. The average of two mirror solutions is neither: first it
+points the other way, then it is flat, for as long as it remembers. So an average that is *opposed* to the raw lifter at
+one evaluation step and still *behind* it at the next begins anew (:func:`behind`, more than :data:`CROSSED`). Raw
+weights that only stumble for an evaluation step (errors half as large again) keep their signs and restart nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +17,11 @@ import torch
 from torch import Tensor
 
 from tips_dist.models import Lifter
+from tips_dist.skeleton import Representation
 
+CROSSED = 0.07  # share of the raw depth
+FLAT = 0.2
+COMPARED = 256  # poses, at most, that are lifted by both
 WARM_UP = 10  # an average of age t spans about the last ninth of its life until it is long enough for its own decay
 
 
@@ -54,3 +63,16 @@ class Average:
         """One seed's part of every tensor, averaged and raw; views."""
         seeds = self.lifter.seeds
         return [(one.view(seeds, -1)[row], other.view(seeds, -1)[row]) for one, other in self._pairs]
+
+
+def behind(averaged: Tensor, raw: Tensor, representation: Representation, least: float) -> Tensor:
+    """The share of the raw depth in poses of which the average has less than ``least``, (S, V, 17) twice -> (S,).
+
+    With ``least`` 0: the share that points the other way. Of independent lifters the worst counts.
+    """
+    shares = []
+    for part in representation.lifters:
+        mine, theirs = averaged[..., list(part.joints)], raw[..., list(part.joints)]
+        size = theirs.square().sum(-1)
+        shares.append((size * ((mine * theirs).sum(-1) < least * size)).sum(-1) / size.sum(-1).clamp_min(1e-12))
+    return torch.stack(shares).amax(0)

@@ -12,26 +12,32 @@ from torch import Tensor
 from tips_dist import losses
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability import signals
+from tips_dist.training.averaging import COMPARED, FLAT, behind
 from tips_dist.training.memory import keep_freed
 from tips_dist.training.sampling import Batch, Sampler
 from tips_dist.training.state import State
 from tips_dist.training.step import adversarial_step
 
-RECORDED = ("generator/adversarial", "generator/loss", "generator/bend", "discriminator/loss")  # losses in the history
+# Losses whose means stand in the history, as far as they are on.
+RECORDED = ("generator/adversarial", "generator/loss", "generator/bend", "discriminator/loss", "discriminator/r1")
 
 
 class Engine:
     """Steps a :class:`State` through its training poses, which stay on the device."""
 
-    def __init__(self, state: State, poses: NDArray[np.float32]) -> None:
-        """Keep normalised training ``poses`` (N, 17, 2) and what the losses need of the representation."""
+    def __init__(self, state: State, poses: NDArray[np.float32], present: NDArray[np.bool_] | None = None) -> None:
+        """Keep normalised training ``poses`` (N, 17, 2) and what the losses need of the representation.
+
+        ``present`` (N, 17) says which joints are there, where not all are.
+        """
         keep_freed()
         configuration, group = state.configuration, state.group
         representation = REPRESENTATIONS[configuration.representation]
         self.state = state
         self.joints = losses.joint_weights(representation).to(state.device)
         self.shares = losses.adversarial_shares(representation).to(state.device)
-        self.sampler = Sampler(torch.from_numpy(poses), configuration, state.device, group.rank, group.size)
+        mask = None if present is None else torch.from_numpy(present)
+        self.sampler = Sampler(torch.from_numpy(poses), configuration, state.device, group.rank, group.size, mask)
 
     def batches(self) -> Iterator[Batch]:
         """This worker's share of the batches up to the next evaluation step."""
@@ -39,9 +45,11 @@ class Engine:
 
     def step(self, batch: Batch) -> None:
         """Both players move once; losses are summed in ``state.sums`` without waiting for the device."""
-        state = self.state
+        state, configuration = self.state, self.state.configuration
         rates = state.values.rates(state.active, state.step)
         state.seed_dropout()
+        if configuration.model.spectral_norm:
+            state.discriminator.iterate()
         for optimiser in state.optimisers.values():
             optimiser.zero_grad()
         terms = adversarial_step(state.lifter, state.discriminator, batch, state.weights, self.joints, self.shares)
@@ -49,6 +57,8 @@ class Engine:
         state.group.average([*gradients, *terms.values()])
         state.step += 1
         for player, optimiser in state.optimisers.items():
+            if configuration.training.gradient_clip:
+                optimiser.clip(configuration.training.gradient_clip)
             optimiser.step(state.step, rates[player])
         state.update_average()
         state.sums = {name: state.sums[name] + value if state.sums else value for name, value in terms.items()}
@@ -59,6 +69,7 @@ class Engine:
         Losses are means since the last evaluation step.
         """
         state, configuration = self.state, self.state.configuration
+        apart = self._compare_averages(validation)
         lifter, label = state.judged, configuration.losses.real_label
         lifter.eval()
         measured = signals.measure(lifter, state.discriminator, validation, label, self.joints)
@@ -67,8 +78,29 @@ class Engine:
             if name in state.sums:
                 measured.signals[name] = state.sums[name] / configuration.training.evaluate_every
         measured.signals.update(state.norms())
+        if apart is not None:
+            measured.signals["average/opposed"] = apart
         state.sums = {}
         return measured
+
+    @torch.no_grad()
+    def _compare_averages(self, validation: signals.ValidationSet) -> Tensor | None:
+        """Restart the averages that a mirror crossing left behind: before they are judged."""
+        state = self.state
+        if state.averaged is None:
+            return None
+        some = validation.poses[:: max(1, len(validation.poses) // COMPARED)].expand(len(state.active), -1, -1, -1)
+        depths = state.averaged(some), self._raw(some)
+        opposed, late = (behind(*depths, state.lifter.representation, least) for least in (0.0, FLAT))
+        state.compare_averages(opposed.tolist(), late.tolist())
+        return opposed
+
+    def _raw(self, poses: Tensor) -> Tensor:
+        """What the raw lifters say of poses (S, V, 17, 2), in evaluation mode."""
+        self.state.lifter.eval()
+        depths: Tensor = self.state.lifter(poses)
+        self.state.lifter.train()
+        return depths
 
     @torch.no_grad()
     def raw_depths(self, validation: signals.ValidationSet) -> Tensor | None:
@@ -76,7 +108,4 @@ class Engine:
         state = self.state
         if state.configuration.training.judge != "both" or state.averaged is None:
             return None
-        state.lifter.eval()
-        depths: Tensor = state.lifter(validation.poses.expand(len(state.active), -1, -1, -1))
-        state.lifter.train()
-        return depths
+        return self._raw(validation.poses.expand(len(state.active), -1, -1, -1))

@@ -135,8 +135,8 @@ def _meet(store: TCPStore, helpers: Sequence[Helper]) -> None:
             raise RuntimeError("a worker ended before training began")
 
 
-def lead(state: State, poses: NDArray[np.float32], plan: Plan) -> Engine:
-    """Give every other worker this state and the data, and return rank 0's engine."""
+def lead(state: State, poses: NDArray[np.float32], plan: Plan, present: NDArray[np.bool_] | None = None) -> Engine:
+    """Give every other worker this state and the data (see :class:`Engine`), and return rank 0's engine."""
     if state.group.size > 1:
         tensors, record = state.dump()
         configuration = state.configuration.model_dump(mode="json")
@@ -151,8 +151,11 @@ def lead(state: State, poses: NDArray[np.float32], plan: Plan) -> Engine:
                 "matmul": state.matmul,
             }
         )
-        state.group.give({**tensors, "poses": torch.from_numpy(poses)})
-    return Engine(state, poses)
+        data = {"poses": torch.from_numpy(poses)}
+        if present is not None:
+            data["present"] = torch.from_numpy(present).to(torch.uint8)  # gloo sends no bool
+        state.group.give({**tensors, **data})
+    return Engine(state, poses, present)
 
 
 def follow(host: str, port: int, rank: int, size: int, device: str = "cpu", patience: float = 300) -> None:
@@ -179,11 +182,12 @@ def _work(group: Group, where: torch.device) -> None:
         torch.set_num_threads(order["threads"])
     tensors = group.give()
     poses = tensors.pop("poses").numpy()
+    present = tensors.pop("present").bool().numpy() if "present" in tensors else None
     configuration = validate(Configuration, order["configuration"], where="rank 0")
     with precision.applied(order["matmul"]):
         state = State(configuration, tuple(order["seeds"]), where, order["own"], group)
         state.restore(tensors, StateRecord.parse(json.dumps(order["record"]), "rank 0"))
-        engine = Engine(state, poses)
+        engine = Engine(state, poses, present)
         while state.active and state.step < configuration.training.steps:
             for batch in engine.batches():
                 engine.step(batch)

@@ -8,24 +8,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from tips_dist.config import Configuration
 from tips_dist.data.store import Poses, normalisation_scale, normalised
-from tips_dist.files import UserError
 from tips_dist.models import parameters_per_seed
 from tips_dist.monitoring import Monitor
 from tips_dist.runfolder import HistoryRow, Outcome, SeedOutcome
 from tips_dist.runfolder.records import Execution
-from tips_dist.stability import signals
 from tips_dist.stability.risk import risk
 from tips_dist.stability.statistic import trial_risk
 from tips_dist.stability.verdicts import ends_seed, is_sound
 from tips_dist.training import execution, precision, records
 from tips_dist.training.identity import identity_of
 from tips_dist.training.state import State
+from tips_dist.training.validation import validation_set
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,9 @@ def train(
         record = stack.enter_context(records.Recorder(folder, configuration, state.seeds, identity))
         record.restore(state)
         stack.enter_context(precision.applied(state.matmul))
-        engine = execution.lead(state, normalised(poses, poses.rows("train"), scale), plan)
+        learnt = poses.rows("train")
+        present = None if poses.present[learnt].all() else poses.present[learnt]
+        engine = execution.lead(state, normalised(poses, learnt, scale), plan, present)
         validation = validation_set(poses, configuration, scale).to(where)
         parameters = {name: parameters_per_seed(net, len(state.active) or 1) for name, net in state.networks.items()}
 
@@ -149,35 +149,6 @@ def train(
         training_seconds=state.seconds,
         parameters=parameters,
         execution=Execution(workers=plan.workers, matmul=state.matmul, precision=training.precision),
-    )
-
-
-def validation_rows(poses: Poses, count: int) -> Any:
-    """The fixed validation rows of a data set, (V,) ascending: evenly spaced, a pure function of data and count.
-
-    Raises:
-        UserError: the data set has too few validation poses.
-    """
-    rows = poses.rows("validation")
-    if len(rows) < 32:
-        raise UserError(f"{poses.source}: {len(rows)} validation poses; at least 32 are needed to judge a run")
-    count = min(count, len(rows))
-    return rows[[index * len(rows) // count for index in range(count)]]
-
-
-def validation_set(poses: Poses, configuration: Configuration, scale: float) -> signals.ValidationSet:
-    """Validation poses and fixed views; the reference of distances is a second, shifted choice of held-out poses."""
-    training = configuration.training
-    rows = validation_rows(poses, training.validation_poses)
-    held_out = poses.rows("validation")
-    step = max(1, len(held_out) // len(rows))
-    others = held_out[[(index * len(held_out) // len(rows) + step // 2) % len(held_out) for index in range(len(rows))]]
-    return signals.ValidationSet.build(
-        normalised(poses, rows, scale),
-        normalised(poses, others, scale),
-        poses.subject[rows],
-        training.azimuth_degrees,
-        training.elevation_degrees,
     )
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from tips_dist.config import Configuration
-from tips_dist.geometry import rotation
-from tips_dist.skeleton import MIRROR
+from tips_dist.geometry import CAMERA_DISTANCE, collapse, rotation
+from tips_dist.skeleton import MIRROR, ROOT
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class Batch:
     views: Tensor  # (S, B, 3, 3) random new views
     turns: Tensor  # (S, T, B, 3, 3) quarter and half turns
     labels: Tensor  # (S, 2B) the discriminator's labels: real half, then fake half, some swapped
+    noise: Tensor | None = None  # (S, 2B, 17, 2) added to what the discriminator sees
+    present: Tensor | None = None  # (S, B, 17) which joints of ``poses`` are there; None: all of all poses
+    shown: Tensor | None = None  # (S, B, 17) which are there in both, ``poses`` and ``real``
 
 
 def stream(seed: int, purpose: str, position: int = 0) -> torch.Generator:
@@ -39,11 +42,22 @@ class Sampler:
     """Draws batches for packed seeds from poses that stay on the device."""
 
     def __init__(
-        self, poses: Tensor, configuration: Configuration, device: torch.device, rank: int = 0, workers: int = 1
+        self,
+        poses: Tensor,
+        configuration: Configuration,
+        device: torch.device,
+        rank: int = 0,
+        workers: int = 1,
+        present: Tensor | None = None,
     ) -> None:
-        """Keep ``poses`` (N, 17, 2) and their mirror images on ``device``; worker ``rank`` takes a share."""
+        """Keep ``poses`` (N, 17, 2) and their mirror images on ``device``; worker ``rank`` takes a share.
+
+        ``present`` (N, 17) says which joints are there; those that are not are put where their parents are.
+        """
+        poses = collapse(poses, present)
         mirrored = poses[:, list(MIRROR)] * torch.tensor([-1.0, 1.0])
         self.poses = torch.cat((poses, mirrored)).to(device)
+        self.present = None if present is None else torch.cat((present, present[:, list(MIRROR)])).to(device)
         self.count = len(poses)
         self.configuration = configuration
         self.device = device
@@ -66,24 +80,45 @@ class Sampler:
             azimuth, elevation = (angle[..., :1].expand_as(angle) for angle in (azimuth, elevation))
         azimuth = (2 * azimuth - 1) * torch.pi / 180 * training.azimuth_degrees
         elevation = (2 * elevation - 1) * torch.pi / 180 * training.elevation_degrees
-        real = torch.where(swap_real < losses.label_swap, 0.0, losses.real_label)
-        fake = torch.where(swap_fake < losses.label_swap, losses.real_label, 0.0)
+        real_labels = torch.where(swap_real < losses.label_swap, 0.0, losses.real_label)
+        fake_labels = torch.where(swap_fake < losses.label_swap, losses.real_label, 0.0)
         if training.turns == "all":
             quarters = torch.tensor([1.0, 2.0, 3.0], device=self.device)[:, None].expand(*turn.shape[:2], 3, size)
         else:
             quarters = (1 + (3 * turn).floor().clamp_max(2)).unsqueeze(2)  # (n, S, 1, B)
-        indices, azimuth, elevation, quarters, real, fake = (
-            drawn[..., self.share] for drawn in (indices, azimuth, elevation, quarters, real, fake)
+        indices, azimuth, elevation, quarters, *labels_of = (
+            drawn[..., self.share] for drawn in (indices, azimuth, elevation, quarters, real_labels, fake_labels)
         )
-        labels = torch.cat((real, fake), dim=-1)
+        labels = torch.cat(labels_of, dim=-1)
         for step in range(offset, steps):
+            lifted, real = indices[step].unbind(1)
+            present = shown = None
+            if self.present is not None:
+                present = self.present[lifted]
+                shown = present & self.present[real]
             yield Batch(
-                poses=self.poses[indices[step, :, 0]],
-                real=self.poses[indices[step, :, 1]],
+                poses=self.poses[lifted],
+                real=collapse(self.poses[real], shown),
                 views=rotation(azimuth[step], elevation[step]),
                 turns=rotation(quarters[step] * torch.pi / 2, torch.zeros_like(quarters[step])),
                 labels=labels[step],
+                noise=self._noise(seeds, start - offset + step) if training.instance_noise else None,
+                present=present,
+                shown=shown,
             )
+
+    def _noise(self, seeds: Sequence[int], step: int) -> Tensor:
+        """Instance noise: (S, 2B, 17, 2), its deviation falls linearly from ``instance_noise`` to 0 at the last step.
+
+        It makes real and fake overlap, so that no discriminator is perfect while the lifter is far off (Sønderby et al.
+        2017, arXiv 1610.04490; Arjovsky and Bottou 2017, arXiv 1701.04862). The root stays in its place.
+        """
+        training = self.configuration.training
+        deviation = training.instance_noise * (1 - step / training.steps) / CAMERA_DISTANCE
+        shape = (2, training.batch_size, len(MIRROR), 2)
+        drawn = torch.stack([torch.randn(shape, generator=stream(seed, "noise", step)) for seed in seeds])
+        drawn[..., ROOT, :] = 0
+        return (deviation * drawn[:, :, self.share]).flatten(1, 2).to(self.device)
 
     def _draw(self, generator: torch.Generator, steps: int, size: int) -> tuple[Tensor, Tensor]:
         flip_probability = self.configuration.training.flip_probability

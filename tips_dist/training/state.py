@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,10 +19,12 @@ from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability.detectors import Judge, Recipe
 from tips_dist.training import precision
 from tips_dist.training.adam import PackedAdam
-from tips_dist.training.averaging import Average
+from tips_dist.training.averaging import CROSSED, Average
 from tips_dist.training.group import ALONE, Group
 from tips_dist.training.sampling import stream
 from tips_dist.training.values import Values
+
+FIRST_ITERATIONS = 15  # of the power method at the start; afterwards one a step keeps up with the weights
 
 
 @dataclass
@@ -55,6 +58,7 @@ class State:
     optimisers: dict[str, PackedAdam] = field(init=False)
     averaging: Average | None = field(init=False)  # None without averaging, and on the workers other than rank 0
     average_since: dict[int, int] = field(init=False)  # seed -> the step at which its average began
+    opposed: dict[int, float] = field(default_factory=dict)  # seed -> how opposed its average was to the raw weights
 
     def __post_init__(self) -> None:
         training, losses = self.configuration.training, self.configuration.losses
@@ -68,6 +72,8 @@ class State:
         self._build()
         initialise(self.lifter, [stream(seed, "lifter") for seed in self.seeds])
         initialise(self.discriminator, [stream(seed, "discriminator") for seed in self.seeds])
+        if self.configuration.model.spectral_norm:
+            self.discriminator.iterate(FIRST_ITERATIONS)
         if self.averaging is not None:
             self.averaging.restart(range(len(self.active)))
 
@@ -76,7 +82,9 @@ class State:
         model, training = self.configuration.model, self.configuration.training
         seeds = len(self.active)
         self.lifter = self._lifter()
-        self.discriminator = Discriminator(model.width, model.discriminator_blocks, seeds).to(self.device)
+        self.discriminator = Discriminator(
+            model.width, model.discriminator_blocks, seeds, spectral=model.spectral_norm
+        ).to(self.device)
         averages = training.average > 0 and training.judge != "raw" and self.group.rank == 0
         self.averaging = Average(self._lifter(), self.lifter, training.average) if averages else None
         for network in (*self.networks.values(), *([self.averaged] if self.averaged else [])):
@@ -122,6 +130,13 @@ class State:
         """Take the weights after a step into the averages."""
         if self.averaging is not None:
             self.averaging.update([self.step - 1 - self.average_since[seed] for seed in self.active])
+
+    def compare_averages(self, opposed: Sequence[float], behind: Sequence[float]) -> None:
+        """Restart the averages that a crossing left behind, given how each active seed's compares with raw weights."""
+        late = {seed for seed, share in zip(self.active, behind, strict=True) if share > CROSSED}
+        self.restart_averages([seed for seed in self.active if seed in late and self.opposed.get(seed, 0.0) > CROSSED])
+        shares = zip(self.active, opposed, strict=True)
+        self.opposed = {s: share for s, share in shares if math.isfinite(share) and self.average_since[s] < self.step}
 
     def restart_averages(self, seeds: Sequence[int]) -> None:
         """Begin these seeds' averages anew from their raw weights."""
@@ -199,6 +214,7 @@ class State:
             stopped=self.stopped,
             best=self.best,
             average_since=self.average_since,
+            opposed=self.opposed,
             judges={seed: judge.dump() for seed, judge in self.judges.items()},
             candidates={seed: [one.about for one in kept] for seed, kept in self.candidates.items()},
         )
@@ -218,6 +234,7 @@ class State:
         self.step, self.seconds = record.step, record.seconds
         self.stopped, self.best = dict(record.stopped), dict(record.best)
         self.average_since |= record.average_since
+        self.opposed = dict(record.opposed)
         for seed, judge in record.judges.items():
             self.judges[seed].load(judge)
         if self.active:

@@ -38,10 +38,14 @@ def adversarial_step(
         One value per seed (S,) for each loss, detached.
     """
     kind, size, values = weights.kind, batch.poses.shape[1], weights.values
+    present = batch.present  # None: all joints of all poses
+    if present is not None:
+        joints = joints * present  # (S, B, 17): a joint that is not there counts in no loss
 
     # --- Lift once, look from elsewhere ------------------------------------------------------------------------
     offsets = lifter(batch.poses)
-    pose = geometry.lift(batch.poses, offsets)  # (S, B, 17, 3)
+    # A joint that is not there stays where its parent is, also in every view, as it does in the data. (S, B, 17, 3)
+    pose = geometry.collapse(geometry.lift(batch.poses, offsets), present)
     seen = geometry.rotate(pose, batch.views)
     view = geometry.project(seen)
     turned = geometry.rotate(pose.unsqueeze(1), batch.turns).flatten(1, 2)  # (S, T * B, 17, 3)
@@ -55,16 +59,21 @@ def adversarial_step(
     if "cycle_3d" in values:
         terms["cycle_3d"] = losses.pose_loss(again, seen, joints)
     if "consistency_90" in values:
-        terms["consistency_90"] = losses.turn_consistency(again_offsets[:, size:], turned[..., 2], joints)
+        of_turns = joints if present is None else joints.repeat(1, batch.turns.shape[1], 1)
+        terms["consistency_90"] = losses.turn_consistency(again_offsets[:, size:], turned[..., 2], of_turns)
     if "bone_prior" in values:
-        terms["bone_prior"] = losses.bone_prior(pose)
+        terms["bone_prior"] = losses.bone_prior(pose, present)
     if "bend" in values:
-        terms["bend"] = losses.bend(pose, weights.bend_margin)
+        terms["bend"] = losses.bend(pose, weights.bend_margin, present)
     own = sum((values[name] * term for name, term in terms.items() if name in values), start=0 * terms["cycle_2d"])
 
     # --- The discriminator sees real poses and the views, once, for both players ---------------------------------
+    view = geometry.collapse(view, batch.shown)  # what only one of the two samples lacks must not give it away
     shown = view.detach().requires_grad_()
-    scores = discriminator(torch.cat((batch.real, shown), dim=1))
+    both = torch.cat((batch.real, shown), dim=1)
+    if batch.noise is not None:
+        both = both + batch.noise
+    scores = discriminator(both)
     judged = scores.detach().requires_grad_()
     discriminator_loss = losses.discriminator_loss(judged, batch.labels, kind)
     adversarial = losses.adversarial_loss(judged[:, size:], weights.real_label, kind)
@@ -89,4 +98,19 @@ def adversarial_step(
         "discriminator/loss": discriminator_loss,
         **{f"generator/{name}": term for name, term in terms.items()},
     }
+    if "r1" in values:  # the discriminator's alone, so it goes back by itself and adds to the gradients above
+        found["discriminator/r1"] = gradient_penalty(discriminator, both[:, :size])
+        torch.autograd.backward((values["r1"] * found["discriminator/r1"]).sum(), inputs=[*discriminator.parameters()])
     return {name: value.detach() for name, value in found.items()}
+
+
+def gradient_penalty(discriminator: Discriminator, real: Tensor) -> Tensor:
+    """R1: half the mean squared slope of the score on real poses (Mescheder et al. 2018, arXiv 1801.04406).
+
+    (S, B, 17, 2) -> (S,), with slopes per root-to-head distance. Needs the gradient's gradient, which neither the
+    trunk's own backward pass nor a compiled network has: hence ``forward`` itself, and ``twice``.
+    """
+    real = real.detach().requires_grad_()
+    scores = discriminator.forward(real, twice=True)
+    (slope,) = torch.autograd.grad(scores.sum(), real, create_graph=True)
+    return (slope / geometry.CAMERA_DISTANCE).square().sum((-1, -2)).mean(-1) / 2

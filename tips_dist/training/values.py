@@ -11,7 +11,7 @@ from torch import Tensor
 from tips_dist.config import Configuration
 from tips_dist.files import UserError
 
-WEIGHTS = ("adversarial", "cycle_2d", "cycle_3d", "consistency_90", "bone_prior", "bend")
+WEIGHTS = ("adversarial", "cycle_2d", "cycle_3d", "consistency_90", "bone_prior", "bend", "r1")
 PER_SEED = ("training.generator_lr", "training.discriminator_lr", *(f"losses.{name}" for name in WEIGHTS))
 
 

@@ -19,9 +19,10 @@ import numpy as np
 import scipy.io
 from scipy.spatial.transform import Rotation
 
-from tips_dist.data import procedural
+from tests.data.importers import detectors
+from tips_dist.data import joint_maps, procedural
 from tips_dist.data.cameras import Cameras
-from tips_dist.data.importers import coco, h36m_fetch, mpi_inf_3dhp, mpi_inf_3dhp_test
+from tips_dist.data.importers import h36m_fetch, mpi_inf_3dhp, mpi_inf_3dhp_test
 from tips_dist.skeleton import J
 
 FRAMES = 25
@@ -225,14 +226,13 @@ def mpi_test(folder: Path, spoil: Spoil | None = None) -> Layout:
 
 
 def coco_results(folder: Path, spoil: Spoil | None = None) -> Layout:
-    """images and annotations; people in folders, one joint below the score in some."""
+    """images, annotations and categories; a wrist is missing in some frames, the hips in one."""
     layout = Layout("coco", folder / "keypoints.json", {"validation_share": 0.3, "test_share": 0.3})
     images: list[Any] = []
     annotations: list[Any] = []
     for k in range(4):
         poses, _ = seen(k, 1, spoil)
-        keypoints = to_coco(poses[0])
-        keypoints[7, 9, 2] = 0.1
+        keypoints, expected, rows = _detected(poses[0], "coco")
         for t in range(FRAMES):
             images.append({"id": len(images), "file_name": f"clip_{k}/{t}.jpg", "width": 1000, "height": 900})
             annotations.append(
@@ -240,24 +240,58 @@ def coco_results(folder: Path, spoil: Spoil | None = None) -> Layout:
                  "keypoints": keypoints[t].ravel().tolist()}
             )  # fmt: skip
         annotations.append({"id": 10**6 + k, "image_id": 0, "num_keypoints": 0, "keypoints": [0] * 51})
-        rows = np.array([t for t in range(FRAMES) if t != 7])
-        expected, _ = coco.to_poses(keypoints)
-        split = {2: "test", 1: "validation"}.get(k, "train")
-        layout.clips[f"clip_{k}", "camera_0"] = Expected(split, rows + k * FRAMES, expected[rows], None)
-    layout.source.write_text(json.dumps({"images": images, "annotations": annotations, "categories": []}))
+        layout.clips[f"clip_{k}", "camera_0"] = Expected(_HELD.get(k, "train"), rows + k * FRAMES, expected[rows], None)
+    categories = [{"id": 1, "name": "person", "keypoints": list(joint_maps.ORDERS["coco"])}]
+    layout.source.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return layout
 
 
-def to_coco(poses: Array) -> Array:
-    """COCO keypoints (T, 17, 3) of a body with these joints; the face is placed where neck and head come from."""
-    result = np.full((len(poses), 17, 3), 0.9)
-    for k, name in enumerate(coco.NAMES):
-        if name in J:
-            result[:, k, :2] = poses[:, J[name]]
-    thorax = (poses[:, J["left_shoulder"]] + poses[:, J["right_shoulder"]]) / 2
-    result[:, 0, :2] = thorax + (poses[:, J["neck"]] - poses[:, J["thorax"]]) / coco.NECK_SHARE
-    result[:, 1:5, :2] = (thorax + (poses[:, J["head"]] - poses[:, J["thorax"]]) / coco.HEAD_SHARE)[:, None]
-    return result
+_HELD = {2: "test", 1: "validation"}
+
+
+def _detected(poses: Array, order: str, scores: bool = True) -> tuple[Array, Array, Array]:
+    """Keypoints of a clip, the poses that an import makes of them, and the frames that it keeps.
+
+    Where a detector gives scores, frame 7 lacks the left wrist, which then lies at the elbow; frame 9 lacks the hips.
+    """
+    found, expected = detectors.keypoints(poses, order), detectors.expected(poses, order)
+    names, rows = joint_maps.ORDERS[order], np.arange(len(poses))
+    if scores:
+        found[7, names.index("left_wrist"), 2] = 0.1
+        expected[7, J["left_wrist"]] = expected[7, J["left_elbow"]]
+        found[9, [k for k, name in enumerate(names) if "hip" in name], 2] = 0.1
+        rows = rows[rows != 9]
+    return found, expected, rows
+
+
+def detector(name: str, folder: Path, spoil: Spoil | None = None) -> Layout:
+    """What a detector's tool writes."""
+    format, order, write, options, several, cameras, scores = detectors.LAYOUTS[name]
+    shares = {"validation_share": 0.3, "test_share": 0.3} if several else {}
+    layout, films = Layout(format, folder, options | shares), {}
+    for k in range(4 if several else 1):
+        poses, _ = seen(k, len(cameras), spoil)
+        for camera, pixels in zip(cameras, poses, strict=True):
+            keypoints, expected, rows = _detected(pixels, order, scores)
+            films[f"clip_{k}", camera] = keypoints
+            layout.clips[f"clip_{k}", camera] = Expected(_HELD.get(k, "train"), rows, expected[rows], None)
+    layout.source = write(folder, films)
+    if not several:
+        ((key, whole),) = layout.clips.items()
+        layout.clips = _pieces(layout.source.stem, key[1], whole)
+    return layout
+
+
+def _pieces(name: str, camera: str, whole: Expected) -> dict[tuple[str, str], Expected]:
+    """A single recording as ten pieces of time."""
+    splits = {2: "test", 3: "validation", 7: "test", 8: "validation"}
+    piece = whole.frames * 10 // FRAMES
+    return {
+        (f"{name}/{k}", camera): Expected(
+            splits.get(k, "train"), whole.frames[piece == k], whole.poses[piece == k], None
+        )
+        for k in range(10)
+    }
 
 
 def _arrays(spoil: Spoil | None) -> tuple[dict[str, Array], dict[tuple[str, str], Expected]]:
@@ -308,20 +342,22 @@ RIG = [
 ]  # fmt: skip
 
 
-def bvh_text(angles: Array, root: Array) -> str:
-    """A BVH file of :data:`RIG`: Zrotation Yrotation Xrotation degrees (T, nodes, 3) and root positions (T, 3)."""
-    lines, width = ["HIERARCHY"], [k for k, (name, _, _) in enumerate(RIG) if name != "End"]
+def bvh_text(angles: Array, root: Array, rig: Array = None) -> str:
+    """A BVH file of a rig (:data:`RIG`): Zrotation Yrotation Xrotation degrees (T, nodes, 3), root positions (T, 3)."""
+    rig = RIG if rig is None else rig
+    lines, order = ["HIERARCHY"], []  # the motion's columns come in the order of the hierarchy
 
     def node(k: int, depth: int) -> None:
-        name, parent, offset = RIG[k]
+        name, parent, offset = rig[k]
         pad = "\t" * depth
         lines.append(pad + ("End Site" if name == "End" else f"{'ROOT' if parent < 0 else 'JOINT'} {name}"))
         lines.append(pad + "{")
         lines.append(f"{pad}\tOFFSET {offset[0]:.5f} {offset[1]:.5f} {offset[2]:.5f}")
         if name != "End":
+            order.append(k)
             place = "6 Xposition Yposition Zposition" if parent < 0 else "3"
             lines.append(f"{pad}\tCHANNELS {place} Zrotation Yrotation Xrotation")
-        for child, (_, above, _) in enumerate(RIG):
+        for child, (_, above, _) in enumerate(rig):
             if above == k:
                 node(child, depth + 1)
         lines.append(pad + "}")
@@ -329,7 +365,7 @@ def bvh_text(angles: Array, root: Array) -> str:
     node(0, 0)
     lines += ["MOTION", f"Frames: {len(angles)}", "Frame Time: .0083333"]
     for place, turn in zip(root, angles, strict=True):
-        lines.append(" ".join(f"{value:.6f}" for value in [*place, *turn[width].ravel()]))
+        lines.append(" ".join(f"{value:.6f}" for value in [*place, *turn[order].ravel()]))
     return "\n".join(lines) + "\n"
 
 
@@ -382,6 +418,7 @@ LAYOUTS: dict[str, Callable[..., Layout]] = {
     "mpi_inf_3dhp": mpi_train,
     "mpi_inf_3dhp_test": mpi_test,
     "coco": coco_results,
+    **{name: functools.partial(detector, name) for name in detectors.LAYOUTS},
     "arrays_npz": npz,
     "arrays_hdf5": hdf5,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import zipfile
@@ -17,9 +16,9 @@ import scipy.io
 from tests.data.importers import layouts
 from tests.data.importers.layouts import FRAMES, LAYOUTS, Layout
 from tips_dist.data import importers, npz, store
-from tips_dist.data.importers import bvh, calibration, coco, unpickling
+from tips_dist.data.importers import bvh, calibration, unpickling
 from tips_dist.files import UserError
-from tips_dist.skeleton import JOINTS, J
+from tips_dist.skeleton import J
 
 
 @pytest.fixture
@@ -220,64 +219,6 @@ def test_calibration_finds_the_camera_through_outliers() -> None:
     assert found.error_px < 4
 
 
-# --- COCO --------------------------------------------------------------------------------------------------------
-
-
-def test_coco_joints_are_approximated_by_the_stated_rule() -> None:
-    poses = layouts.seen(3, 1)[0][0]
-    found, scores = coco.to_poses(layouts.to_coco(poses))
-    for name in JOINTS:
-        if name in coco.NAMES:
-            np.testing.assert_allclose(found[:, J[name]], poses[:, J[name]])
-    hips = poses[:, [J["left_hip"], J["right_hip"]]].mean(axis=1)
-    np.testing.assert_allclose(found[:, J["hip"]], hips)
-    np.testing.assert_allclose(found[:, J["spine"]], (found[:, J["hip"]] + found[:, J["thorax"]]) / 2)
-    assert (scores == 0.9).all()
-
-
-def test_coco_scores_are_kept_and_low_ones_drop_the_person(source: Path, tmp_path: Path) -> None:
-    layout = LAYOUTS["coco"](source)
-    summary = importers.import_data("coco", layout.source, tmp_path / "out", layout.options)
-    assert summary["dropped"]["people with a joint below a score of 0.3"] == 4
-    with h5py.File(tmp_path / "out.pose2d.h5") as file:
-        assert file["score"].shape == (summary["kept"], 17)
-        assert (file["score"][:] == np.float32(0.9)).all()
-    poses, scores, labels = coco.read(layout.source, 0.05)
-    assert len(poses) == len(scores) == len(labels) == 4 * FRAMES
-
-
-def test_coco_results_without_images_become_stretches(source: Path, tmp_path: Path) -> None:
-    keypoints = np.concatenate([layouts.to_coco(layouts.seen(k, 1)[0][0]) for k in range(4)])
-    results = [
-        {"image_id": k, "category_id": 1, "keypoints": row.ravel().tolist(), "score": 0.9}
-        for k, row in enumerate(keypoints)
-    ]
-    (source / "r.json").write_text(json.dumps(results))
-    importers.import_data("coco", source / "r.json", tmp_path / "out", {"minimum_change_2d": 0.0})
-    read = store.read_poses(tmp_path / "out.pose2d.h5")
-    assert len(read) == 4 * FRAMES
-    assert len(read.sequence_names) == 10
-    np.testing.assert_allclose(read.poses[np.argsort(read.frame)], coco.to_poses(keypoints)[0], atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("entry", "match"),
-    [
-        ({"keypoints": [1.0] * 50}, "entry 1: keypoints: 50 numbers, expected 51"),
-        ({"keypoints": ["a"] * 51}, "entry 1: keypoints: not all are numbers"),
-        ({"bbox": []}, "entry 1: keypoints: none"),
-        (3, "entry 1: keypoints: none"),
-        ([], "entry 1: keypoints: none"),
-        ({"keypoints": [10**400] * 51}, "entry 1: keypoints: a number is too large"),
-        ({"keypoints": [None] * 51}, "entry 1: keypoints: not all are numbers"),
-    ],
-)
-def test_coco_entries_that_are_wrong_are_numbered(source: Path, tmp_path: Path, entry: Any, match: str) -> None:
-    good = {"image_id": 0, "keypoints": [1.0] * 51}
-    (source / "r.json").write_text(json.dumps([good, entry]))
-    refused(Layout("coco", source / "r.json"), tmp_path, match)
-
-
 # --- BVH ---------------------------------------------------------------------------------------------------------
 
 
@@ -288,20 +229,15 @@ def test_bvh_kinematics_agree_with_scipy(source: Path) -> None:
     (source / "a.bvh").write_text(layouts.bvh_text(angles, root))
     nodes, values, rate = bvh.read(source / "a.bvh")
     assert rate == pytest.approx(120, rel=1e-4)
-    places = bvh.positions(nodes, values)
+    places, _ = bvh.positions(nodes, values)
     expected = layouts.bvh_positions(angles, root)
-    names = ["end:head" if name == "End Head" else name.lower() for name in expected]
+    names = ["end:Head" if name == "End Head" else name for name in expected]
+    checked = 0
     for node, place in zip(nodes, np.moveaxis(places, 1, 0), strict=True):
         if node.name in names:
             np.testing.assert_allclose(place, list(expected.values())[names.index(node.name)], atol=1e-4)
-    found = bvh._joints(source / "a.bvh", nodes, places)
-    for joint, node_name in (
-        ("left_knee", "LeftLeg"),
-        ("right_wrist", "RightHand"),
-        ("thorax", "Spine1"),
-        ("head", "End Head"),
-    ):
-        np.testing.assert_allclose(found[:, J[joint]], expected[node_name], atol=1e-4)
+            checked += 1
+    assert checked > 20
 
 
 def test_bvh_unit_is_guessed_from_the_legs_or_stated(source: Path, tmp_path: Path) -> None:
@@ -322,7 +258,11 @@ def test_bvh_unit_is_guessed_from_the_legs_or_stated(source: Path, tmp_path: Pat
         ("OFFSET 1.40000", "OFFSET one", r"a\.bvh: line 12: cannot be understood"),
         ("Frames: 25", "Frames: 26", "25 frames, but line .* says 26"),
         ("Frame Time: .0083333", "Frame Time: 0", "make no sense"),
-        ("JOINT LeftLeg", "JOINT Tail", "no joint for left_knee; looked for leftleg"),
+        (
+            "JOINT LeftLeg",
+            "JOINT Tail",
+            "no joint for left_knee .such as LeftLeg, .*; nearest here: .*names=.{left_knee: NAME}",
+        ),
         ("CHANNELS 3 Z", "CHANNELS 4 Z", "line .*: cannot be understood"),
         ("17.000000", "x", "frame 0: expected"),
     ],

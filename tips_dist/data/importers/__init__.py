@@ -12,10 +12,13 @@ from typing import Any
 
 from tips_dist.config import validate
 from tips_dist.data.importers.pipeline import Options, Record, Source, stream
+from tips_dist.data.importers.recognise import Recognised, recognise
 from tips_dist.data.store import POSE_SUFFIX, SPLITS, TRUTH_SUFFIX, Writer, write_dataset
 from tips_dist.files import UserError
 
 _ALWAYS = ("minimum_change_mm", "minimum_change_2d", "stretches", "stretch_frames")
+
+AUTO = "auto"
 
 # Format -> what it reads; the module of the same name holds open_source().
 FORMATS: dict[str, str] = {
@@ -25,7 +28,13 @@ FORMATS: dict[str, str] = {
     "h36m_videopose3d": "Human3.6M as VideoPose3D stores it: data_3d_h36m.npz and data_2d_h36m_*.npz (pickled)",
     "mpi_inf_3dhp": "MPI-INF-3DHP training set: S<n>/Seq<n>/annot.mat",
     "mpi_inf_3dhp_test": "MPI-INF-3DHP test set: TS<n>/annot_data.mat",
-    "coco": "detected 2D poses as COCO keypoint JSON (no 3D)",
+    "coco": "2D poses as COCO keypoint JSON, annotations or results, mapped by the names of its keypoints (no 3D)",
+    "openpose": "OpenPose's JSON files, one for each frame; folders are cameras (no 3D)",
+    "mmpose": "what MMPose's inferencer wrote, a file for each video or image (no 3D)",
+    "ultralytics": "Ultralytics' pose results, JSON or text labels (no 3D)",
+    "alphapose": "AlphaPose's alphapose-results.json (no 3D)",
+    "mediapipe": "MediaPipe's 33 pose landmarks, JSON or CSV (no 3D)",
+    "videopose3d_custom": "detections as VideoPose3D stores them: data_2d_custom_*.npz (pickled, no 3D)",
     "arrays": "named arrays in one .npz or HDF5 file",
 }
 
@@ -33,16 +42,22 @@ FORMATS: dict[str, str] = {
 def import_data(format: str, source: Path, prefix: Path, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Convert a data set to ``PREFIX.pose2d.h5`` and, where it has 3D, ``PREFIX.truth3d.h5``; both or neither.
 
+    ``format`` is one of :data:`FORMATS`, or ``auto``: told by the content, and the summary says by what.
+
     Returns a summary: files, digest, and the record of what was seen, kept and dropped and why. Progress is drawn
     while standard error is a terminal.
 
     Raises:
         UserError: an unknown format or option, or a source that does not fit the layout; nothing is written.
     """
+    recognised: Recognised | None = None
+    if format == AUTO:
+        recognised = recognise(source, FORMATS)
+        format = recognised.format
     if format not in FORMATS:
-        near = difflib.get_close_matches(format, FORMATS, n=1)
+        near = difflib.get_close_matches(format, [AUTO, *FORMATS], n=1)
         hint = f" (did you mean '{near[0]}'?)" if near else ""
-        raise UserError(f"{format}: unknown format{hint}; known: {', '.join(FORMATS)}")
+        raise UserError(f"{format}: unknown format{hint}; known: {AUTO}, {', '.join(FORMATS)}")
     chosen = validate(Options, dict(options or {}), where=f"options of {format}")
     module = importlib.import_module(f"tips_dist.data.importers.{format}")
     uses = {*_ALWAYS, *module.USES}
@@ -52,6 +67,8 @@ def import_data(format: str, source: Path, prefix: Path, options: Mapping[str, A
     if not source.exists():
         raise UserError(f"{source}: no such file or folder")
     record = Record(format, source.name, {key: value for key, value in chosen.model_dump().items() if key in uses})
+    if recognised is not None:
+        record.note(f"taken to be {format}: {recognised.by}")
     opened: Source = module.open_source(source, chosen, record)
     record.image_px = opened.image_px
     pose_path = prefix.with_name(prefix.name + POSE_SUFFIX)

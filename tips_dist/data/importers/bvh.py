@@ -1,60 +1,37 @@
-"""BVH motion capture, as the CMU database is usually repackaged: one file or a folder of them, y up, no cameras.
+"""BVH motion capture, as the CMU database is usually repackaged: one file or a folder of them, no cameras.
 
-Joints are found by the names that the common rigs use (see :data:`NAMES`). The unit of a BVH file is nowhere written
-down: ``unit_mm`` states it, otherwise it is the usual unit that makes the legs most human, and the record says which.
-A parser of our own: the maintained ones still rename their functions from release to release, and errors here must
-name file and line.
+Where the 17 joints are in a file's own skeleton is told by :mod:`.rigs`. Neither the unit nor the axis that points up
+is written down in a BVH file: ``unit_mm`` and ``up`` state them, otherwise the unit is the usual one that makes the
+legs most human, up is the axis along which people mostly stand, and the record says what was taken. A parser of our
+own: the maintained ones still rename their functions from release to release, and errors here must name file and line.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, seen_by_rig
-from tips_dist.data.importers.splits import splits_by_name
-from tips_dist.files import UserError, check_file
-from tips_dist.skeleton import JOINTS, J
+from tips_dist.data.importers.rigs import NAMED, Node, find_joints, joints_of, restore_thorax
+from tips_dist.data.importers.splits import splits_by_person
+from tips_dist.files import UserError
+from tips_dist.skeleton import J
 
-USES = ("cameras", "seed", "unit_mm", "validation_share", "test_share")
-# Names of each joint in the rigs of CMU (cgspeed), Mixamo and older BVH files, lower case, the first that is there.
-# "end:x" is the end site below x.
-NAMES: dict[str, tuple[str, ...]] = {
-    "hip": ("hips", "hip", "pelvis"),
-    "spine": ("spine", "chest", "spine1", "abdomen"),
-    "thorax": ("spine2", "spine1", "chest2", "chest1", "neck"),
-    "neck": ("head", "neck1"),
-    "head": ("end:head", "headend", "head_end", "headtop_end"),
-}
-for _side in ("left", "right"):
-    NAMES |= {
-        f"{_side}_hip": (f"{_side}upleg", f"{_side}hip", f"{_side}thigh"),
-        f"{_side}_knee": (f"{_side}leg", f"{_side}knee", f"{_side}lowleg", f"{_side}shin"),
-        f"{_side}_ankle": (f"{_side}foot", f"{_side}ankle"),
-        f"{_side}_shoulder": (f"{_side}arm", f"{_side}uparm", f"{_side}shoulder"),
-        f"{_side}_elbow": (f"{_side}forearm", f"{_side}lowarm", f"{_side}elbow"),
-        f"{_side}_wrist": (f"{_side}hand", f"{_side}wrist"),
-    }
+USES = (
+    "cameras", "seed", "unit_mm", "up", "names",
+    "validation_share", "test_share", "validation_subjects", "test_subjects",
+)  # fmt: skip
 UNITS_MM = {"mm": 1.0, "cm": 10.0, "inch": 25.4, "CMU (cgspeed)": 56.444, "m": 1000.0}
 LEG_MM = 830.0  # thigh and shin of an adult
+LEGS_MM = (300.0, 1300.0)  # of anybody
+UPRIGHT = 0.5  # mean share of the trunk's direction that the up axis must have to be told
 _MOST_JOINTS = 1000
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass
-class Node:
-    """A joint or end site: name (lower case), parent's index (-1 for the root), offset and channels."""
-
-    name: str
-    parent: int
-    offset: Floats = field(default_factory=lambda: np.zeros(3))
-    channels: list[str] = field(default_factory=list)
 
 
 def open_source(source: Path, options: Options, record: Record) -> Source:
@@ -66,8 +43,11 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     files = sorted(source.rglob("*.bvh"), key=str) if source.is_dir() else [source]
     if not files:
         raise UserError(f"{source}: no .bvh files below it")
+    for joint in options.names:
+        if joint not in NAMED:
+            raise UserError(f"options of bvh: names: '{joint:.40}' is none of {', '.join(NAMED)}")
     names = {file: _sequence(file, source) for file in files}
-    splits = splits_by_name(list(names.values()), options, record)
+    splits = splits_by_person({name: _subject(file, name) for file, name in names.items()}, options, record, source)
     rate = read(files[0])[2]
     record.note(f"virtual cameras: {options.cameras} per sequence at equal azimuths, seed {options.seed}")
     generator = np.random.default_rng(options.seed)
@@ -77,11 +57,19 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
         for clip in _clips(file, name, splits[name], rate, generator, options, record)
     )
     total = len(files) * options.cameras
-    return Source(f"BVH motion capture ({source.name}), virtual cameras", rate, True, clips, total, (1000, 1000))
+    return Source(
+        f"BVH motion capture ({source.name}), virtual cameras", rate, True, clips, total, (1000, 1000), synchronous=True
+    )
 
 
 def _sequence(file: Path, source: Path) -> str:
     return str(file.relative_to(source).with_suffix("")) if source.is_dir() else file.stem
+
+
+def _subject(file: Path, name: str) -> str:
+    """CMU names files 01_02.bvh after subject and trial; elsewhere the folder is the subject."""
+    found = re.fullmatch(r"(\d+)_\d+", file.stem)
+    return found[1] if found else str(Path(name).parent) if "/" in name else "subject_0"
 
 
 def _clips(
@@ -96,12 +84,12 @@ def _clips(
     nodes, values, own_rate = read(file)
     if abs(own_rate - rate) > 0.01 * rate:
         record.note(f"frame rates differ: {name} has {own_rate:g} Hz, the first file {rate:g} Hz")
-    joints = _joints(file, nodes, positions(nodes, values))
-    # CMU names files 01_02.bvh after subject and trial; elsewhere the folder is the subject.
-    found = re.fullmatch(r"(\d+)_\d+", file.stem)
-    subject = found[1] if found else str(Path(name).parent) if "/" in name else "subject_0"
-    unit = options.unit_mm or _guessed_unit(joints, name, record)
-    yield from seen_by_rig(subject, name, split, joints * unit, generator, options.cameras)
+    restore_thorax(nodes, record)
+    places, turns = positions(nodes, values)
+    joints = joints_of(find_joints(nodes, options.names, record, str(file)), places, turns)
+    joints = _upright(joints, name, options, record)
+    unit = _unit(joints, file, options, record)
+    yield from seen_by_rig(_subject(file, name), name, split, joints * unit, generator, options.cameras)
 
 
 def read(path: Path) -> tuple[list[Node], Floats, float]:
@@ -110,7 +98,6 @@ def read(path: Path) -> tuple[list[Node], Floats, float]:
     Raises:
         UserError: the file is not BVH; the message names file and line.
     """
-    check_file(path)
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
@@ -133,8 +120,8 @@ def read(path: Path) -> tuple[list[Node], Floats, float]:
     return nodes, values, rate
 
 
-def positions(nodes: list[Node], values: Floats) -> Floats:
-    """Forward kinematics: positions (T, nodes, 3) in the file's unit."""
+def positions(nodes: list[Node], values: Floats) -> tuple[Floats, list[Floats | None]]:
+    """Forward kinematics: positions (T, nodes, 3) in the file's unit, and each node's turn (T, 3, 3; None: none)."""
     places = np.zeros((len(values), len(nodes), 3))
     rotations: list[Floats | None] = []
     column = 0
@@ -156,7 +143,7 @@ def positions(nodes: list[Node], values: Floats) -> Floats:
             moved = offset if parent is None else np.einsum("tij,tj->ti", parent, offset)
             places[:, k] = places[:, node.parent] + moved
         rotations.append(turn if parent is None else parent if turn is None else parent @ turn)
-    return places
+    return places, rotations
 
 
 def _turned(axis: int, degrees: Floats) -> Floats:
@@ -184,7 +171,7 @@ def _hierarchy(path: Path, lines: list[str]) -> list[Node]:
                     parent = open_nodes[-1] if open_nodes else -1
                     if (words[0] == "ROOT") != (not nodes) or len(nodes) >= _MOST_JOINTS:
                         raise UserError(f"{where}: expected one ROOT and at most {_MOST_JOINTS} joints below it")
-                    label = " ".join(name).split(":")[-1].lower()
+                    label = " ".join(name)
                     nodes.append(Node(f"end:{nodes[parent].name}" if words[0] == "End" else label, parent))
                     open_nodes.append(len(nodes) - 1)
                 case ["OFFSET", x, y, z]:
@@ -213,21 +200,30 @@ def _timing(path: Path, lines: list[str], motion: int) -> tuple[int, float]:
     return frames, 1 / seconds
 
 
-def _joints(path: Path, nodes: list[Node], places: Floats) -> Floats:
-    """The 17 joints (T, 17, 3) among the nodes."""
-    index = {node.name: k for k, node in reversed(list(enumerate(nodes)))}
-    result = np.empty((len(places), len(JOINTS), 3))
-    taken: set[int] = set()
-    for joint in JOINTS:
-        found = next((index[name] for name in NAMES[joint] if name in index and index[name] not in taken), None)
-        if found is None:
-            raise UserError(f"{path}: no joint for {joint}; looked for {', '.join(NAMES[joint])}")
-        taken.add(found)
-        result[:, J[joint]] = places[:, found]
-    return result
+def _upright(joints: Floats, name: str, options: Options, record: Record) -> Floats:
+    """The joints turned so that y is up."""
+    up: str | None = options.up
+    if up is None:
+        trunk = joints[:, J["thorax"]] - joints[:, J["hip"]]
+        length = np.linalg.norm(trunk, axis=-1, keepdims=True)
+        mean = (trunk / np.maximum(length, 1e-9)).mean(axis=0) if len(trunk) else np.array([0.0, 1.0, 0.0])
+        axis = int(np.abs(mean).argmax())
+        up = ("-" if mean[axis] < 0 else "") + "xyz"[axis]
+        if abs(mean[axis]) < UPRIGHT:
+            record.note(
+                f"{name}: the body mostly lies or bends, so that up is hard to tell (taken: {up}); up= states it"
+            )
+        record.note(f"up taken to be {up} (no up given)")
+    turn = np.zeros((3, 3))
+    axis = "xyz".index(up[-1])
+    turn[1, axis] = -1.0 if up.startswith("-") else 1.0
+    turn[0, (axis + 2) % 3] = 1.0
+    turn[2] = np.cross(turn[0], turn[1])
+    return np.asarray(joints @ turn.T)
 
 
-def _guessed_unit(joints: Floats, name: str, record: Record) -> float:
+def _unit(joints: Floats, file: Path, options: Options, record: Record) -> float:
+    """Millimetres per unit of the file."""
     if not len(joints):
         return 1.0
     leg = sum(
@@ -235,7 +231,20 @@ def _guessed_unit(joints: Floats, name: str, record: Record) -> float:
         for a, b in (("left_hip", "left_knee"), ("left_knee", "left_ankle"))
     )
     if not leg > 0 or not np.isfinite(leg):
-        raise UserError(f"{record.source}: {name}: its left leg has no length")
+        raise UserError(f"{file}: its left leg has no length")
+    low, high = LEGS_MM
+    if options.unit_mm is not None:
+        if not low <= leg * options.unit_mm <= high:
+            raise UserError(
+                f"{file}: its leg (thigh and shin) measures {leg * options.unit_mm:.0f} mm by unit_mm="
+                f"{options.unit_mm:g}, which is no person's ({low:g} to {high:g}); state another unit_mm"
+            )
+        return options.unit_mm
     unit = min(UNITS_MM, key=lambda key: abs(np.log(leg * UNITS_MM[key] / LEG_MM)))
+    if not low <= leg * UNITS_MM[unit] <= high:
+        raise UserError(
+            f"{file}: its leg (thigh and shin) measures {leg:.3g}, which no usual unit makes a person's ({low:g} to "
+            f"{high:g} mm); state unit_mm, the millimetres per unit"
+        )
     record.note(f"unit taken to be {unit} (no unit_mm given)")
     return UNITS_MM[unit]

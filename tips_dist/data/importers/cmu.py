@@ -58,7 +58,7 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     splits = _splits(source, sequences, options, record)
     record.note(f"virtual cameras: {options.cameras} per sequence at equal azimuths, seed {options.seed}")
     clips = _clips(source, sequences, splits, options)
-    return Source(NAME, rate, True, clips, len(sequences) * options.cameras, image_px=(1000, 1000))
+    return Source(NAME, rate, True, clips, len(sequences) * options.cameras, image_px=(1000, 1000), synchronous=True)
 
 
 def _sequences(source: Path, file: h5py.File) -> Iterator[_Sequence]:

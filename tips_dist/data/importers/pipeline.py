@@ -10,16 +10,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
 from tips_dist.config import Count, NonNegative, Positive, Section, Share
+from tips_dist.data.anatomy import Examination
 from tips_dist.data.cameras import rig
 from tips_dist.data.importers.thinning import stretches, thin_together
-from tips_dist.data.store import ORDINARY, SPLITS, Writer
+from tips_dist.data.instants import out_of_time
+from tips_dist.data.store import LEAST_VALIDATION_SEQUENCES, ORDINARY, SPLITS, Writer
 from tips_dist.files import UserError
 from tips_dist.skeleton import HEAD, JOINTS
 
@@ -28,7 +30,6 @@ FASTEST_MM_PER_S = 15_000.0  # no joint moves faster against the hip; a sprinter
 SMALLEST_PX = 1.0
 FARTHEST_PX = 100_000.0  # no image is as large
 REACH_MM = (300.0, 3000.0)
-LEAST_SEQUENCES = 2  # of the validation split: one alone says nothing about others
 TRUNK_MM = (150.0, 1500.0)  # from hip to head, of any person: anything else is not in millimetres
 
 
@@ -49,7 +50,15 @@ class Options(Section):
     validation_share: Share = 0.15  # share of sequences held out for validation
     test_share: Share = 0.15  # share of sequences held out for testing
     minimum_score: Share = 0.3  # a detected joint below this score counts as missing
+    minimum_joints: Annotated[int, Field(ge=2, le=17)] = 12  # a detected person with fewer joints is dropped
+    keypoints: str | None = None  # the order of a detector's keypoints, where the file does not name them
+    people: Literal["main", "all"] = "main"  # of several people in a frame: the one seen longest, or each of them
+    image_px: tuple[Count, Count] | None = None  # width and height of the images, where the file lacks it
     unit_mm: Positive | None = None  # millimetres per unit of the source's 3D
+    up: Literal["x", "y", "z", "-x", "-y", "-z"] | None = None  # the axis of the source that points up
+    names: dict[str, str] = Field(
+        default_factory=dict
+    )  # which of the source's joints a joint is, where its name does not tell
     universal: bool = False  # take the joints scaled to one universal skeleton instead of the subject's own
     allow_pickle: bool = False  # read object arrays, with an unpickler that knows arrays and plain containers only
 
@@ -83,6 +92,7 @@ class Source:
     total: int | None = None
     image_px: tuple[int, int] | None = None  # width and height, where known
     scores: bool = False
+    synchronous: bool = False  # by construction; otherwise the poses are asked
     neighbours: bool = True  # frame numbers that follow each other are neighbours in time
 
 
@@ -101,6 +111,7 @@ class Record:
     dropped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    findings: list[dict[str, str]] = field(default_factory=list)  # what is not human, for 'data inspect'
 
     def drop(self, why: str, frames: int) -> None:
         """Count frames that were left out for this reason."""
@@ -126,14 +137,18 @@ def stream(source: Source, options: Options, record: Record, writer: Writer, don
     Raises:
         UserError: nothing was left to write.
     """
-    codes = _Codes()
+    codes, examination = _Codes(), Examination()
     for _, group in itertools.groupby(source.clips, key=lambda clip: (clip.subject, clip.sequence, clip.split)):
         views = []
         for clip in group:
             views.append((clip, _clean(clip, source, record)))
             done()
+        if not source.synchronous:
+            _keep_apart(views, record)
         for (clip, rows), kept in zip(views, _thinned(views, options, record), strict=True):
             record.kept += len(kept)
+            if clip.joints is not None:
+                examination.add(clip.subject, clip.joints[rows[kept]])
             _append(writer, codes, clip, rows[kept], ORDINARY)
         if source.neighbours and views[0][0].split == "validation":
             frames = [clip.frames[rows] for clip, rows in views]
@@ -146,16 +161,31 @@ def stream(source: Source, options: Options, record: Record, writer: Writer, don
     if record.kept == 0:
         dropped = "; ".join(f"{count} {why}" for why, count in record.dropped.items()) or "the source has no frames"
         raise UserError(f"{record.source}: no pose is left to write ({dropped})")
+    for found in examination.findings():
+        record.findings.append(found)
+        record.warn(f"{found['subject']}: {found['text']}.")
     for split, count in zip(SPLITS, writer.split_counts, strict=True):
         if count == 0:
             record.note(f"the {split} split is empty")
-    if len(codes.validation) < LEAST_SEQUENCES:
+    if len(codes.validation) < LEAST_VALIDATION_SEQUENCES:
         held = f"a single sequence ({codes.validation.pop()})" if codes.validation else "nothing"
         record.warn(
             f"The validation split holds {held}, so a study of this data could decide nothing and 'run' refuses it: "
             "hold out more (validation_share, validation_subjects), or import more sequences."
         )
     return writer.finish(codes.names(), source.name, source.frame_rate_hz, vars(record))
+
+
+def _keep_apart(views: list[tuple[Clip, Array]], record: Record) -> None:
+    """Give views that share frame numbers but not the time a sequence of their own, so that they make no instants."""
+    apart = out_of_time([(clip.frames[rows], clip.poses[rows]) for clip, rows in views])
+    for (clip, _), alone in zip(views, apart, strict=True):
+        if alone:
+            record.note(
+                f"{clip.sequence}: {clip.camera} does not show the body that the other cameras show at the same frame "
+                "numbers, so it is kept as a sequence of its own"
+            )
+            clip.sequence = f"{clip.sequence} ({clip.camera})"
 
 
 class _Codes:

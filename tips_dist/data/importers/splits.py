@@ -92,9 +92,11 @@ def choose_people(counts: Mapping[str, Mapping[str, int]], share: float) -> set[
         variation = sum(abs(mix.get(action, 0.0) - part) for action, part in everyone.items()) / 2
         return abs(sum(size[person] for person in chosen) / max(sum(size.values()), 1) - share) + variation / 2
 
-    sizes = range(LEAST, len(people) // 2 + 1)
-    choices = itertools.chain.from_iterable(itertools.combinations(people, k) for k in sizes)
-    return set(min(choices, key=lambda choice: (misfit(choice), choice)))
+    choices: list[tuple[str, ...]] = []
+    for count in range(LEAST, len(people) // 2 + 1):
+        choices += itertools.combinations(people, count)
+    best = min(choices, key=lambda choice: (misfit(choice), choice))
+    return set(best)
 
 
 def _mix(counts: Mapping[str, Mapping[str, int]], people: Sequence[str]) -> dict[str, float]:

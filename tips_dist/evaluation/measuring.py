@@ -1,4 +1,4 @@
-"""Judge depth offsets against truth: the metrics of one split, and error curves over a run's history.
+"""Measure depth offsets against truth: the metrics of one split, and error curves over a run's history.
 
 Depths are judged as predicted and sign-resolved. The sign of a part's depths is told from the 2D poses and the
 prediction alone (knees and elbows bend forward), never from truth, so a resolved error is one that a user gets too.
@@ -6,7 +6,7 @@ prediction alone (knees and elbows bend forward), never from truth, so a resolve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from tips_dist.data.store import Poses, normalised
 from tips_dist.evaluation import metrics
 from tips_dist.evaluation.metrics import Array
 from tips_dist.models import Lifter
+from tips_dist.runfolder.curves import METRICS, Curve
+from tips_dist.runfolder.results import Errors, Metrics, SeedErrors
 from tips_dist.skeleton import REPRESENTATIONS
 
 _CHUNK_POSES = 16_384
@@ -38,7 +40,7 @@ CONVENTIONS = {
 
 @dataclass(frozen=True)
 class Bench:
-    """The rows of a data set that predictions are judged on."""
+    """The rows of a data set that predictions are measured on."""
 
     poses: Poses
     rows: npt.NDArray[np.int64]
@@ -76,14 +78,14 @@ def predict(lifter: Lifter, inputs: torch.Tensor) -> torch.Tensor:
     return torch.cat(chunks)
 
 
-def judge(
+def measure_errors(
     bench: Bench,
     offsets: torch.Tensor,
     representation: str,
     *,
     part_signs: Sequence[float] | None = None,
     detail: bool = False,
-) -> dict[str, Any]:
+) -> Metrics:
     """All metrics of ``offsets`` (n, 17) on a bench.
 
     ``part_signs`` are those recorded with the weights, which a user of the weights gets; without them, the signs are
@@ -100,25 +102,31 @@ def judge(
         "pa_mpjpe_reflected": metrics.pa_mpjpe(raw, bench.truth, reflection=True),
     }
     sequences = bench.poses.sequence[bench.rows]
-    result: dict[str, Any] = {name: float(values.mean()) for name, values in errors.items()}
-    result |= {
-        "poses": len(bench),
-        "mpjpe": float(metrics.mpjpe(raw * one_scale(raw, bench.truth), bench.truth).mean()),
-        "mpjpe_resolved": float(metrics.mpjpe(resolved * one_scale(resolved, bench.truth), bench.truth).mean()),
-        "part_signs": [int(sign) for sign in signs],
-        "part_signs_told_here": [int(sign) for sign in told],
-        "sign_confidence": confidence.tolist(),
-        "interval": {name: cluster_interval(values.mean(axis=1), sequences) for name, values in errors.items()},
-    }
-    for suffix in ("", "_resolved"):
-        result[f"pck_150{suffix}"] = metrics.pck(errors[f"n_mpjpe{suffix}"])
-        result[f"auc_150{suffix}"] = metrics.auc(errors[f"n_mpjpe{suffix}"])
-    if detail:
-        result["by"] = breakdowns(bench, errors)
-    return plain(result)
+    intervals = {name: cluster_interval(values.mean(axis=1), sequences) for name, values in errors.items()}
+    scaled, scaled_resolved = (
+        metrics.mpjpe(lifted * one_scale(lifted, bench.truth), bench.truth) for lifted in (raw, resolved)
+    )
+    return Metrics(
+        poses=len(bench),
+        **{name: number(values.mean()) for name, values in errors.items()},
+        mpjpe=number(scaled.mean()),
+        mpjpe_resolved=number(scaled_resolved.mean()),
+        pck_150=metrics.pck(errors["n_mpjpe"]),
+        pck_150_resolved=metrics.pck(errors["n_mpjpe_resolved"]),
+        auc_150=metrics.auc(errors["n_mpjpe"]),
+        auc_150_resolved=metrics.auc(errors["n_mpjpe_resolved"]),
+        part_signs=[int(sign) for sign in signs],
+        part_signs_told_here=[int(sign) for sign in told],
+        sign_confidence=[number(value) for value in confidence.tolist()],
+        interval={
+            name: None if ends is None or not np.isfinite(ends).all() else list(ends)
+            for name, ends in intervals.items()
+        },
+        by=breakdowns(bench, errors) if detail else None,
+    )
 
 
-def breakdowns(bench: Bench, errors: dict[str, Array]) -> dict[str, dict[str, dict[str, float]]]:
+def breakdowns(bench: Bench, errors: dict[str, Array]) -> dict[str, dict[str, dict[str, float | None]]]:
     """Each metric's mean by joint, part, action and camera: {"joint": {"head": {"n_mpjpe": ...}}, ...}."""
     poses, rows = bench.poses, bench.rows
     actions = [metrics.action(name) for name in poses.sequence_names]
@@ -131,7 +139,7 @@ def breakdowns(bench: Bench, errors: dict[str, Array]) -> dict[str, dict[str, di
         },
     }
     return {
-        kind: {group: {name: table[name][group] for name in table} for group in next(iter(table.values()))}
+        kind: {group: {name: number(table[name][group]) for name in table} for group in next(iter(table.values()))}
         for kind, table in tables.items()
     }
 
@@ -142,7 +150,7 @@ def one_scale(prediction: Array, truth: Array) -> float:
     return float(norms[1] / norms[0]) if norms[0] > 0 else 1.0
 
 
-def curves(bench: Bench, depths: npt.NDArray[np.floating[Any]], representation: str) -> dict[str, Array]:
+def error_curves(bench: Bench, depths: npt.NDArray[np.floating[Any]], representation: str) -> dict[str, Array]:
     """Mean errors (E,) of recorded offsets (E, n, 17), one evaluation step a row, as predicted and resolved."""
     raw = torch.from_numpy(np.asarray(depths, dtype=np.float64))
     turned = signed(raw, bench.signs(raw, representation)[0], representation)
@@ -154,41 +162,32 @@ def curves(bench: Bench, depths: npt.NDArray[np.floating[Any]], representation: 
     return result
 
 
-def checkpoints(steps: Sequence[int], errors: dict[str, Array], selected: int | None) -> dict[str, Any]:
+def checkpoints(curve: Curve, selected: int | None) -> SeedErrors:
     """The errors of one run's checkpoints: as selected without truth, by the oracle, the last, and at random.
 
     ``best`` is the oracle's: the least sign-resolved N-MPJPE. ``random`` is the mean over all checkpoints whose
     error is finite; ``non_finite_steps`` counts the others.
     """
-    finite = np.isfinite(errors["n_mpjpe_resolved"])
+    steps, resolved = curve.steps.tolist(), curve.errors["n_mpjpe_resolved"]
+    finite = np.isfinite(resolved)
 
-    def at(index: int) -> dict[str, Any]:
-        return {"step": int(steps[index]), **{name: values[index] for name, values in errors.items()}}
+    def at(step: int | None, values: Mapping[str, float]) -> Errors:
+        n, n_resolved, pa, pa_resolved = (number(values[name]) for name in METRICS)
+        return Errors(step=step, n_mpjpe=n, n_mpjpe_resolved=n_resolved, pa_mpjpe=pa, pa_mpjpe_resolved=pa_resolved)
 
-    result: dict[str, Any] = {
-        "steps": [int(step) for step in steps],
-        **{name: values.tolist() for name, values in errors.items()},
-        "selected": at(list(steps).index(selected)) if selected is not None and selected in steps else None,
-        "best": at(int(np.nanargmin(errors["n_mpjpe_resolved"]))) if finite.any() else None,
-        "last": at(-1) if len(steps) else None,
-        "random": {name: values[finite].mean() for name, values in errors.items()} if finite.any() else None,
-        "non_finite_steps": int((~finite).sum()),
-    }
-    return plain(result)
+    def of(index: int) -> Errors:
+        return at(steps[index], {name: float(values[index]) for name, values in curve.errors.items()})
 
-
-def plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Plain JSON values: arrays as lists, NumPy numbers as Python's, non-finite numbers as None."""
-    return {str(key): _plain(value) for key, value in values.items()}
+    mean = {name: float(values[finite].mean()) for name, values in curve.errors.items()} if finite.any() else None
+    return SeedErrors(
+        selected=of(steps.index(selected)) if selected in steps else None,
+        best=of(int(np.nanargmin(resolved))) if finite.any() else None,
+        last=of(-1) if steps else None,
+        random=None if mean is None else at(None, mean),
+        non_finite_steps=int((~finite).sum()),
+    )
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return plain(value)
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.integer):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    return value
+def number(value: float) -> float | None:
+    """A plain number; None where it is not finite, as records write it."""
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,283 @@
+"""The scorecard on histories whose answers are known, and on a run whose errors are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.evaluation.examples import NOISE, SEEDS, STEPS, example_run
+from tips_dist.cli import app
+from tips_dist.data import procedural
+from tips_dist.data.store import write_truth
+from tips_dist.evaluation import choices, labels, rules
+from tips_dist.evaluation.evaluate import labelled_histories
+from tips_dist.evaluation.histories import LabelledHistory, label
+from tips_dist.evaluation.scorecard import scorecard
+from tips_dist.replay import SeedHistory
+from tips_dist.runfolder import RunFolder, example, layout
+from tips_dist.stability.detectors import Recipe
+
+NAN = float("nan")
+FALLING = tuple(100.0 - 2 * index for index in range(20))
+BROKEN = tuple(100.0 - 5 * index for index in range(8)) + (160.0,) * 12
+
+
+def history(
+    risks: Sequence[float],
+    errors: Sequence[float] | None = None,
+    *,
+    trial: str = "solo-000",
+    seed: int = 0,
+    every: int = 50,
+    budget: int = 1000,
+    **signals: Sequence[float],
+) -> LabelledHistory:
+    steps = tuple(every * (index + 1) for index in range(len(risks)))
+    calm = {"discriminator/loss": 0.24, "discriminator/accuracy": 0.6, "depth/spread_ratio": 1.0}
+    given = {name.replace("__", "/"): values for name, values in signals.items()}
+    columns = {**{name: [value] * len(risks) for name, value in calm.items()}, **given}
+    return LabelledHistory(
+        trial=trial,
+        representation="solo",
+        seed=seed,
+        budget=budget,
+        recipe=Recipe(),
+        steps=steps,
+        names=tuple(columns),
+        values=np.array(list(columns.values()), np.float64).T,
+        risks=np.array(risks, np.float64),
+        errors=np.array(risks if errors is None else errors, np.float64),
+    )
+
+
+# --- labels ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("errors", "diverged", "onset"),
+    [
+        ([100.0, 90, 80, 70, 60, 60, 60, 60, 60, 60], False, None),
+        ([100.0, 60, 60, 60, 60, 60, 60, 60, 68, 68], False, None),  # 13 % above the lowest
+        ([100.0, 60, 60, 60, 60, 60, 60, 70, 70, 70], True, 80),
+        ([100.0, 60, 80, 60, 60, 60, 60, 60, 70, 70], True, 90),  # the first excursion came back
+        ([300.0, 280, 260, 240, 220, 200, 190, 180, 170, 160], True, 10),  # still learning, but never below 150 mm
+        ([200.0, 180, 160, 140, 120, 100, 95, 90, 85, 80], False, None),  # still learning
+        ([100.0, 60, 60, 60, 60, 60, 60, 60, NAN, NAN], True, 90),
+        ([NAN] * 10, True, 10),
+        ([100.0], False, None),
+    ],
+)
+def test_what_counts_as_diverged(errors: list[float], diverged: bool, onset: int | None) -> None:
+    steps = [10 * (index + 1) for index in range(len(errors))]
+    assert labels.has_diverged(np.array(errors)) is diverged
+    if diverged:
+        assert labels.divergence_onset(np.array(errors), steps) == onset
+
+
+def test_drift_is_the_end_over_the_minimum_and_one_at_most() -> None:
+    assert labels.drift_of(np.array([100.0, 50, 50, 50, 50, 50, 50, 50, 60, 60])) == pytest.approx(0.2)
+    assert labels.drift_of(np.array([50.0] * 8 + [500, 500])) == 1
+    assert labels.drift_of(np.array([50.0] * 8 + [NAN, NAN])) == 1
+
+
+# --- histories -------------------------------------------------------------------------------------------------------
+
+
+def recorded(steps: int, last_risk: float) -> SeedHistory:
+    one = history([50.0] * (steps - 1) + [last_risk])
+    return SeedHistory(**{name: getattr(one, name) for name in SeedHistory.__dataclass_fields__})
+
+
+def test_what_a_non_finite_seed_did_not_live_to_see_counts_against_it() -> None:
+    dead, cut = label(recorded(4, NAN), [80.0] * 3 + [NAN], 50), label(recorded(4, 50.0), [80.0] * 4, 50)
+    assert (len(dead.steps), dead.steps[-1], dead.diverged, dead.cut) == (20, 1000, True, False)
+    assert dead.values.shape == (20, 3)
+    assert (len(cut.steps), cut.diverged, cut.cut) == (4, False, True)
+    whole = label(recorded(4, 50.0), [80.0] * 4, 50, whole=True)
+    assert (len(whole.steps), np.isnan(whole.errors).sum(), np.isnan(whole.risks).sum()) == (20, 16, 16)
+
+
+# --- choices ---------------------------------------------------------------------------------------------------------
+
+
+def test_choices_of_a_checkpoint() -> None:
+    one = history(
+        [9.0, 5, 7, NAN],
+        [90.0, 80, 70, NAN],
+        discriminator__loss=[0.1, 0.2, 0.26, NAN],
+        generator__loss=[3.0, 2.0, 2.5, NAN],
+    )
+    assert choices.lowest_risk(one) == 1
+    assert choices.last(one) == 2
+    assert choices.best_balance(one) == 2  # balanced at 0.25
+    assert choices.lowest("generator/loss")(one) == 1
+    assert choices.lowest("never/recorded")(one) is None
+
+
+# --- rules -----------------------------------------------------------------------------------------------------------
+
+
+def test_asha_keeps_the_best_third_of_each_rung() -> None:
+    seeds = [history([100.0 + seed - index for index in range(20)], seed=seed) for seed in range(9)]
+    rule = rules.asha(seeds)
+    stops = [rule(one) for one in seeds]
+    assert stops[0] is None
+    # Rungs at steps 37, 111 and 333: nobody has been evaluated by the first, then three go on, then one.
+    assert stops[1:3] == [5, 5]
+    assert stops[3:] == [1] * 6
+
+
+def test_median_stopping_looks_at_others_where_they_were() -> None:
+    """A seed evaluated half as often is compared at the same steps."""
+    good = [history([50.0] * 20, seed=seed) for seed in range(3)]
+    slow = history([50.0] * 10, seed=3, every=100)
+    bad = history([90.0] * 20, seed=4)
+    rule = rules.median_stopping([*good, slow, bad])
+    assert [rule(one) for one in (*good, slow)] == [None] * 4
+    assert rule(bad) == 2
+
+
+# --- the card --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def card() -> Any:
+    """Six trials of two seeds: one falls, the other breaks; the risk is the error but for a constant."""
+    seeds = []
+    for trial in range(6):
+        for seed, risks in enumerate((FALLING, BROKEN)):
+            errors = [value + 5 * trial for value in risks]
+            seeds.append(history(risks, errors, trial=f"solo-{trial:03d}", seed=seed, generator__loss=risks[::-1]))
+    return scorecard(seeds)
+
+
+def test_a_perfect_risk_orders_perfectly_and_has_no_regret(card: Any) -> None:
+    assert (card.seeds, card.trials, card.diverged, card.cut, card.drawn) == (12, 6, 6, 0, "trials")
+    assert card.ordering["risk (ours)"].within["value"] == pytest.approx(1)
+    assert card.ordering["generator/loss"].within["value"] < 0
+    assert card.selection["lowest risk (ours)"].mm["value"] == 0
+    assert card.selection["last checkpoint"].mm["value"] == pytest.approx(95 / 2)  # only broken seeds regret it
+    assert card.selection["random checkpoint"].share is None
+    assert "least sliced Wasserstein" not in card.selection  # not recorded
+
+
+def test_broken_seeds_are_told_and_stopped(card: Any) -> None:
+    ours = card.detection["detectors (ours)"]
+    assert (ours.told["value"], ours.false_stops["value"], ours.auroc["value"]) == (1, 0, 1)
+    assert 0 < ours.delay["value"] < 0.2
+    stopping = card.stopping["verdicts (ours)"]
+    assert 0.1 < stopping.saved["value"] < 0.4
+    assert (stopping.lost_mm["value"], stopping.best_lost, stopping.trials) == (0, 0, 6)
+    assert card.stopping["never stop"].saved["value"] == 0
+    assert card.stopping["ASHA on risk"].lost_mm["value"] > 10
+
+
+def test_what_was_called_and_when(card: Any) -> None:
+    fell, broke = card.called[:2]
+    assert (fell.verdict, fell.called, fell.diverged, fell.true_onset) == ("healthy", None, False, None)
+    assert (broke.verdict, broke.diverged, broke.true_onset) == ("diverged", True, 450)
+    assert 450 <= broke.called <= 600
+    assert (broke.selected_mm, broke.best_mm, broke.last_mm) == (65, 65, 160)
+
+
+def test_what_a_user_gets_is_set_against_the_best_there_is(card: Any) -> None:
+    assert (card.chosen.trial, card.chosen.seed, card.chosen.error_mm) == ("solo-000", 0, 62)
+    assert card.chosen.best_mm == 62
+
+
+def test_intervals_are_over_seeds_where_trials_are_few() -> None:
+    found = scorecard([history(FALLING, seed=0), history(BROKEN, seed=1), history(FALLING, seed=2)])
+    assert found.drawn == "seeds"
+    told = found.selection["last checkpoint"].mm
+    assert told["low"] < told["value"] < told["high"]
+
+
+def test_histories_that_were_cut_are_left_out_of_what_they_cannot_tell() -> None:
+    found = scorecard([history(FALLING, seed=0), history(BROKEN[:12], seed=1)])
+    assert found.cut == 1
+    assert found.detection["detectors (ours)"].told["runs"] == 1
+    assert found.selection["last checkpoint"].mm["runs"] == 2
+    only_cut = scorecard([history(FALLING[:12])])
+    assert (only_cut.detection, only_cut.stopping) == ({}, {})
+
+
+def test_seeds_without_a_risk_or_an_error_break_nothing() -> None:
+    dead = history([NAN] * 20, [NAN] * 20, seed=1)
+    found = scorecard([history(FALLING), dead])
+    assert found.diverged == 1
+    assert found.called[1].best_mm is None
+    alone = scorecard([dead])
+    assert (alone.chosen, alone.ordering, alone.selection) == (None, {}, {})
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder, its truth, and a copy of the run."""
+    folder = tmp_path_factory.mktemp("made")
+    poses, joints = procedural.generate(1500, seed=3)
+    example_run(folder / "first", poses, joints)
+    write_truth(folder / "a.truth3d.h5", joints, poses.digest)
+    shutil.copytree(folder / "first", folder / "second")
+    return folder
+
+
+def test_a_runs_histories_carry_its_true_errors(made: Path) -> None:
+    found = labelled_histories(made / "first", made / "a.truth3d.h5", name="first")
+    assert [one.key for one in found] == [
+        ("first", name, seed) for name in ("solo-000", "torso_legs-000") for seed in SEEDS
+    ]
+    for one in found:
+        assert one.steps == STEPS
+        assert np.argsort(one.errors).tolist() == np.argsort(NOISE[one.seed]).tolist()
+        assert not one.cut
+
+
+def test_the_command_prints_tables_and_json(made: Path) -> None:
+    before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    given = ["scorecard", str(made / "first"), str(made / "second"), "--truth", str(made / "a.truth3d.h5")]
+    told = CliRunner().invoke(app, given, catch_exceptions=False, env={"COLUMNS": "160"})
+    assert told.exit_code == 0, told.output
+    for words in ("first: 4 seeds of 2 trials", "all 2 runs together: 8 seeds of 4 trials", "What was called"):
+        assert words in told.output
+    document = json.loads(CliRunner().invoke(app, [*given, "--json"], catch_exceptions=False).stdout)
+    assert set(document["runs"]) == {"first", "second"}
+    assert document["pooled"]["seeds"] == 8
+    assert document["runs"]["first"]["chosen"]["best_step"] == 20
+    assert "NaN" not in CliRunner().invoke(app, [*given, "--json"]).stdout
+    assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda run: (run / "study.json").unlink(), "not a run folder"),
+        (lambda run: [path.unlink() for path in run.glob("trials/*/depths.npy")], "no recorded depths"),
+        (lambda run: example.history({}).save(layout.HISTORY.at(run, "solo-000")), None),
+        (lambda run: shutil.rmtree(run / "trials"), "no trial has a history"),
+    ],
+)
+def test_what_is_missing_is_one_clear_line(made: Path, tmp_path: Path, damage: Any, words: str | None) -> None:
+    shutil.copytree(made / "first", tmp_path / "run")
+    damage(tmp_path / "run")
+    told = CliRunner().invoke(app, ["scorecard", str(tmp_path / "run"), "--truth", str(made / "a.truth3d.h5")])
+    if words is None:  # the other trial is scored
+        assert told.exit_code == 0
+        assert "2 seeds of 1 trials" in told.output
+    else:
+        assert words in str(told.exception)
+
+
+def test_a_run_named_twice_is_refused(made: Path) -> None:
+    given = ["scorecard", str(made / "first"), str(made / "first"), "--truth", str(made / "a.truth3d.h5")]
+    assert "named twice" in str(CliRunner().invoke(app, given).exception)
+    assert RunFolder(made / "first").evaluation is None

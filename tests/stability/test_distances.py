@@ -1,0 +1,66 @@
+"""Distances between reprojections and real poses, against their definitions written out pose by pose."""
+
+import numpy as np
+import pytest
+import torch
+
+from tips_dist.skeleton import BONES
+from tips_dist.stability.distances import SAMPLES, Reference, bone_vectors, two_sample
+
+
+def poses(seed: int, count: int, spread: float = 0.1) -> torch.Tensor:
+    return spread * torch.randn(count, 17, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+REAL, FAKE = poses(0, 40), poses(1, 40, 0.12)
+
+
+def vectors(flat: torch.Tensor) -> np.ndarray:
+    """Child minus parent of every bone, x then y, times the camera's distance."""
+    return np.array([[10 * (pose[c] - pose[p]) for p, c in BONES] for pose in flat.numpy()]).reshape(len(flat), 32)
+
+
+def apart(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.array([[np.linalg.norm(a - b) for b in second] for a in first])
+
+
+def test_bone_vectors_are_child_minus_parent_in_root_to_head_distances() -> None:
+    np.testing.assert_allclose(bone_vectors(REAL), vectors(REAL))
+
+
+def test_the_reference_knows_neighbours_and_the_median_distance() -> None:
+    found = Reference.build(REAL)
+    distances = apart(vectors(REAL), vectors(REAL))
+    others = distances[~np.eye(40, dtype=bool)]
+    np.testing.assert_allclose(found.radius, np.sort(distances, axis=1)[:, 5], rtol=1e-6)  # the 0th is itself
+    median = np.sort(others)[(others.size - 1) // 2]
+    np.testing.assert_allclose(found.bandwidths, [0.5 * median, median, 2 * median], rtol=1e-6)
+    assert torch.isinf(found.distances.diagonal()).all()
+    few = Reference.build(REAL[:3])
+    np.testing.assert_allclose(few.radius, np.sort(distances[:3, :3], axis=1)[:, 2], rtol=1e-6)
+
+
+def test_two_sample_statistics_by_their_definitions() -> None:
+    reference, found = Reference.build(REAL), two_sample(FAKE[None], Reference.build(REAL))
+    real, fake, cross = (
+        apart(vectors(a), vectors(b)) for a, b in ((REAL, REAL), (FAKE, FAKE), (FAKE, REAL))
+    )  # cross: (fake, real)
+
+    def kernel(distances: np.ndarray) -> np.ndarray:
+        return np.mean([np.exp(-0.5 * (distances / width) ** 2) for width in reference.bandwidths.numpy()], axis=0)
+
+    np.fill_diagonal(real, np.inf)
+    np.fill_diagonal(fake, np.inf)
+    square = kernel(real).sum() / (40 * 39) + kernel(fake).sum() / (40 * 39) - 2 * kernel(cross).mean()
+    assert found["mmd"].item() == pytest.approx(np.sqrt(max(square, 0)), rel=1e-5)
+    told = [fake[row].min() < cross[row].min() for row in range(40)]
+    told += [real[row].min() < cross[:, row].min() for row in range(40)]
+    assert found["nearest_neighbour"].item() == pytest.approx(np.mean(told))
+    covered = [cross[:, row].min() <= np.sort(real[row])[4] for row in range(40)]
+    assert 0.2 < np.mean(covered) < 0.98
+    assert found["coverage"].item() == pytest.approx(np.mean(covered))
+
+
+def test_many_poses_are_thinned_evenly() -> None:
+    many = poses(2, 3 * SAMPLES)
+    np.testing.assert_allclose(Reference.build(many).vectors, bone_vectors(many[::3]))

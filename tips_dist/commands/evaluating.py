@@ -1,0 +1,198 @@
+"""Commands that open truth, and nothing else does: evaluate, scorecard, and the end of ``run --truth``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tips_dist.commands.output import console, print_json, say
+from tips_dist.files import UserError
+
+if TYPE_CHECKING:
+    from tips_dist.bootstrap import Statistic
+    from tips_dist.evaluation.scorecard import Scorecard
+    from tips_dist.report.tables import Table
+
+COLUMNS = {
+    "within": "within a seed (median)",
+    "across": "across seeds",
+    "mm": "regret, mm",
+    "share": "of the random-to-oracle gap",
+    "auroc": "AUROC",
+    "told": "diverged told",
+    "false_stops": "false stops",
+    "delay": "delay, of the budget",
+    "saved": "steps saved",
+    "lost_mm": "mm lost",
+    "best_lost": "best seed lost",
+}
+TABLES = {
+    "ordering": ("estimate", "How well the risk orders checkpoints: Spearman with the true error"),
+    "selection": ("choice", "What choosing checkpoints without truth costs against the best of each seed"),
+    "detection": ("alarm", "Diverged seeds told, others stopped by mistake, and after how much delay (median)"),
+    "stopping": (
+        "rule",
+        "What stopping saves, costs at the checkpoint then selected, and trials that lose their best seed",
+    ),
+}
+
+
+def evaluate(folder: Path, truth: Path, poses: Path | None, *, as_json: bool) -> None:
+    """Evaluate a run, print the tables that show it."""
+    from tips_dist.evaluation.evaluate import evaluate_run
+    from tips_dist.report import formats, summary, tables
+
+    result = evaluate_run(folder, truth, poses)
+    found = summary.write_summary(folder)
+    if as_json:
+        print_json(result.plain())
+        return
+    formats.print_tables(console(), tables.representation_tables(found), tables.notes(found))
+    say(f"Wrote {folder / 'evaluation.json'}")
+
+
+def evaluate_weights(
+    weights: Path, truth: Path, poses: Path | None, split: str, output: Path | None, *, as_json: bool
+) -> None:
+    """Evaluate one candidate or student on one split of any data set, print the tables."""
+    if poses is None:
+        raise UserError(f"evaluate {weights}: say which poses with --poses NAME.pose2d.h5")
+    from tips_dist.evaluation import evaluate as evaluations
+    from tips_dist.report import errors, formats
+
+    result = evaluations.evaluate_weights(weights, truth, poses, split=split, output=output)
+    if as_json:
+        print_json(result.plain())
+        return
+    known = "the data set it was trained on" if result.trained_on_this_data else "a data set it never saw"
+    notes = [f"{result.poses.source}: {known}."]
+    notes += [f"Wrote {output}"] if output else []
+    title = f"{weights.name} on {split}"
+    formats.print_tables(console(), errors.error_tables(result.metrics, title), notes)
+
+
+def at_the_end(folder: Path, truth: Path) -> None:
+    """Evaluate a run that has just ended: everything is decided by now."""
+    from tips_dist.evaluation.evaluate import evaluate_run
+
+    evaluate_run(folder, truth)
+
+
+def scorecard(
+    folders: Sequence[Path], truth: Path, poses: Path | None, policy: Path | None, *, as_json: bool, output: Path | None
+) -> None:
+    """Say how good the decisions of one or more runs were, of each and of all together."""
+    from tips_dist.audit import read_policy
+    from tips_dist.evaluation import scorecard as cards
+    from tips_dist.evaluation.evaluate import labelled_histories
+    from tips_dist.files import write_json
+
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError("scorecard: a run folder is named twice, so its seeds would count twice")
+    names = [folder.name for folder in folders] if len({f.name for f in folders}) == len(folders) else map(str, folders)
+    chosen = read_policy(policy) if policy else None
+    runs = {name: labelled_histories(path, truth, poses, name=name) for name, path in zip(names, folders, strict=True)}
+    found = {name: cards.scorecard(histories, chosen) for name, histories in runs.items()}
+    pooled = cards.scorecard([one for histories in runs.values() for one in histories], chosen)
+    document = {
+        "schema": 1,
+        "runs": {name: plain_scorecard(card) for name, card in found.items()},
+        "pooled": plain_scorecard(pooled) if len(runs) > 1 else None,
+    }
+    if output is not None:
+        write_json(output, document)
+    if as_json:
+        print_json(document)
+        return
+    for name, card in found.items():
+        print_scorecard(name, card, called=True)
+    if len(runs) > 1:
+        print_scorecard(f"all {len(runs)} runs together", pooled, called=False)
+    if output is not None:
+        say(f"Wrote {output}")
+
+
+def plain_scorecard(card: Scorecard) -> dict[str, Any]:
+    """A scorecard as JSON values; what is not finite is null."""
+    plain: dict[str, Any] = _plain(dataclasses.asdict(card))
+    return plain
+
+
+def print_scorecard(name: str, card: Scorecard, *, called: bool) -> None:
+    """The answer, then the tables; with ``called`` also what was said of each seed."""
+    from tips_dist.report.formats import print_tables
+
+    shown = [_table(key, getattr(card, key)) for key in TABLES if getattr(card, key)]
+    lines = [f"Brackets: 95 % bootstrap interval over {card.drawn}."]
+    if card.cut:
+        lines.append(
+            f"{card.cut} of {card.seeds} histories were cut by stopping when they were made: what would have come is "
+            "unknown, so detection and stopping leave them out. For a full answer train with stopping.divergence=off "
+            "and stopping.plateau=off."
+        )
+    say(_headline(name, card))
+    print_tables(console(), [*shown, *([_called(card)] if called else [])], lines)
+
+
+def _headline(name: str, card: Scorecard) -> str:
+    """The answer first: what a user of the run gets, and what the oracle would have got."""
+    said = f"{name}: {card.seeds} seeds of {card.trials} trials, {card.diverged} truly diverged."
+    if card.chosen is None:
+        return f"{said} No checkpoint has a risk and an error."
+    one = card.chosen
+    same = one.error_mm <= one.best_mm
+    cost = "the best there is" if same else f"{one.error_mm - one.best_mm:.1f} mm above the best there is"
+    best = "" if same else f" ({one.best_trial} seed {one.best_seed} step {one.best_step}, {one.best_mm:.1f} mm)"
+    return (
+        f"{said} Lowest risk of all: {one.trial} seed {one.seed} step {one.step}, {one.error_mm:.1f} mm; {cost}{best}."
+    )
+
+
+def _table(key: str, rows: Mapping[str, Any]) -> Table:
+    from tips_dist.report.tables import Table
+
+    first, title = TABLES[key]
+    plain = {name: dataclasses.asdict(row) for name, row in rows.items()}
+    columns = [column for column in COLUMNS if any(row.get(column) is not None for row in plain.values())]
+    body = [(name, *(_cell(row, column) for column in columns)) for name, row in plain.items()]
+    return Table(title, (first, *(COLUMNS[column] for column in columns)), body)
+
+
+def _called(card: Scorecard) -> Table:
+    from tips_dist.report.tables import Table, number
+
+    head = ("trial", "seed", "verdict", "called at", "since", "diverged", "selected", "best", "last", "why")
+    rows = [
+        (
+            row.trial,
+            str(row.seed),
+            row.verdict,
+            number(row.called, 0),
+            number(row.onset, 0),
+            f"from {row.true_onset}" if row.diverged else "not by then" if row.cut else "no",
+            *(number(mm, 1) for mm in (row.selected_mm, row.best_mm, row.last_mm)),
+            row.reason,
+        )
+        for row in card.called
+    ]
+    return Table("What was called of each seed and when, what truly became of it, and its errors in mm", head, rows)
+
+
+def _cell(row: Mapping[str, Any], column: str) -> str:
+    if column == "best_lost":
+        return f"{row[column]} of {row['trials']}"
+    found: Statistic | None = row.get(column)
+    if found is None or math.isnan(found["value"]):
+        return "-"
+    return f"{found['value']:.2f} ({found['low']:.2f}..{found['high']:.2f})"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

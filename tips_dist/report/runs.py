@@ -1,0 +1,51 @@
+"""The runs of a study, one row each, as every table and figure counts them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tips_dist.runfolder import RunFolder
+from tips_dist.runfolder.results import SeedErrors
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRun:
+    """One run (configuration and seed) as it ended; ``errors`` where it was compared with truth."""
+
+    trial: str
+    representation: str
+    seed: int
+    verdict: str
+    reason: str
+    onset: int | None
+    steps: int  # planned
+    stopped_step: int
+    best_step: int | None
+    best_risk: float | None
+    errors: SeedErrors | None = None
+
+    def error(self, checkpoint: str, metric: str = "n_mpjpe_resolved") -> float | None:
+        """A metric in mm of one of its checkpoints (``selected``, ``best``, ``last``, ``random``); None if unknown."""
+        found = None if self.errors is None else self.errors.of(checkpoint)
+        return None if found is None else found.of(metric)
+
+
+def seed_runs(run: RunFolder) -> list[SeedRun]:
+    """All runs that have an outcome, trial by trial."""
+    return [
+        SeedRun(
+            trial=trial.id,
+            representation=trial.representation,
+            seed=seed.seed,
+            verdict=seed.verdict,
+            reason=seed.reason,
+            onset=seed.onset,
+            steps=trial.steps,
+            stopped_step=seed.stopped_step,
+            best_step=seed.best_step,
+            best_risk=seed.best_risk,
+            errors=None if run.evaluation is None else run.evaluation.errors(trial.id, seed.seed),
+        )
+        for trial in run.trials
+        for seed in trial.seed_outcomes
+    ]

@@ -10,7 +10,7 @@ LEAVE_OUT_cmu := --set 'leave_out=[jump,run]'
 LEFT_OUT := data/cmu-left-out
 RESULTS := runs/results
 
-.PHONY: study study-results test chaos soak bench bench-study fuzz lint format clean scorecard bank
+.PHONY: study study-results test chaos soak bench bench-study fuzz lint format clean scorecard bank mutants
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -77,6 +77,10 @@ bank: $(STAMP)
 ## fuzz: thousands of damaged files against every reader; prints how many ended how
 fuzz: $(STAMP)
 	TIPS_DIST_FUZZ_CASES=1000 $(BIN)/python -m pytest tests/data/test_fuzz.py -s
+
+## mutants: small changes of the code that decides, which the tests must notice; hours (docs/mutants.md)
+mutants: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run --max-children 1 $(MUTANTS)
 
 ## lint: style, types, and the walls between floors
 lint: $(STAMP)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tips_dist import cli
+from tips_dist import __version__, cli
 from tips_dist.files import StorageError, UserError
 from tips_dist.runfolder.example import build
 from tips_dist.study import run as studies
@@ -75,6 +75,10 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "Stability studies" in done.stdout
     assert used.ru_utime + used.ru_stime - before < 0.5  # seconds of processor time: a busy machine is no fault
+
+
+def test_version(invoke: Invoke) -> None:
+    assert invoke("--version") == (0, f"tips-dist {__version__}\n", "")
 
 
 @pytest.mark.parametrize(

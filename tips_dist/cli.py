@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from tips_dist import __version__
 from tips_dist.commands.address import run_folder
 from tips_dist.commands.datasets import data_app
 from tips_dist.commands.jobs import Address as ClusterAddress
@@ -55,6 +56,22 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(jobs_app, name="jobs")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"tips-dist {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Stability studies of adversarial 2D-to-3D human pose lifters, judged without 3D ground truth."""
+
 
 RunArgument = Annotated[
     Path,

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from tests.data.importers import detectors
-from tests.data.importers.layouts import FRAMES, LAYOUTS, Layout, Spoil
+from tests.data.importers.layouts import BONES, FRAMES, LAYOUTS, Layout, Spoil
+from tips_dist import skeleton
 from tips_dist.data import cameras, importers, inspection, store
 from tips_dist.files import UserError
 from tips_dist.skeleton import J
@@ -133,6 +134,22 @@ def test_sequences_never_cross_splits_and_bones_are_constant(name: str, imported
         for code in np.unique(poses.sequence):
             shin = np.linalg.norm(joints[:, 2] - joints[:, 3], axis=-1)[poses.sequence == code]
             assert shin.std() < 2
+
+
+@pytest.mark.parametrize(
+    "name", sorted({*WITH_TRUTH} - {"bvh"})
+)  # BVH has rigs of its own: data/importers/test_rigs.py
+def test_a_known_person_comes_back_with_every_joint_in_its_place(name: str, imported: Any) -> None:
+    _, (_, _, joints) = imported(name)
+
+    def distance(one: str, other: str) -> Any:
+        return np.linalg.norm(joints[:, J[one]] - joints[:, J[other]], axis=-1)
+
+    for parent, child in skeleton.BONES:
+        length = distance(skeleton.JOINTS[parent], skeleton.JOINTS[child])
+        np.testing.assert_allclose(length, BONES[skeleton.JOINTS[child]], rtol=0.01)
+    for joint, share in (("spine", 0.36), ("thorax", 0.74), ("neck", 0.85)):  # measured on poses of Human3.6M
+        assert np.median(distance("hip", joint) / distance("hip", "head")) == pytest.approx(share, rel=0.05), joint
 
 
 @pytest.mark.parametrize("name", ALL)

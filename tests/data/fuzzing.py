@@ -8,6 +8,7 @@ wrote reads back.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import resource
 import select
 import shutil
@@ -118,7 +119,10 @@ def main(target: str, first: int, count: int) -> None:
         pristine.mkdir()
         layout = LAYOUTS[target](pristine) if target in LAYOUTS else None
         if layout is None:
-            store.write_poses(pristine / "p.pose2d.h5", procedural.generate(200, 0)[0])
+            poses = procedural.generate(200, 0)[0]
+            stretch = np.repeat(np.array([-1, 0, 1, -1], np.int32), 50)
+            scores = np.random.default_rng(0).uniform(0, 1, (200, 17)).astype(np.float32)
+            store.write_poses(pristine / "p.pose2d.h5", dataclasses.replace(poses, stretch=stretch, scores=scores))
 
         def make(source: Path) -> Layout | None:
             if layout is None:

@@ -136,7 +136,7 @@ def test_findings_are_ranked_and_name_the_persons(tmp_path: Path) -> None:
     poses = MADE.poses.copy()
     poses[30] = poses[10]
     one = MADE.subject == 2
-    poses[one] = MADE.poses[one] * np.float32([1, -1]) + np.float32([0, 1000])
+    poses[one] = MADE.poses[one] * np.array([1, -1], np.float32) + np.array([0, 1000], np.float32)
     found = inspection.examine(dataclasses.replace(MADE, poses=poses), {"image_px": [1000, 1000]})
     severities = [finding.severity for finding in found]
     assert severities == sorted(severities, key=inspection.SEVERITIES.index)

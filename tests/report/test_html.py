@@ -96,6 +96,13 @@ def test_a_page_without_what_is_not_there(tmp_path: Path, missing: str) -> None:
     assert ("N-MPJPE, sign-resolved" in text) == (missing != "evaluation.json")
 
 
+def test_a_page_with_a_folder_in_the_place_of_the_study_file(tmp_path: Path) -> None:
+    run = build(tmp_path / "run", trials=1, steps=200)
+    (run / "study.yaml").unlink()
+    (run / "study.yaml").mkdir()
+    assert "</html>" in write(run).read_text()
+
+
 def test_a_page_of_a_run_at_an_address_is_the_page_of_the_run(tmp_path: Path) -> None:
     run = build(tmp_path / "run", trials=1, steps=400, depths=64)
     here, there = write(run), write(fetch_run(run.as_uri(), "report", tmp_path / "copy"))

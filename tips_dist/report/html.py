@@ -217,7 +217,7 @@ def _environment(run: RunFolder) -> PageSection:
     return PageSection(
         "Environment",
         tables=[tables.Table("", ("what", "value"), rows)],
-        file=(file.name, file.read_text(errors="replace")) if file.exists() else None,
+        file=(file.name, file.read_text(errors="replace")) if file.is_file() else None,
     )
 
 

@@ -23,7 +23,8 @@ from tests.data.importers import detectors
 from tips_dist.data import joint_maps, procedural
 from tips_dist.data.cameras import Cameras
 from tips_dist.data.importers import h36m_fetch, mpi_inf_3dhp, mpi_inf_3dhp_test
-from tips_dist.skeleton import J
+from tips_dist.skeleton import BONES as BONES_BY_INDEX
+from tips_dist.skeleton import JOINTS, J
 
 FRAMES = 25
 H36M = [("S1", "Walking-1"), ("S1", "Eating-2"), ("S8", "Posing-1"), ("S9", "Sitting-1")]
@@ -61,9 +62,23 @@ def _motion() -> Array:
     return np.stack([rooted[(poses.sequence == k) & (poses.camera == 0)][:FRAMES] for k in range(16)])
 
 
+# Bones of one synthetic person in mm, by their lower end; the trunk has the proportions of Human3.6M.
+BONES = {
+    "right_hip": 120.0, "right_knee": 440.0, "right_ankle": 430.0, "left_hip": 120.0, "left_knee": 440.0,
+    "left_ankle": 430.0, "spine": 248.0, "thorax": 262.0, "neck": 81.0, "head": 105.0, "left_shoulder": 155.0,
+    "left_elbow": 290.0, "left_wrist": 250.0, "right_shoulder": 155.0, "right_elbow": 290.0, "right_wrist": 250.0,
+}  # fmt: skip
+
+
 def motion(number: int) -> Array:
-    """The motion of one sequence (FRAMES, 17, 3) in mm, y up, root at the origin."""
-    return _motion()[number % 16].copy()
+    """The motion of one sequence (FRAMES, 17, 3) in mm, y up, root at the origin, on :data:`BONES`."""
+    drawn = _motion()[number % 16]
+    joints = np.zeros_like(drawn)
+    for parent, child in BONES_BY_INDEX:
+        bone = drawn[:, child] - drawn[:, parent]
+        length = BONES[JOINTS[child]]
+        joints[:, child] = joints[:, parent] + length * bone / np.linalg.norm(bone, axis=-1, keepdims=True)
+    return joints
 
 
 def seen(number: int, cameras: int, spoil: Spoil | None = None) -> tuple[Array, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -295,3 +296,14 @@ def test_auto_says_what_it_saw_where_it_knows_no_format(tmp_path: Path, name: st
         importers.import_data("auto", tmp_path / name, tmp_path / "out")
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    for name in ("pipe.json", "pipe.csv", "pipe.txt"):
+        os.mkfifo(tmp_path / name)
+        for format in ("auto", "coco", "openpose", "mmpose", "ultralytics", "alphapose", "mediapipe"):
+            options = {"image_px": [10, 10]} if format == "ultralytics" else {}
+            with pytest.raises(UserError, match=name):
+                importers.import_data(format, tmp_path / name, tmp_path / "out", options)
+    with pytest.raises(UserError, match="aaaa"):
+        importers.import_data("auto", tmp_path / ("a" * 5000), tmp_path / "out")

@@ -88,11 +88,12 @@ def import_data(format: str, source: Path, prefix: Path, options: Mapping[str, A
 
 def _warn(warnings: list[str]) -> None:
     """What must not be missed, in a box on standard error."""
-    from rich.console import Console
     from rich.panel import Panel
     from rich.text import Text
 
-    Console(stderr=True).print(Panel(Text("\n".join(warnings)), title="WARNING", border_style="bold red"))
+    from tips_dist.terminal import console
+
+    console(stderr=True).print(Panel(Text("\n".join(warnings)), title="WARNING", border_style="bold red"))
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from tips_dist.skeleton import JOINTS
 
 USES = ("unit_mm", "validation_share", "test_share", "validation_subjects", "test_subjects")
 BLOCK = 20_000  # rows read together
+TEXTS, LONGEST = 100, 1000  # texts of varying length read together; bytes of one
 PIECES = 10  # without sequences, the rows are cut into so many
 LABELS = ("subject", "sequence", "camera")
 SHAPES: dict[str, tuple[int, ...]] = {"poses": (len(JOINTS), 2), "joints": (len(JOINTS), 3)}
@@ -52,9 +53,17 @@ class _Stored:
         self.shape, self.dtype, self._stored, self._at = stored.shape, stored.dtype, stored, 0
 
     def take(self, rows: int) -> Array:
-        block: Array = self._stored[self._at : self._at + rows]
+        step = rows if self.dtype.kind != "O" else TEXTS  # texts of any length may unfold to any size
+        blocks = []
+        for start in range(self._at, self._at + rows, step):
+            block: Array = self._stored[start : min(start + step, self._at + rows)]
+            if self.dtype.kind == "O" and any(len(text) > LONGEST for text in block):
+                raise UserError(
+                    f"{self._stored.file.filename}: {self._stored.name}: a name longer than {LONGEST} bytes"
+                )
+            blocks.append(block)
         self._at += rows
-        return block
+        return np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
 
 
 def open_source(source: Path, options: Options, record: Record) -> Source:

@@ -98,6 +98,7 @@ def read(path: Path) -> tuple[list[Node], Floats, float]:
     Raises:
         UserError: the file is not BVH; the message names file and line.
     """
+    check_file(path)
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:

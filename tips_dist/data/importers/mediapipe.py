@@ -21,7 +21,7 @@ from tips_dist.data.importers import detections
 from tips_dist.data.importers.detections import Person, Place
 from tips_dist.data.importers.pipeline import Options, Record, Source
 from tips_dist.data.json_stream import items
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file
 
 USES = (*detections.USES_OF_VIDEOS, "image_px")
 NAMES = joint_maps.ORDERS["mediapipe"]
@@ -116,6 +116,7 @@ def _landmarks(where: str, marks: Any) -> Landmarks:
 
 
 def _from_csv(path: Path) -> Iterator[tuple[int, Landmarks]]:
+    check_file(path)
     csv.field_size_limit(_CSV_LIMIT)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:

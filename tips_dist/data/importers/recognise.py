@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import h5py
 from tips_dist.data import npz
 from tips_dist.data.importers import mediapipe
 from tips_dist.data.json_stream import items
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file
 
 _LOOKED_AT = 200  # elements of a JSON file, entries of a folder
 
@@ -30,11 +31,10 @@ def recognise(source: Path, formats: dict[str, str]) -> Recognised:
     Raises:
         UserError: none that is known; the message says what was seen and which formats there are.
     """
-    if not source.exists():
-        raise UserError(f"{source}: no such file or folder")
-    if not source.is_file() and not source.is_dir():
-        raise UserError(f"{source}: neither a file nor a folder")
-    found, seen = (_folder if source.is_dir() else _file)(source)
+    folder = os.path.isdir(source)  # noqa: PTH112 (False, not an error, for a name that no file can have)
+    if not folder:
+        check_file(source, "file or folder")
+    found, seen = (_folder if folder else _file)(source)
     if found is None:
         raise UserError(
             f"{source}: not recognised ({seen}); name its format instead of auto, one of {', '.join(formats)}"

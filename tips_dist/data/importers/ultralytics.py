@@ -16,7 +16,7 @@ from tips_dist.data.importers import detections, json_folder
 from tips_dist.data.importers.detections import Person, Place
 from tips_dist.data.importers.pipeline import Options, Record, Source
 from tips_dist.data.json_stream import items
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file
 
 USES = (*detections.USES_OF_VIDEOS, "image_px")
 _COCO = 17
@@ -76,6 +76,7 @@ def _track(person: Any) -> str:
 
 def _from_text(paths: list[Path], size: tuple[int, int]) -> Iterator[Person]:
     for path in paths:
+        check_file(path)
         try:
             lines = path.read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:

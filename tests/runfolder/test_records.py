@@ -248,7 +248,7 @@ def test_a_damaged_line_is_named(line: str, words: str, tmp_path: Path) -> None:
 
 def curve(count: int) -> Curve:
     steps = np.arange(1, count + 1, dtype=np.int64) * 10
-    return Curve(steps, {name: (steps * (1.5 + index)).astype(np.float64) for index, name in enumerate(METRICS)})
+    return Curve(steps, {name: steps.astype(np.float64) * (1.5 + index) for index, name in enumerate(METRICS)})
 
 
 def test_curves_read_back(tmp_path: Path) -> None:

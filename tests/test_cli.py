@@ -207,7 +207,7 @@ def test_ctrl_c_prints_the_line_that_resumes(
     run = build(Path.cwd() / "runs" / "my run", trials=1, steps=100)
 
     def interrupted(*_: object, **__: object) -> Path:
-        raise studies.Interrupted(run)
+        raise studies.StudyInterrupted(run)
 
     monkeypatch.setattr(studies, "start" if command == "run" else "resume", interrupted)
     (run / "a.truth3d.h5").write_bytes(b"")

@@ -12,7 +12,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tips_dist.escaping import for_markdown
 
@@ -49,6 +49,10 @@ LAYOUT: dict[str, dict[str, list[Any]]] = {
 }
 
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
 class Monitor:
     """Writes what the training loop reports as TensorBoard events below ``folder``; ``None`` writes nothing.
 
@@ -60,7 +64,7 @@ class Monitor:
     def __init__(self, folder: Path | None, parameters: Mapping[str, float | int | str | bool] | None = None) -> None:
         self.folder = folder
         self.parameters = dict(parameters or {})
-        self._writers: dict[str, Any] = {}
+        self._writers: dict[str, SummaryWriter] = {}
         self._calls = 0
 
     def evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.report import chromium
+from tips_dist.bootstrap import Statistic
 from tips_dist.report.curves import band, read_series
 from tips_dist.report.html import write_report
 from tips_dist.report.style import REPRESENTATION
@@ -16,7 +17,7 @@ from tips_dist.report.summary import write_summary
 from tips_dist.runfolder import RunFolder, TrialState, read_trial
 from tips_dist.runfolder.example import build
 from tips_dist.runfolder.fetching import fetch_run
-from tips_dist.runfolder.results import Statistic, TrialSummary
+from tips_dist.runfolder.results import TrialSummary
 from tips_dist.study.importance import importances
 
 HOSTILE = '</script><img src="https://example.invalid/x.png"> &'

@@ -7,7 +7,7 @@ from pathlib import Path
 from tips_dist.commands.output import console, print_json, say
 
 
-def select(folder: Path, *, as_json: bool) -> None:
+def select_candidates(folder: Path, *, as_json: bool) -> None:
     """Select teachers and print them."""
     from tips_dist.runfolder import layout
     from tips_dist.selection import select as select_teachers
@@ -50,7 +50,7 @@ def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
     print_tables(console(), [Table("What this policy would have done", head, rows)], [in_words(found)])
 
 
-def distill(folder: Path, poses: Path | None) -> None:
+def distill_run(folder: Path, poses: Path | None) -> None:
     """Distil the selected teachers into one student."""
     from tips_dist.distillation import distill as distill_student
     from tips_dist.runfolder import RunFolder

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tips_dist.escaping import plain
 from tips_dist.terminal import console as console
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 def say(text: object, *, stderr: bool = False) -> None:
@@ -20,7 +25,14 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, sort_keys=True, default=str))
 
 
-def print_record(value: dict[str, Any], indent: str = "") -> None:
+def print_answer(answer: DataclassInstance | Mapping[str, object], *, as_json: bool) -> None:
+    """Print what a command found out, for a script or for a person; what does not apply (None) is left out."""
+    if not isinstance(answer, Mapping):
+        answer = {name: value for name, value in dataclasses.asdict(answer).items() if value is not None}
+    print_json(answer) if as_json else print_record(answer)
+
+
+def print_record(value: Mapping[str, object], indent: str = "") -> None:
     """Print nested plain data as indented "key: value" lines; a flat record takes one line."""
     for key, item in value.items():
         if isinstance(item, dict) and any(isinstance(cell, dict) for cell in item.values()):

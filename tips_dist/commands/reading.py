@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FOLLOW_SECONDS = 1.0
 
 
-def status(folder: Path, *, as_json: bool) -> None:
+def show_status(folder: Path, *, as_json: bool) -> None:
     """Print where a run stands."""
     from tips_dist.study.run import status as read_status
 
@@ -32,7 +32,7 @@ def status(folder: Path, *, as_json: bool) -> None:
     print_json(found.plain()) if as_json else print_record(found.plain())
 
 
-def follow(folder: Path) -> None:
+def follow_run(folder: Path) -> None:
     """Show a run until nobody works on it any more."""
     from tips_dist.report.live import LiveView
     from tips_dist.study.run import status as read_status

@@ -65,7 +65,7 @@ def run(
     _follow(work, _trials(study), begun, truth, as_json, job=job)
 
 
-def resume(
+def resume_study(
     folder: Path,
     truth: Path | None,
     *,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tips_dist.bootstrap import Statistic
 from tips_dist.report.tables import interval, number, verdict_words
 from tips_dist.runfolder import Summary
-from tips_dist.runfolder.results import Difference, RepresentationSummary, Statistic
+from tips_dist.runfolder.results import Difference, RepresentationSummary
 
 
 def answer(summary: Summary) -> list[str]:

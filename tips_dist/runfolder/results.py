@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import JsonValue
 
+from tips_dist.bootstrap import Statistic
 from tips_dist.config import Policy
 from tips_dist.runfolder.curves import METRICS
 from tips_dist.runfolder.record import Json, Part, Record, Recorded
@@ -183,15 +184,6 @@ class Audit(Record):
 # --- summary.json ----------------------------------------------------------------------------------------------------
 
 
-class Statistic(Part):
-    """A value with its 95 % bootstrap interval and the number of runs behind it."""
-
-    value: float
-    low: float
-    high: float
-    runs: int
-
-
 class GroupErrors(Part):
     """Errors of a group of runs against truth, mm."""
 
@@ -200,7 +192,7 @@ class GroupErrors(Part):
     against: dict[str, Statistic | None]  # the same of best, last, random minus selected, run by run
 
 
-class Group(Part):
+class GroupSummary(Part):
     """What a group of runs did."""
 
     runs: int
@@ -211,14 +203,14 @@ class Group(Part):
     errors: GroupErrors | None
 
 
-class RepresentationSummary(Group):
+class RepresentationSummary(GroupSummary):
     """All runs of a representation."""
 
     representation: str
     trials: int
 
 
-class TrialSummary(Group):
+class TrialSummary(GroupSummary):
     """All runs of a trial."""
 
     trial: str

@@ -27,14 +27,14 @@ from tips_dist.study.trainable import Train
 if TYPE_CHECKING:
     from tips_dist.data.store import Poses
 
-__all__ = ["Interrupted", "StudyEvent", "open_recorded", "resume", "start", "status", "unfinished"]
+__all__ = ["StudyEvent", "StudyInterrupted", "open_recorded", "resume", "start", "status", "unfinished"]
 
 GRACE_SECONDS = 6.0  # that running trials get to save their state after Ctrl-C
 
 Conclude = Callable[[Path, "Poses"], None]
 
 
-class Interrupted(KeyboardInterrupt):
+class StudyInterrupted(KeyboardInterrupt):
     """The user stopped the study; its state is saved in ``run``."""
 
     def __init__(self, run: Path) -> None:
@@ -123,10 +123,10 @@ def resume(
         study = record.study
         poses = poses if poses is not None else run_poses(run, record)
         with connected(study.resources, address, poses.poses.nbytes):
-            from tips_dist.study.search import Search
+            from tips_dist.study.search import TrialSearch
             from tips_dist.study.tuning import run_trials
 
-            search = Search(study, run)
+            search = TrialSearch(study, run)
             unfinished = search.recover()
             with _interruptible(run):
                 run_trials(study, run, poses, search, unfinished, progress or _ignore, train)
@@ -210,7 +210,7 @@ def _interruptible(run: Path) -> Iterator[None]:
         if asked:
             raise KeyboardInterrupt
     except KeyboardInterrupt:
-        raise Interrupted(run) from None
+        raise StudyInterrupted(run) from None
     finally:
         if main:
             signal.setitimer(signal.ITIMER_REAL, 0)

@@ -27,6 +27,7 @@ from tips_dist.files import UserError
 from tips_dist.runfolder import Trial, layout, read_trials
 from tips_dist.runfolder import TrialState as State
 from tips_dist.runfolder.record import Json
+from tips_dist.runfolder.records import Parameter
 from tips_dist.stability.verdicts import is_sound
 from tips_dist.study import space
 from tips_dist.study.cma import CmaSampler
@@ -35,7 +36,7 @@ from tips_dist.study.records import patiently
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
 
 
-class Search:
+class TrialSearch:
     """The search of one study: which trial comes next, and what became of the others."""
 
     def __init__(self, study: Study, run: Path) -> None:
@@ -136,7 +137,7 @@ class Search:
             seeds=[self.study.seed + index for index in range(self.study.seeds)],
         ).write(self.run)
 
-    def _enqueued(self, dimensions: Mapping[str, Any], number: int) -> dict[str, Any]:
+    def _enqueued(self, dimensions: Mapping[str, Any], number: int) -> dict[str, Parameter]:
         points = self.study.search.enqueue
         point = points[number] if number < len(points) else {}
         return {key: value for key, value in point.items() if key in dimensions}

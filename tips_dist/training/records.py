@@ -33,7 +33,7 @@ class Recorder:
         self.seeds = seeds
         self.identity = identity
         self.history = layout.HISTORY.beside(folder)
-        self.writer = checkpoint.Writer()
+        self.writer = checkpoint.CheckpointWriter()
         self._previous_files: set[str] = set()
 
     def __enter__(self) -> Recorder:

@@ -53,7 +53,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Lifted:
+class LiftAnswer:
     """What was lifted, in which conventions, and what was written."""
 
     poses: int
@@ -92,7 +92,7 @@ def lift_file(
     picture: Path | None = None,
     animation: Path | None = None,
     signs: Literal["network", "pose"] = "network",
-) -> Lifted:
+) -> LiftAnswer:
     """Lift the poses of a file and write what is asked for.
 
     Args:
@@ -114,7 +114,7 @@ def lift_file(
     network, found = Student.load(student), read_input(poses, minimum_score)
     chosen = size or ("trained" if found.digest == network.record.data_digest else found.size)
     lifted = network.lift(sized(found.poses, network.record.scale, chosen, poses), signs=signs)
-    result = Lifted(len(lifted), chosen, signs)
+    result = LiftAnswer(len(lifted), chosen, signs)
     if output is not None:
         write_output(output, found, lifted, {"size": chosen, "signs": signs, "student": network.record.plain()})
         result = replace(result, output=str(output))

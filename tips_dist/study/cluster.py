@@ -132,7 +132,7 @@ def share(resources: Resources) -> dict[str, float]:
     return {"CPU": resources.cpus / workers, **gpus}
 
 
-class Node(TypedDict):
+class RayNode(TypedDict):
     """What we read of a node in the answer of ``ray.nodes()``."""
 
     NodeID: str
@@ -141,7 +141,7 @@ class Node(TypedDict):
     Resources: dict[str, float]
 
 
-def check_fits(resources: Resources, nodes: Sequence[Node]) -> None:
+def check_fits(resources: Resources, nodes: Sequence[RayNode]) -> None:
     """Refuse what could never be placed, instead of letting Ray wait for ever.
 
     Args:

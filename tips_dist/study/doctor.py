@@ -19,7 +19,7 @@ from typing import TypedDict
 
 from tips_dist.config import Data, Study
 from tips_dist.files import StorageError, UserError
-from tips_dist.study.cluster import Node
+from tips_dist.study.cluster import RayNode
 
 PROBE_BYTES = 8 * 2**20
 LEAST_DISK = 5 * 10**9  # bytes
@@ -233,7 +233,7 @@ def cluster(address: str, study: Study | None, runs: Path) -> Iterator[Checked]:
         yield Checked("cluster", "failed", str(error), "is it running, and is its token ours?", "cluster")
 
 
-def _nodes(nodes: Sequence[Node], runs: Path) -> Iterator[Checked]:
+def _nodes(nodes: Sequence[RayNode], runs: Path) -> Iterator[Checked]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -299,7 +299,7 @@ def _judged(answer: NodeAnswer, before: float, after: float, host: str, runs: Pa
         yield Checked(**{**answer["folder"], "where": host})
 
 
-def _fits(study: Study, nodes: Sequence[Node], check: Callable[..., None]) -> Checked:
+def _fits(study: Study, nodes: Sequence[RayNode], check: Callable[..., None]) -> Checked:
     check(study.resources, nodes)
     asked = f"{study.resources.cpus:g} CPUs, {study.resources.gpus:g} GPUs, {study.resources.workers} worker(s): fits"
     return Checked("resources of a trial", "ok", asked, where="cluster")

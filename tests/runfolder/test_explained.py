@@ -14,7 +14,7 @@ from tips_dist.config import Data, Procedural
 from tips_dist.data import procedural
 from tips_dist.data.store import write_poses
 from tips_dist.files import UserError
-from tips_dist.runfolder import Curves, History, HistoryRow, RunFolder, Trial, example, layout
+from tips_dist.runfolder import Curves, History, HistoryRow, RunFolder, Trial, WeightsRecord, example, layout
 from tips_dist.runfolder.curves import METRICS, Curve
 from tips_dist.runfolder.poses import expect, run_poses, study_poses
 from tips_dist.runfolder.record import Part, explain
@@ -44,15 +44,14 @@ def test_an_error_names_field_fault_and_what_was_found(values: dict[str, object]
 
 
 def test_an_error_of_the_whole_record_and_of_a_knob_from_the_future() -> None:
-    for change, line in [
+    changes: list[tuple[dict[str, object], str]] = [
         ({"representation": "octopus"}, "representation 'octopus' is unknown to this program"),
         ({"part_signs": [1, 1]}, "part_signs: expected 1 of +1 or -1, got [1, 1]"),
         ({"part_signs": [2]}, "part_signs: expected 1 of +1 or -1, got [2]"),
         ({"sign_confidence": [0.5, 0.5]}, "sign_confidence: expected 1 numbers, got 2"),
-    ]:
+    ]
+    for change, line in changes:
         values = {"representation": "solo", "width": 8, "blocks": 0, "batch_norm": True, "scale": 1.0, **change}
-        from tips_dist.runfolder import WeightsRecord
-
         with pytest.raises(ValidationError) as caught:
             WeightsRecord.model_validate(values)
         assert explain(caught.value) == line
@@ -102,7 +101,7 @@ def test_the_curves_of_schema_1_value_by_value(tmp_path: Path) -> None:
     assert set(curves.table) == {("solo-000", 0), ("solo-001", 1)}
     for curve in curves.table.values():
         assert curve.steps.tolist() == [10, 20]
-        assert (curve.steps.dtype, curve.errors["n_mpjpe"].dtype) == (np.int64, np.float64)
+        assert (curve.steps.dtype.name, curve.errors["n_mpjpe"].dtype.name) == ("int64", "float64")
         for index, name in enumerate(METRICS):
             np.testing.assert_array_equal(curve.errors[name], [index, np.nan])
     layout.EVALUATION.at(run).write_text('{"trials": {"solo-000": {"seeds": []}}}')

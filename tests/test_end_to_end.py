@@ -96,23 +96,30 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with serving() as server, pytest.MonkeyPatch.context() as patch:
         made = World(folder, new_bucket(server, patch, folder))
         Store(f"{made.bucket}/data").put(folder / "made.pose2d.h5", "made.pose2d.h5")
-
-        def inline(study: Any, run: Any, poses: Any, search: Any, unfinished: Any, progress: Any, train: Any) -> None:
-            run_trials_inline(study, run, poses, search, unfinished, progress, train or made.train)
-
-        patch.setattr("tips_dist.study.tuning.run_trials", inline)
-        patch.setattr("tips_dist.study.run.connected", lambda *arguments: contextlib.nullcontext())
         yield made
 
 
 @pytest.fixture(scope="module")
 def here(world: World) -> Path:
-    """The run whose poses lie at a path, evaluated: what the others are compared with."""
+    """The run on Ray whose poses lie at a path, evaluated: what the others are compared with."""
     code, out, err = world.start("path", "made.pose2d.h5")
     assert code == 0, err
     run = world.run("path")
     assert json.loads(out) == json.loads((run / "summary.json").read_text())
     return run
+
+
+@pytest.fixture(scope="module")
+def inline(here: Path, world: World) -> Iterator[World]:
+    """The same world where trials run in this process: the others need no Ray to show what they are about."""
+
+    def run_trials(study: Any, run: Any, poses: Any, search: Any, unfinished: Any, progress: Any, train: Any) -> None:
+        run_trials_inline(study, run, poses, search, unfinished, progress, train or world.train)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tips_dist.study.tuning.run_trials", run_trials)
+        patch.setattr("tips_dist.study.run.connected", lambda *arguments: contextlib.nullcontext())
+        yield world
 
 
 def decided(run: Path) -> dict[str, bytes]:
@@ -181,29 +188,29 @@ def test_reading_commands_say_what_the_records_say(here: Path) -> None:
     assert page.index('class="answer"') < page.index("<h2>")
 
 
-def test_poses_at_an_address_end_the_same(here: Path, world: World) -> None:
-    code, out, err = world.start("address", f"{world.bucket}/data/made.pose2d.h5")
+def test_poses_at_an_address_end_the_same(here: Path, inline: World) -> None:
+    code, out, err = inline.start("address", f"{inline.bucket}/data/made.pose2d.h5")
     assert code == 0, err
-    run = world.run("address")
+    run = inline.run("address")
     assert decided(run) == decided(here)
     assert measured(run) == measured(here)
     assert json.loads(out)["student"] == measured(here)["student"]
-    for again in (["distill", run], ["evaluate", run, "--truth", world.truth], ["report", run]):
+    for again in (["distill", run], ["evaluate", run, "--truth", inline.truth], ["report", run]):
         code, _, err = command(*again)
         assert code == 0, err
     assert decided(run) == decided(here)
     assert headings(run) == headings(here)
 
 
-def test_a_mirror_reads_as_the_run_does(here: Path, world: World) -> None:
-    code, _, err = world.start("mirror", str(world.folder / "made.pose2d.h5"), "--storage", f"{world.bucket}/runs")
+def test_a_mirror_reads_as_the_run_does(here: Path, inline: World) -> None:
+    code, _, err = inline.start("mirror", str(inline.folder / "made.pose2d.h5"), "--storage", f"{inline.bucket}/runs")
     assert code == 0, err
-    local = world.run("mirror")
+    local = inline.run("mirror")
     assert decided(local) == decided(here)
-    url = f"{world.bucket}/runs/{local.name}"
+    url = f"{inline.bucket}/runs/{local.name}"
     assert answer("status", url)["trials"]["finished"] == 2
     assert answer("select", url) == json.loads((here / "selection.json").read_text())
-    assert answer("evaluate", url, "--truth", world.truth)["student"] == measured(here)["student"]
+    assert answer("evaluate", url, "--truth", inline.truth)["student"] == measured(here)["student"]
     assert answer("summary", url)["student"] == measured(here)["student"]
     code, out, err = command("report", url)
     assert code == 0, err
@@ -212,11 +219,11 @@ def test_a_mirror_reads_as_the_run_does(here: Path, world: World) -> None:
     assert headings(copy) == headings(here)
     assert measured(copy) == measured(here)
     assert command("distill", url)[0] == 0
-    assert command("fetch", url, "-o", world.folder / "home")[0] == 0
-    assert decided(world.folder / "home") == decided(here)
+    assert command("fetch", url, "-o", inline.folder / "home")[0] == 0
+    assert decided(inline.folder / "home") == decided(here)
 
 
-def test_an_interrupted_study_ends_the_same(here: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_study_ends_the_same(here: Path, inline: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the middle of the second trial; the line that is printed goes on, and the end is the same."""
 
     def interrupted(configuration: Any, seeds: Any, poses: Any, folder: Path, *, report: Any, **others: Any) -> Any:
@@ -227,10 +234,10 @@ def test_an_interrupted_study_ends_the_same(here: Path, world: World, monkeypatc
 
         return monitored_train(configuration, seeds, poses, folder, report=until, **others)
 
-    monkeypatch.setattr(world, "train", interrupted)
-    code, out, err = world.start("interrupted", "made.pose2d.h5")
+    monkeypatch.setattr(inline, "train", interrupted)
+    code, out, err = inline.start("interrupted", "made.pose2d.h5")
     assert (code, out) == (130, "")
-    run = world.run("interrupted")
+    run = inline.run("interrupted")
     assert {trial.id: trial.state.final for trial in RunFolder(run).trials} == {
         "solo-000": True,
         "torso_legs-000": False,

@@ -408,3 +408,19 @@ def test_train_names_a_representation_that_is_not_in_the_study(invoke: Invoke, s
     code, _, err = invoke("train", study, "-o", "one", "--representation", "left_right")
     assert code == 2
     assert "--representation left_right: not in the study" in err
+
+
+def test_help_says_in_full_what_each_command_does(invoke: Invoke) -> None:
+    for arguments in ([], ["data"], ["jobs"]):
+        said = " ".join(invoke(*arguments, "--help")[1].split())
+        assert "..." not in said.replace("ARGS]...", "")
+    assert "Write a commented study file to start from, and say the next commands." in " ".join(
+        invoke("--help")[1].split()
+    )
+
+
+def test_init_writes_a_study_and_says_what_comes_next(invoke: Invoke, tmp_path: Path) -> None:
+    code, said, _ = invoke("init")
+    assert code == 0
+    assert (tmp_path / "study.yaml").exists()
+    assert "tips-dist run study.yaml" in said

@@ -105,7 +105,10 @@ def resume(
         run: the run folder.
         trials: extends the budget by so many trials per representation, for good.
         study_path: a study file that must equal the recorded one.
-        address, progress, train, conclude: as for :func:`start`.
+        address: as for :func:`start`.
+        progress: likewise.
+        train: likewise.
+        conclude: likewise.
         poses: the data set, where the caller has it open already.
         storage: as for :func:`start`; None goes on mirroring to where an earlier driver did.
 

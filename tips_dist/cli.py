@@ -154,6 +154,9 @@ def submit(
         str, typer.Option(help="Where run folders lie on the cluster: a place that all its nodes share.")
     ] = "~/tips-dist-runs",
     storage: Storage = None,
+    poses: Annotated[
+        Path | None, typer.Option(help="The study's pose file, to send it although it lies outside the study's folder.")
+    ] = None,
     overrides: Overrides = None,
     forward: Annotated[
         list[str] | None,
@@ -176,6 +179,7 @@ def submit(
     order = Order(
         runs=runs,
         storage=storage,
+        poses=poses,
         overrides=overrides or [],
         forward=forward or [],
         package=package,

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from tips_dist.addresses import check_address, is_address, without_secrets
 from tips_dist.files import UserError, read_text, shown
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.study_yaml import load_yaml
@@ -75,6 +76,16 @@ class Data(Section):
     poses: str | None = None  # path of NAME.pose2d.h5, relative to the study file, or its address (s3://…, gs://…)
     digest: Annotated[str | None, Field(pattern=r"^[0-9a-f]{8,64}$")] = None  # of the poses' content: refuse others
     procedural: Procedural = Procedural()
+
+    @field_validator("poses")
+    @classmethod
+    def _without_secrets(cls, poses: str | None) -> str | None:
+        try:
+            if poses is not None and is_address(poses):
+                check_address(poses)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return poses
 
 
 class Model(Section):
@@ -172,6 +183,9 @@ class Stopping(Section):
     policy: Policy = Policy()
 
 
+SEARCH_STORAGE = "TIPS_DIST_SEARCH_STORAGE"  # environment variable: the Optuna storage of `search.storage: environment`
+
+
 class Search(Section):
     """How many trials each representation gets, and who proposes their configurations."""
 
@@ -179,10 +193,19 @@ class Search(Section):
     sampler: Literal["tpe", "gp", "nsga2", "cmaes", "qmc", "random", "grid"] = "tpe"
     objectives: Annotated[list[Literal["risk", "instability"]], Field(min_length=1)] = ["risk"]
     scheduler: Literal["none", "asha", "median"] = "none"  # stops whole trials early, on their risk
-    storage: str | None = None  # an Optuna storage URL; the run folder's optuna.journal when None
+    storage: Literal["environment"] | None = None  # None: optuna.journal in the run folder; else see SEARCH_STORAGE
     enqueue: Annotated[
         list[dict[str, float | int | str | bool]], Field(max_length=10_000)
     ] = []  # known-good points to try first
+
+    @field_validator("storage", mode="before")
+    @classmethod
+    def _no_address(cls, storage: Any) -> Any:
+        if isinstance(storage, str) and storage != "environment":
+            raise ValueError(
+                f"an address does not belong into a study file; write 'environment' and set {SEARCH_STORAGE}"
+            )
+        return storage
 
 
 class Resources(Section):
@@ -367,8 +390,10 @@ def parse_study(text: str, where: str, overrides: list[str] | None = None) -> St
     for override in overrides or []:
         key, separator, value = override.partition("=")
         if not separator:
-            raise UserError(f"--set {shown(override)}: expected key=value, for example training.steps=100")
-        set_dotted(values, key.strip(), load_yaml(value, f"--set {shown(key)}"))
+            raise UserError(
+                f"--set {shown(without_secrets(override))}: expected key=value, for example training.steps=100"
+            )
+        set_dotted(values, key.strip(), load_yaml(value, f"--set {shown(without_secrets(key))}"))
     return validate(Study, values, where=where)
 
 
@@ -453,9 +478,9 @@ def validate(section: type[SectionT], values: Any, where: str) -> SectionT:
         # Round trip through JSON so that strict mode takes YAML's lists where a tuple is declared.
         return section.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise UserError(f"{where}: {shown(_explain(section, error), 600)}") from None
+        raise UserError(f"{where}: {shown(without_secrets(_explain(section, error)), 600)}") from None
     except (TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{where}: {shown(error, 600)}") from None
+        raise UserError(f"{where}: {shown(without_secrets(str(error)), 600)}") from None
 
 
 _FORMS = ("uniform", "log_uniform", "int", "choice")

@@ -12,7 +12,8 @@ from tests.study.conftest import make_study
 from tips_dist.files import StorageError, UserError
 from tips_dist.runfolder import Trial, TrialState, read_trial, read_trials
 from tips_dist.runfolder.example import trial
-from tips_dist.study.records import alone_in, holder, locked, patiently
+from tips_dist.runfolder.lock import alone_in, holder, locked
+from tips_dist.study.records import patiently
 
 
 def make_trial(number: int = 0) -> Trial:
@@ -39,7 +40,7 @@ def test_a_damaged_record_is_named(content: str, tmp_path: Path) -> None:
 
 def test_the_second_to_lock_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from tips_dist.study.records import locked\n"
+        "import sys, time; from pathlib import Path; from tips_dist.runfolder.lock import locked\n"
         f"with locked(Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(60)"
     )
     assert holder(tmp_path) is None

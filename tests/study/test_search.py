@@ -8,8 +8,8 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.study.conftest import LR, make_study
-from tips_dist.config import Study
-from tips_dist.files import read_json
+from tips_dist.config import SEARCH_STORAGE, Study
+from tips_dist.files import UserError, read_json
 from tips_dist.runfolder import Outcome, Trial, layout, read_trials
 from tips_dist.runfolder import TrialState as State
 from tips_dist.runfolder.example import outcome
@@ -182,11 +182,20 @@ def test_two_objectives(sampler: str, tmp_path: Path) -> None:
     assert all(len(t.values) == 2 for t in told[1:])
 
 
-def test_another_optuna_storage(tmp_path: Path) -> None:
+def test_another_optuna_storage_is_named_by_the_environment_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("sqlalchemy")
     run = tmp_path / "run"
-    url = f"sqlite:///{tmp_path / 'optuna.db'}"
-    study = make_study(representations=["solo"], search={"trials": 2, "storage": url})
+    study = make_study(representations=["solo"], search={"trials": 2, "storage": "environment"})
+    monkeypatch.delenv(SEARCH_STORAGE, raising=False)
+    with pytest.raises(UserError, match=f"set {SEARCH_STORAGE}"):
+        Search(study, run)
+    monkeypatch.setenv(SEARCH_STORAGE, "nonsense://me:hunter2@host/db?password=hunter2")
+    with pytest.raises(UserError, match=r"nonsense://…@host/db: cannot be opened") as caught:
+        Search(study, run)
+    assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv(SEARCH_STORAGE, f"sqlite:///{tmp_path / 'optuna.db'}")
     search, _ = open_search(study, run)
     work_off(search, run)
     assert not (run / layout.JOURNAL.name).exists()

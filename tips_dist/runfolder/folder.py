@@ -41,6 +41,8 @@ class RunFolder:
         self._trials = None if trials is None else list(trials)
         if not self.path.is_dir():
             raise UserError(f"{self.path}: no such run folder; `tips-dist run` prints the folder it makes")
+        if layout.FETCHING.at(self.path).exists():
+            raise UserError(f"{self.path}: only a part of this run was fetched; fetch it again to complete it")
         if not layout.STUDY.at(self.path).exists():
             raise UserError(f"{self.path}: not a run folder (it has no {layout.STUDY.name})")
 

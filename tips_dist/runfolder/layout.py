@@ -74,6 +74,7 @@ EVENTS = File("trials/*/tensorboard/*", Kind.EVENTS)
 ERROR = File("trials/*/error.txt", Kind.OTHER)
 MIRROR = File("mirror.json", Kind.NOTE)
 LOCK = File("lock", Kind.LOCAL)
+FETCHING = File(".fetching", Kind.LOCAL)  # only a part of the run was fetched; holds the run's mark
 STOP = File(".stop", Kind.LOCAL)  # its presence asks every running trial to save its state and return
 TRIAL_LOCK = File("trials/*/.lock", Kind.LOCAL)
 UNFINISHED = File(".*.tmp", Kind.LOCAL)  # of an atomic write
@@ -108,6 +109,11 @@ def kind_of(name: str) -> Kind:
         if fnmatch.fnmatchcase(name, file.pattern):
             return file.kind
     return Kind.OTHER
+
+
+def known(name: str) -> bool:
+    """Whether a file, by its path relative to the run folder, is one of the layout."""
+    return any(fnmatch.fnmatchcase(name, file.pattern) and name.count("/") == file.pattern.count("/") for file in FILES)
 
 
 def copied(name: str) -> bool:

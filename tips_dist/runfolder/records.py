@@ -76,6 +76,12 @@ class StudyRecord(Record):
     host: str = ""
     command: list[str] = []
     created: str = ""
+    mark: str = ""  # drawn when the run was made: by it a copy, a mirror, a folder is known to be this run's
+
+    @property
+    def identity(self) -> str:
+        """The run's mark; of a run that was made before there were marks, what tells it from every other."""
+        return self.mark or digest([self.name, self.digest, self.host, self.created])[:32]
 
     @property
     def study(self) -> Study:

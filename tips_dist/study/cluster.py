@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tips_dist.addresses import check_address, is_address
 from tips_dist.config import Resources
 from tips_dist.files import UserError
 
@@ -64,6 +65,8 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0) ->
     Raises:
         UserError: the cluster cannot be reached, or no node has what one trial asks.
     """
+    if address is not None and is_address(address):
+        check_address(address, "--address")
     prepare_environment(address)
     import ray
 

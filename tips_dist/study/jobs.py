@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import tips_dist
+from tips_dist.addresses import check_address, is_address
 from tips_dist.config import Study, digest
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file
 from tips_dist.study import space
 from tips_dist.study.cluster import prepare_environment
 from tips_dist.study.records import StudyEvent
@@ -63,6 +64,7 @@ class Order:
 
     runs: str = RUNS  # folder of run folders on the cluster, shared between its nodes
     storage: str | None = None  # URL that the run folder is mirrored to
+    poses: Path | None = None  # the study's pose file, named by the user because it lies outside the study's folder
     overrides: Sequence[str] = ()
     forward: Sequence[str] = ()  # names of environment variables
     package: bool = False  # send this tips_dist along instead of using the one installed there
@@ -70,6 +72,11 @@ class Order:
     again: bool = False  # start anew although the same study has succeeded
     cpus: float = 0.0  # that the driver occupies; 0 keeps it on the head node
     resources: Mapping[str, float] = dataclasses.field(default_factory=dict)  # that decide where the driver runs
+
+    def named(self, study_file: Path) -> Path | None:
+        """The pose file, if it was named by the user (``--poses`` or ``--set data.poses=``), not by the study file."""
+        told = [value for key, _, value in (o.partition("=") for o in self.overrides) if key.strip() == "data.poses"]
+        return self.poses or (study_file.parent / told[-1].strip() if told else None)
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ class Jobs:
 
     def __init__(self, address: str) -> None:
         """Connect to the dashboard at ``address``, ``http://HOST:8265``."""
-        if urlsplit(address).scheme not in ("http", "https"):
+        if not is_address(address) or check_address(address, "--address").scheme not in ("http", "https"):
             raise UserError(f"--address {address}: expected the URL of the cluster's dashboard, http://HOST:8265")
         self.address = address
         prepare_environment(address)
@@ -105,6 +112,8 @@ class Jobs:
             UserError: a variable to forward is not set, the pose file is missing or too large to pack.
         """
         variables = _variables(order.forward)
+        if order.storage is not None:
+            check_address(order.storage, "--storage")
         base = submission_id(study, study_file, order)
         attempt = 1
         while True:
@@ -117,7 +126,7 @@ class Jobs:
             attempt += 1
         with tempfile.TemporaryDirectory(prefix="tips-dist-job-") as name:
             folder = Path(name)
-            inside = pack(study, study_file, folder)
+            inside = pack(study, study_file, folder, order.named(study_file))
             if variables:
                 forwarded = folder / FORWARDED
                 forwarded.touch(mode=0o600)
@@ -258,46 +267,68 @@ class Jobs:
 
 def submission_id(study: Study, study_file: Path, order: Order) -> str:
     """The job's id: the study's name and a digest of everything that decides what it computes and where it goes."""
-    data = packed_data(study, study_file)
+    data = packed_data(study, study_file, order.named(study_file))
     content = hashlib.sha256(data.read_bytes()).hexdigest() if data else study.data.poses
     return f"{study.name}-{digest([digest(study), content, order.runs, order.storage])[:12]}"
 
 
-def packed_data(study: Study, study_file: Path) -> Path | None:
-    """The pose file that travels with the study: one that is named relative to it. None if there is none.
+def packed_data(study: Study, study_file: Path, named: Path | None = None) -> Path | None:
+    """The pose file that travels with the study: one whose path is relative to the study's file. None if there is none.
+
+    A study file may come from somebody else, and what is packed leaves this machine: so only what opens as a pose file
+    is, and outside the study's own folder (also by ``..`` or a link) only what the user named as well.
+
+    Args:
+        study: as parsed.
+        study_file: where from.
+        named: what the user named as the study's pose file.
 
     Raises:
-        UserError: the file is missing or too large to pack.
+        UserError: the file is missing, no pose file, too large to pack, or lies outside and was not named.
     """
-    named = study.data.poses
-    if named is None or "://" in named or Path(named).is_absolute():
+    told = study.data.poses
+    if told is None or is_address(told) or Path(told).is_absolute():
         return None
-    path = study_file.parent / named
-    if not path.is_file():
-        raise UserError(f"{study_file}: data.poses: {named}: no such file")
-    if path.stat().st_size > MOST_BYTES:
+    path, where = study_file.parent / told, f"{study_file}: data.poses: {told}"
+    if not path.exists():
+        raise UserError(f"{where}: no such file")
+    check_file(path, "pose file")
+    if named is not None and not (named.exists() and named.samefile(path)):
+        raise UserError(f"--poses {named}: is not the file that the study names ({where})")
+    if named is None and not path.resolve().is_relative_to(study_file.resolve().parent):
         raise UserError(
-            f"{study_file}: data.poses: {named} has {path.stat().st_size / 2**20:.0f} MiB, more than the "
-            f"{MOST_BYTES // 2**20} MiB that travel with a job; put it on storage that the cluster reads and name that "
-            "place: --set data.poses=/shared/NAME.pose2d.h5 or s3://BUCKET/NAME.pose2d.h5"
+            f"{where}: lies outside of the study's folder and would leave this machine; if it is meant to, name it as "
+            f"well: --poses {path}"
         )
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise UserError(
+            f"{where} has {size / 2**20:.0f} MiB, more than the {MOST_BYTES // 2**20} MiB that travel with a job; put "
+            "it on storage that the cluster reads and name that place: --set data.poses=/shared/NAME.pose2d.h5 or "
+            "s3://BUCKET/NAME.pose2d.h5"
+        )
+    from tips_dist.data.store import read_poses
+
+    read_poses(path)
     return path
 
 
-def pack(study: Study, study_file: Path, folder: Path) -> Path:
-    """Copy a study file and its data into ``folder``, in the same places relative to each other.
+def pack(study: Study, study_file: Path, folder: Path, named: Path | None = None) -> Path:
+    """Copy a study file and its data (see :func:`packed_data`) into ``folder``, as they lie to each other.
 
     Returns:
         Where the study file lies, relative to ``folder``.
     """
     source = study_file.resolve()
-    data = packed_data(study, study_file)
-    files = [source] if data is None else [source, Path(os.path.normpath(source.parent / str(study.data.poses)))]
+    data = packed_data(study, study_file, named)
+    files = {source: source}
+    if data is not None:
+        files[Path(os.path.normpath(source.parent / str(study.data.poses)))] = data
     root = Path(os.path.commonpath([path.parent for path in files]))
-    for path in files:
+    for path, content in files.items():
         copy = folder / path.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
+        shutil.copyfile(content, copy)
     return source.relative_to(root)
 
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 from tips_dist.config import Study
 from tips_dist.files import UserError
-from tips_dist.mirror import mirrored
+from tips_dist.mirror import NOWHERE, mirrored
 from tips_dist.runfolder import RunFolder, layout
 from tips_dist.runfolder.fetching import fetch_run
+from tips_dist.runfolder.lock import locked
 from tips_dist.runfolder.poses import expect, run_poses, study_poses
 from tips_dist.storage import Store, below
 from tips_dist.study.cluster import connected
 from tips_dist.study.folder import check_unchanged, create, extend, own_study
-from tips_dist.study.records import StudyEvent, locked
+from tips_dist.study.records import StudyEvent
 from tips_dist.study.status import status
 from tips_dist.study.trainable import Train
 
@@ -77,7 +78,7 @@ def start(
         Interrupted: Ctrl-C; the state is saved.
     """
     poses = study_poses(study.data, study_path.parent)
-    if storage is not None:
+    if storage is not None and storage != NOWHERE:
         Store(storage).list(few=True)  # a wrong address should be said before anything is made
     with connected(study.resources, address, poses.poses.nbytes):
         run = create(study, poses, study_path, text, overrides, runs)
@@ -138,9 +139,9 @@ def unfinished(study: Study, runs: Path, storage: str | None = None) -> Path | N
 
     This is how a job that was submitted, requeued or preempted goes on instead of starting anew.
     """
-    if storage is not None:
+    if storage is not None and storage != NOWHERE:
         names = {name.split("/")[0] for name in Store(storage).list() if name.endswith(f"/{layout.STUDY.name}")}
-        for name in names - {path.name for path in runs.glob("*")}:
+        for name in names - {path.name for path in runs.glob("*") if not layout.FETCHING.at(path).exists()}:
             if name.startswith(f"{study.name}-"):
                 fetch_run(below(storage, name), folder=runs / name)
     for run in sorted(runs.glob(f"{study.name}-*"), reverse=True):

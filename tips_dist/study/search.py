@@ -8,6 +8,7 @@ a trial is handed out, and Optuna's trial carries our id, so that after a kill a
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -20,7 +21,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import JsonValue
 
-from tips_dist.config import Study
+from tips_dist.addresses import redacted
+from tips_dist.config import SEARCH_STORAGE, Study
 from tips_dist.files import UserError
 from tips_dist.runfolder import Trial, layout, read_trials
 from tips_dist.runfolder import TrialState as State
@@ -216,16 +218,22 @@ def open_study(study: Study, name: str, storage: BaseStorage) -> optuna.Study:
 
 
 def open_storage(study: Study, run: Path) -> BaseStorage:
-    """The journal in the run folder, repaired if a kill or a full disk cut its last line, or ``search.storage``.
+    """The journal in the run folder, repaired if a kill or a full disk cut its last line.
+
+    For ``search.storage: environment`` it is what the variable :data:`tips_dist.config.SEARCH_STORAGE` names; its value
+    may hold a password, so it is never written or shown.
 
     The caller holds the run's lock, so a journal lock left behind by a dead process may be taken away.
     """
-    url = study.search.storage
-    if url is not None:
+    if study.search.storage is not None:
+        url = os.environ.get(SEARCH_STORAGE)
+        if not url:
+            raise UserError(f"search.storage: environment: set {SEARCH_STORAGE} to an Optuna storage's address")
         try:
             return optuna.storages.get_storage(url)
-        except Exception as error:  # each kind of storage raises its own
-            raise UserError(f"search.storage: {url}: cannot be opened ({error})") from None
+        except Exception as error:  # each kind of storage raises its own, with the address in it
+            kind = f"{redacted(url)}: cannot be opened ({type(error).__name__})"
+            raise UserError(f"search.storage: {SEARCH_STORAGE}: {kind}") from None
     path = layout.JOURNAL.at(run)
     with contextlib.suppress(FileNotFoundError):
         path.with_name(path.name + ".lock").unlink()

@@ -14,10 +14,10 @@ from tips_dist.config import Study
 from tips_dist.files import UserError
 from tips_dist.mirror import mirrored_by
 from tips_dist.runfolder import Alive, RunFolder, Trial, TrialState, layout, read_trials
+from tips_dist.runfolder.lock import holder
 from tips_dist.runfolder.records import Holder
 from tips_dist.stability.statistic import trial_risk
 from tips_dist.study import space
-from tips_dist.study.records import holder
 
 TO_COME = "to_come"  # in the counts of states: trials that the search has not proposed yet
 

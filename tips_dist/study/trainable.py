@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tips_dist.config import Configuration
 from tips_dist.files import StorageError, write_text
 from tips_dist.runfolder import Alive, Outcome, Trial, TrialState, layout, read_trial
-from tips_dist.study.records import alone_in, patiently, timestamp
+from tips_dist.runfolder.lock import alone_in, timestamp
+from tips_dist.study.records import patiently
 
 if TYPE_CHECKING:
     from tips_dist.data.store import Poses

@@ -24,8 +24,9 @@ from tips_dist.config import Resources, Study
 from tips_dist.data.store import Poses
 from tips_dist.files import StorageError, UserError
 from tips_dist.runfolder import Alive, Trial, TrialState, layout, read_trial
+from tips_dist.runfolder.lock import timestamp
 from tips_dist.study.cluster import share
-from tips_dist.study.records import StudyEvent, patiently, timestamp
+from tips_dist.study.records import StudyEvent, patiently
 from tips_dist.study.search import Search
 from tips_dist.study.trainable import VERDICT, Train, run_trial
 

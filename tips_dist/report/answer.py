@@ -60,7 +60,7 @@ def find_answer(run: RunFolder, summary: Summary, runs: Sequence[SeedRun]) -> An
         chosen=chosen,
         pooled=pooled,
         broken=[_broken(name, items) for name, items in of.items() if items],
-        choosing=[found for group in summary.representations if (found := _choosing(group)) is not None],
+        choosing=[cost for group in summary.representations if (cost := _choosing(group)) is not None],
         steps=_steps(run, summary, recommended, chosen),
     )
 

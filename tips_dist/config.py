@@ -124,7 +124,7 @@ class Training(Section):
     precision: Literal["float32", "tf32", "bf16"] = "float32"  # of matrix products; tf32 is float32 on a CPU
     compile: bool = False  # torch.compile both networks (with CUDA graphs on a card)
     turns: Literal["sampled", "all"] = "sampled"  # 90° consistency: one of ±90°, 180° per pose and step, or all
-    candidates: Count = 2  # checkpoints kept per seed, by risk
+    candidates: Annotated[Count, Before(2)] = 8  # checkpoints kept per seed, by risk, spread over the good stretch
     record_depths: bool = True  # keep the validation depths of every evaluation step, for audits and evaluation
 
     @model_validator(mode="after")

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from tips_dist.commands.output import print_answer
+from tips_dist.commands.output import Commands, print_found
 from tips_dist.files import JSON, UserError
 from tips_dist.study_yaml import load_yaml
 
-data_app = typer.Typer(help="Make, import or inspect a data set.", rich_markup_mode=None, no_args_is_help=True)
+data_app = typer.Typer(
+    help="Make, import or inspect a data set.", cls=Commands, rich_markup_mode=None, no_args_is_help=True
+)
 
 Prefix = Annotated[Path, typer.Option("--output", "-o", help="PREFIX of the files to write.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
@@ -27,7 +29,7 @@ def _generate(
     """Generate plausible human motion: PREFIX.pose2d.h5 and PREFIX.truth3d.h5."""
     from tips_dist.data.procedural import write
 
-    print_answer(write(output, poses, seed), as_json=as_json)
+    print_found(write(output, poses, seed), as_json=as_json)
 
 
 @data_app.command("import")
@@ -46,7 +48,7 @@ def import_(
     """Convert a data set to PREFIX.pose2d.h5 and, where it has 3D, PREFIX.truth3d.h5."""
     from tips_dist.data.importers import import_data
 
-    print_answer(import_data(format, source, output, _options(options or [])), as_json=as_json)
+    print_found(import_data(format, source, output, _options(options or [])), as_json=as_json)
 
 
 @data_app.command("inspect")
@@ -65,7 +67,7 @@ def _inspect(
     if picture is not None:
         inspection.draw_picture(file, picture)
         found["picture"] = str(picture)
-    print_answer(found, as_json=as_json)
+    print_found(found, as_json=as_json)
     if strict and found["findings"]:
         raise typer.Exit(1)
 

@@ -8,11 +8,23 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from typer.core import TyperGroup
+
 from tips_dist.escaping import plain
 from tips_dist.terminal import console as console
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+
+class Commands(TyperGroup):
+    """A group whose help says in full what each command does; typer's own cuts it to one line."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands, wrapped where it is long."""
+        commands = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, c.get_short_help_str(limit=10_000)) for name, c in commands if not c.hidden])
 
 
 def say(text: object, *, stderr: bool = False) -> None:
@@ -25,7 +37,7 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, sort_keys=True, default=str))
 
 
-def print_answer(answer: DataclassInstance | Mapping[str, object], *, as_json: bool) -> None:
+def print_found(answer: DataclassInstance | Mapping[str, object], *, as_json: bool) -> None:
     """Print what a command found out, for a script or for a person; what does not apply (None) is left out."""
     if not isinstance(answer, Mapping):
         answer = {name: value for name, value in dataclasses.asdict(answer).items() if value is not None}

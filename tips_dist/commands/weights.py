@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tips_dist.commands.output import print_answer
+from tips_dist.commands.output import print_found
 from tips_dist.files import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def lift_poses(
         animation=animation,
         signs=signs,
     )
-    print_answer(result, as_json=as_json)
+    print_found(result, as_json=as_json)
 
 
 def export_network(weights: Path, output: Path, *, as_json: bool) -> None:
@@ -47,4 +47,4 @@ def export_network(weights: Path, output: Path, *, as_json: bool) -> None:
     from tips_dist.exporting import export as export_weights
 
     result = export_weights(weights, output)
-    print_answer(result, as_json=as_json)
+    print_found(result, as_json=as_json)

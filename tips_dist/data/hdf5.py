@@ -113,8 +113,8 @@ def writing(path: Path) -> Iterator[h5py.File]:
     except (OSError, RuntimeError) as error:
         found = re.search(r"errno = (\d+)", str(error))
         read_number = int(found[1]) if found else getattr(error, "errno", None)
-        text = os.strerror(read_number) if read_number else " ".join(str(error).split())
-        raise OSError(read_number or errno.EIO, text) from error
+        attribute_text = os.strerror(read_number) if read_number else " ".join(str(error).split())
+        raise OSError(read_number or errno.EIO, attribute_text) from error
 
 
 def decoded(name: Any) -> str:
@@ -147,7 +147,7 @@ def texts(path: Path, file: h5py.File, name: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def text(path: Path, file: h5py.File, key: str) -> str:
+def attribute_text(path: Path, file: h5py.File, key: str) -> str:
     """An attribute that must be a text."""
     value = file.attrs.get(key)
     if not isinstance(value, str | bytes):

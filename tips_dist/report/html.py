@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from tips_dist.escaping import plain
 from tips_dist.files import write_text
 from tips_dist.report import anatomy, figures, search_figures, tables
-from tips_dist.report.answer import answer
+from tips_dist.report.answer_words import answer_lines
 from tips_dist.report.curves import Series, read_series
 from tips_dist.report.figures import Figure
 from tips_dist.report.style import style
@@ -108,7 +108,7 @@ def page(run: RunFolder, summary: Summary, importances: Importances, poses: NDAr
         name=summary.study.name,
         studied=_studied(run),
         created=summary.study.created,
-        answer=answer(summary),
+        answer=answer_lines(summary),
         sections=[section for section in sections if section],
     )
 

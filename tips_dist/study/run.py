@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tips_dist.config import Study
 from tips_dist.files import UserError
 from tips_dist.mirror import NOWHERE, mirrored
-from tips_dist.runfolder import RunFolder, layout
+from tips_dist.runfolder import RunFolder, TrialState, layout, read_trials
 from tips_dist.runfolder.fetching import fetch_run
 from tips_dist.runfolder.lock import locked
 from tips_dist.runfolder.poses import expect, run_poses, study_poses
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Interrupted", "StudyEvent", "open_recorded", "resume", "start", "status", "unfinished"]
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 GRACE_SECONDS = 6.0  # that running trials get to save their state after Ctrl-C
 
 Conclude = Callable[[Path, "Poses"], None]
@@ -116,13 +117,13 @@ def resume(
     """
     run = run.resolve()
     record = RunFolder(run).study
-    with locked(run), mirrored(run, storage):
+    with _resumable(run), locked(run), mirrored(run, storage):
         check_unchanged(run, record, study_path)
         if trials is not None:
             record = extend(run, record, trials)
         study = record.study
         poses = poses if poses is not None else run_poses(run, record)
-        with connected(study.resources, address, poses.poses.nbytes):
+        with _none_running(run), connected(study.resources, address, poses.poses.nbytes):
             from tips_dist.study.search import Search
             from tips_dist.study.tuning import run_trials
 
@@ -175,13 +176,40 @@ def select_and_distil(run: Path, poses: Poses) -> None:
         distill(run, poses)
 
 
+@contextlib.contextmanager
+def _resumable(run: Path) -> Iterator[None]:
+    """Say of an interrupt at any phase which run goes on where it was: every write is whole or not there.
+
+    Raises:
+        Interrupted: the body was interrupted.
+    """
+    try:
+        yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted(run) from None
+
+
+@contextlib.contextmanager
+def _none_running(run: Path) -> Iterator[None]:
+    """When Ray and its workers have gone, however that came, no trial is on record as running any more."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, UserError):
+            for trial in read_trials(run):
+                if trial.state is TrialState.RUNNING:
+                    trial.now(state=TrialState.PENDING).write(run)
+
+
 def _ignore(event: StudyEvent) -> None:
     pass
 
 
 @contextlib.contextmanager
 def _interruptible(run: Path) -> Iterator[None]:
-    """Turn Ctrl-C (or SIGTERM) into a request that trials save their state; a second one, or time, ends it hard.
+    """Turn Ctrl-C (or another of ``INTERRUPTS``) into a request that trials save; a second one, or time, ends it hard.
 
     Raises:
         Interrupted: after the trials have saved, or ``GRACE_SECONDS`` later.
@@ -202,7 +230,7 @@ def _interruptible(run: Path) -> Iterator[None]:
     def give_up(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    wanted = {signal.SIGINT: ask, signal.SIGTERM: ask, signal.SIGALRM: give_up}
+    wanted = {**dict.fromkeys(INTERRUPTS, ask), signal.SIGALRM: give_up}
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()} if main else {}
     try:

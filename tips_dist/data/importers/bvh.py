@@ -18,7 +18,7 @@ import numpy.typing as npt
 from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, seen_by_rig
 from tips_dist.data.importers.rigs import NAMED, Node, find_joints, joints_of, restore_thorax
 from tips_dist.data.importers.splits import splits_by_person
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file
 from tips_dist.skeleton import J
 
 USES = (

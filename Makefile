@@ -10,7 +10,7 @@ LEAVE_OUT_cmu := --set 'leave_out=[jump,run]'
 LEFT_OUT := data/cmu-left-out
 RESULTS := runs/results
 
-.PHONY: study study-results test chaos soak bench bench-study fuzz lint format clean scorecard bank mutants
+.PHONY: study study-results test chaos attack audit hashes licences soak bench bench-study fuzz lint format clean scorecard bank mutants
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -50,6 +50,10 @@ test: $(STAMP)
 ## chaos: kill workers, nodes, drivers and heads, fill disks; some ten minutes
 chaos: $(STAMP)
 	$(BIN)/python -m pytest tests/chaos -m "chaos or not chaos"
+
+## attack: hostile files and command lines, aimed kills, damage between kill and resume; prints counts, some minutes
+attack: $(STAMP)
+	$(BIN)/python -m tests.attack --cases 1200 --kills 100
 
 ## soak: fifty random kills of one study, at most twenty minutes
 soak: $(STAMP)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist.files import UserError, write_with
+from tips_dist.files import UserError, check_file, write_with
 
 if TYPE_CHECKING:
     import pandas
@@ -85,6 +85,7 @@ class Curves:
         """
         if not path.exists():
             return cls()
+        check_file(path)
         try:
             with np.load(path, allow_pickle=False) as file:
                 columns = {name: file[name] for name in ("schema", "trials", *_columns())}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,9 +19,11 @@ from tips_dist.runfolder import RunFolder, TrialState, layout, read_trials
 from tips_dist.runfolder.fetching import fetch_run
 from tips_dist.runfolder.lock import locked
 from tips_dist.runfolder.poses import expect, run_poses, study_poses
+from tips_dist.runfolder.records import StudentRecord
 from tips_dist.storage import Store, below
 from tips_dist.study.cluster import connected
 from tips_dist.study.folder import check_unchanged, create, extend, own_study
+from tips_dist.study.mending import mend
 from tips_dist.study.records import StudyEvent
 from tips_dist.study.status import status
 from tips_dist.study.trainable import Train
@@ -99,6 +103,7 @@ def resume(
     conclude: Conclude | None = None,
     poses: Poses | None = None,
     storage: str | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Path:
     """Bring a study to its end from whatever its folder holds: nothing, some trials, or all of them.
 
@@ -109,6 +114,7 @@ def resume(
         address, progress, train, conclude: as for :func:`start`.
         poses: the data set, where the caller has it open already.
         storage: as for :func:`start`; None goes on mirroring to where an earlier driver did.
+        notice: hears what was damaged and what became of it (study/mending.py); standard error by default.
 
     Raises:
         UserError: not a run folder; another process works on it; the study file or the data differ from the record.
@@ -118,6 +124,8 @@ def resume(
     run = run.resolve()
     record = RunFolder(run).study
     with _resumable(run), locked(run), mirrored(run, storage):
+        for note in mend(run, record):
+            (notice or _say)(note)
         check_unchanged(run, record, study_path)
         if trials is not None:
             record = extend(run, record, trials)
@@ -169,11 +177,20 @@ def select_and_distil(run: Path, poses: Poses) -> None:
     from tips_dist.selection import select
 
     path = layout.SELECTION.at(run)
-    before = path.read_bytes() if path.exists() else None
+    before = path.read_bytes() if path.is_file() else None
     select(run)
     record_dependence(run, poses)
-    if path.read_bytes() != before or not layout.STUDENT.at(run).exists():
+    if path.read_bytes() != before or not _taught(run):
         distill(run, poses)
+
+
+def _taught(run: Path) -> bool:
+    """Whether there is a whole student: its record reads, and its weights are those that the record tells of."""
+    try:
+        record, weights = StudentRecord.load(layout.STUDENT.at(run)), layout.STUDENT_WEIGHTS.at(run)
+        return weights.is_file() and hashlib.sha256(weights.read_bytes()).hexdigest() == record.digest
+    except (UserError, OSError):
+        return False
 
 
 @contextlib.contextmanager
@@ -201,6 +218,10 @@ def _none_running(run: Path) -> Iterator[None]:
             for trial in read_trials(run):
                 if trial.state is TrialState.RUNNING:
                     trial.now(state=TrialState.PENDING).write(run)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _ignore(event: StudyEvent) -> None:

@@ -8,6 +8,7 @@ a trial is handed out, and Optuna's trial carries our id, so that after a kill a
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import warnings
 from collections import Counter
@@ -49,7 +50,8 @@ class Search:
         self.study, self.run = study, run
         storage = patiently(lambda: open_storage(study, run))
         self.studies = {name: open_study(study, study_name(run, name), storage) for name in study.representations}
-        self._issued: Counter[str] = Counter()
+        self._issued: dict[str, set[int]] = {name: set() for name in study.representations}  # numbers of trials
+        self._lost: dict[str, FrozenTrial] = {}  # our id -> Optuna's trial that has no record
         self._numbers: dict[str, int] = {}  # our id -> Optuna's trial number
         self._live: dict[str, optuna.Trial] = {}
 
@@ -58,11 +60,14 @@ class Search:
     def recover(self) -> list[Trial]:
         """Make Optuna agree with the records and return the trials that are not finished, oldest first.
 
-        Records are the truth: an Optuna trial left open without a record is told FAIL; one whose record is final is
-        told that; a record that Optuna has lost is given back to it.
+        Records are the truth: an Optuna trial whose record is final is told that; a record that Optuna has lost is
+        given back to it. An Optuna trial without a record gets it anew when its number is proposed again.
         """
         records = {trial.id: trial for trial in read_trials(self.run)}
-        self._issued = Counter(trial.representation for trial in records.values())
+        self._lost = {}
+        self._issued = {name: set() for name in self.study.representations}
+        for trial in records.values():
+            self._issued[trial.representation].add(trial.number)
         for representation, study in self.studies.items():
             known: set[str] = set()
             for frozen in study.get_trials(deepcopy=False):
@@ -70,6 +75,8 @@ class Search:
                 if identity in records and identity not in known:
                     known.add(identity)
                     self._numbers[identity] = frozen.number
+                elif isinstance(identity, str) and identity not in known and identity.startswith(f"{representation}-"):
+                    self._lost[identity] = frozen
                 elif not frozen.state.is_finished():
                     study.tell(frozen.number, state=TrialState.FAIL)
             for trial in records.values():
@@ -96,7 +103,9 @@ class Search:
 
     def remaining(self) -> int:
         """How many trials are still to be proposed."""
-        return sum(max(0, space.budget(self.study, name) - self._issued[name]) for name in self.study.representations)
+        return sum(
+            max(0, space.budget(self.study, name) - len(self._issued[name])) for name in self.study.representations
+        )
 
     def propose(self) -> Trial | None:
         """The next trial, its record already on disk; None when every representation has its budget.
@@ -104,16 +113,38 @@ class Search:
         Representations take turns: the one with the fewest trials comes next.
         """
         open_names = [
-            name for name in self.study.representations if self._issued[name] < space.budget(self.study, name)
+            name for name in self.study.representations if len(self._issued[name]) < space.budget(self.study, name)
         ]
         if not open_names:
             return None
-        name = min(open_names, key=lambda item: self._issued[item])
-        trial = patiently(lambda: self._ask(name, self._issued[name]))
-        self._issued[name] += 1
+        name = min(open_names, key=lambda item: len(self._issued[item]))
+        number = next(number for number in itertools.count() if number not in self._issued[name])
+        trial = patiently(lambda: self._ask(name, number))
+        self._issued[name].add(number)
         return trial
 
     def _ask(self, representation: str, number: int) -> Trial:
+        identity = f"{representation}-{number:03d}"
+        lost = self._lost.get(identity)
+        if lost is not None:
+            parameters = dict(lost.params)
+            self._numbers[identity] = lost.number
+        else:
+            asked = self._drawn(representation, number)
+            asked.set_user_attr("trial", identity)
+            parameters = dict(asked.params)
+            self._numbers[identity] = asked.number
+            self._live[identity] = asked
+        return Trial(
+            id=identity,
+            representation=representation,
+            number=number,
+            parameters=parameters,
+            configuration=self.study.configuration(representation, parameters),
+            seeds=[self.study.seed + index for index in range(self.study.seeds)],
+        ).write(self.run)
+
+    def _drawn(self, representation: str, number: int) -> optuna.Trial:
         study = self.studies[representation]
         dimensions = space.dimensions(self.study, representation)
         drawn = space.draw(self.study, representation, number)
@@ -122,19 +153,7 @@ class Search:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PartialFixedSampler and GPSampler are marked experimental
             study.sampler = optuna.samplers.PartialFixedSampler(fixed, base)
-            asked = study.ask(space.optuna_distributions(dimensions))
-        identity = f"{representation}-{number:03d}"
-        asked.set_user_attr("trial", identity)
-        self._numbers[identity] = asked.number
-        self._live[identity] = asked
-        return Trial(
-            id=identity,
-            representation=representation,
-            number=number,
-            parameters=dict(asked.params),
-            configuration=self.study.configuration(representation, asked.params),
-            seeds=[self.study.seed + index for index in range(self.study.seeds)],
-        ).write(self.run)
+            return study.ask(space.optuna_distributions(dimensions))
 
     def _enqueued(self, dimensions: Mapping[str, Any], number: int) -> dict[str, Any]:
         points = self.study.search.enqueue

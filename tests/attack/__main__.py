@@ -1,4 +1,4 @@
-"""``python -m tests.attack [--cases 1200] [--kills 100] [--damages 1] [--seed 0]``: attack the program and count what it did.
+"""``python -m tests.attack [--cases 1200] [--kills 100] [--damages 1] [--seed 0]``: attack the program and count.
 
 Prints how the cases ended and every defect; exit code 1 if there is one.
 """

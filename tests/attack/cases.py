@@ -18,17 +18,17 @@ from tests.data.fuzzing import damage as damaged
 
 NASTY: tuple[Any, ...] = (
     None, True, "", 0, -1, 1e308, -1e308, 0.1, 10**30, 2**63, float("nan"), float("inf"), [], {}, [[]], {"a": {}},
-    "off",     "010", "2026-11-25", "\x1b[2J\x1b]0;owned\x07", "a\r\nb", "[/bold]", "{{7*7}}", "<script>alert(1)</script>", "=1+1",
+    "off", "010", "2026-11-25", "\x1b[2J\x1b]0;owned\x07", "a\r\nb", "[/bold]", "{{7*7}}", "<script>1</script>", "=1",
     "../../../etc/passwd", "others/id_rsa", "s3://AKIA:hunter2@b/x", "https://h/x?sig=hunter2", "file:///etc", "\ud800",
     "x" * 5000, "a/" * 3000, "\u202egnp.exe", "null", "!!python/object/apply:os.system [id]", "/dev/zero", "pipe", ".",
 )  # fmt: skip
 KEYS = (
     "name", "seed", "seeds", "data", "data.poses", "data.digest", "data.procedural.poses", "representations",
-    "model.width",     "model.discriminator_blocks", "training.steps", "training.batch_size", "training.generator_lr", "training.turns",
-    "training.validation_poses", "training.evaluate_every", "losses.cycle_2d", "losses.real_label", "search.trials",
-    "search.sampler", "search.storage", "search.enqueue", "search.objectives", "space", "space.training.generator_lr",
-    "resources.cpus", "resources.workers", "resources.heartbeat_seconds", "distillation.teachers",
-    "stopping.policy.patience",    "nonsense", "training.\x1b[31m", "model.nonsense.deep",
+    "model.width", "model.discriminator_blocks", "training.steps", "training.batch_size", "training.generator_lr",
+    "training.turns", "training.validation_poses", "training.evaluate_every", "losses.cycle_2d",
+    "losses.real_label", "search.trials", "search.sampler", "search.storage", "search.enqueue", "search.objectives",
+    "space", "space.training.generator_lr", "resources.cpus", "resources.workers", "resources.heartbeat_seconds",
+    "distillation.teachers", "stopping.policy.patience", "nonsense", "training.\x1b[31m", "model.nonsense.deep",
 )  # fmt: skip
 RUN_FILES = (
     "study.json", "study.yaml", "optuna.journal", "selection.json", "dependence.json", "evaluation.json",

@@ -55,6 +55,20 @@ chaos: $(STAMP)
 attack: $(STAMP)
 	$(BIN)/python -m tests.attack --cases 1200 --kills 100
 
+## audit: known holes in what an install brings; asks the advisory service, so it needs a network
+audit: $(STAMP)
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet pip-audit
+	.venv/audit/bin/pip-audit --require-hashes --disable-pip -r requirements.lock
+
+## hashes: requirements.lock, the files of the published install with their SHA-256 (for this platform)
+hashes: $(STAMP)
+	$(BIN)/python tools/supply.py hashes
+
+## licences: docs/licences.md, what each of them says about its licence
+licences: $(STAMP)
+	$(BIN)/python tools/supply.py licences
+
 ## soak: fifty random kills of one study, at most twenty minutes
 soak: $(STAMP)
 	$(BIN)/python -m tests.chaos.soak

@@ -137,7 +137,7 @@ def watch(folder: Path, at: int | None, told: Callable[[str], None] | None = Non
 
     from tips_dist.runfolder import history
 
-    whole = history.append_text
+    whole = vars(history)["append_text"]
 
     def halves(path: Path, text: str) -> None:
         whole(path, text[: len(text) // 2])
@@ -145,7 +145,7 @@ def watch(folder: Path, at: int | None, told: Callable[[str], None] | None = Non
         whole(path, text[len(text) // 2 :])
 
     sys.addaudithook(hook)
-    history.append_text = halves  # type: ignore[attr-defined]
+    vars(history)["append_text"] = halves
 
 
 def apart(action: Callable[[], None], output: Path) -> int:

@@ -57,11 +57,17 @@ addEventListener("beforeprint", () => {
   figures.forEach(draw);
   for (const plot of plots()) {
     const width = plot.closest(".grid") ? PAPER.half : PAPER.wide;
-    Plotly.relayout(plot, {...colours(plot.layout, false), width, autosize: false});
+    plot.dataset.height = plot.layout.height;
+    fit(plot, 0.75 * plot.layout.height, {...colours(plot.layout, false), width, autosize: false});
   }
 });
 addEventListener("afterprint", () => plots().forEach(plot =>
-  Plotly.relayout(plot, {...colours(plot.layout, dark.matches), width: null, autosize: true})));
+  fit(plot, +plot.dataset.height, {...colours(plot.layout, dark.matches), width: null, autosize: true})));
+
+function fit(plot, height, change) {
+  plot.style.height = height + "px";
+  Plotly.relayout(plot, {...change, height});
+}
 
 // Tables: a click on a head sorts, again turns round; long ones can be filtered; every one can be saved as CSV.
 const number = text => { const found = text.match(/^\s*[-+]?[\d.]+(e[-+]?\d+)?/i); return found ? parseFloat(found[0]) : NaN; };

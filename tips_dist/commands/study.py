@@ -97,13 +97,14 @@ def _follow(
     try:
         with _view(trials, job=job) as view:
             folder = work(view)
+        finish(short(folder), truth, as_json=as_json)
     except KeyboardInterrupt as interrupt:
         folder = getattr(interrupt, "run", folder)
         if folder is not None:
             line = shlex.join(["tips-dist", "resume", str(short(folder)), *(["--truth", str(truth)] if truth else [])])
             say(f"Interrupted; the state is saved. Go on with: {line}", stderr=True)
-        raise typer.Exit(130) from None
-    finish(short(folder), truth, as_json=as_json)
+            raise typer.Exit(130) from None
+        raise
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from tips_dist.data.store import Poses, normalised
 from tips_dist.files import UserError
 from tips_dist.model_card import write_card
 from tips_dist.models import Lifter, initialise, load_weights, save_weights
+from tips_dist.phases import phase
 from tips_dist.runfolder import RunFolder, layout, records
 from tips_dist.runfolder.poses import expect
 from tips_dist.runfolder.records import Disagreement, StudentLoss, StudentModel, StudentRecord
@@ -83,7 +84,8 @@ def distill(run: Path, poses: Poses) -> Path:
     inputs = torch.from_numpy(normalised(poses, rows, scale))
     targets, disagreement = teach(teachers, inputs)
     held_out = torch.from_numpy(held_out_rows(poses.sequence[rows], study.seed))
-    student, learning = train_student(inputs, targets, held_out, study.distillation, study.model, study.seed)
+    with phase("distilling the student", study.distillation.steps) as told:
+        student, learning = train_student(inputs, targets, held_out, study.distillation, study.model, study.seed, told)
     weights = layout.STUDENT_WEIGHTS.at(run)
     kept = save_weights(
         weights,
@@ -212,10 +214,12 @@ def train_student(
     settings: config.Distillation,
     model: config.Model,
     seed: int,
+    told: Callable[[int, int], object] = lambda step, steps: None,
 ) -> tuple[Lifter, Learning]:
     """Fit a whole-pose network to ``targets`` (N, 17); keep the weights that were best on the ``held_out`` rows (N,).
 
-    The rate falls along a cosine. It stops early once :data:`PATIENCE` looks in a row bring no improvement.
+    The rate falls along a cosine. It stops early once :data:`PATIENCE` looks in a row bring no improvement. ``told``
+    hears how many steps are done, of how many.
     """
     generator = stream(seed, "student")
     student = Lifter(REPRESENTATIONS["solo"], model.width, blocks=model.student_blocks)
@@ -247,6 +251,7 @@ def train_student(
         stale = 0 if error < 0.999 * best else stale + 1
         if error < best:
             best, best_weights, learning.best_step = error, copy.deepcopy(student.state_dict()), step
+        told(step, settings.steps)
         if stale >= PATIENCE:
             break
     student.load_state_dict(best_weights)

@@ -10,7 +10,7 @@ LEAVE_OUT_cmu := --set 'leave_out=[jump,run]'
 LEFT_OUT := data/cmu-left-out
 RESULTS := runs/results
 
-.PHONY: study study-results test chaos soak bench bench-study fuzz lint format clean scorecard bank mutants docs schema
+.PHONY: study study-results test chaos attack audit hashes licences soak bench bench-study fuzz lint format clean scorecard bank mutants docs schema
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -50,6 +50,24 @@ test: $(STAMP)
 ## chaos: kill workers, nodes, drivers and heads, fill disks; some ten minutes
 chaos: $(STAMP)
 	$(BIN)/python -m pytest tests/chaos -m "chaos or not chaos"
+
+## attack: hostile files and command lines, aimed kills, damage between kill and resume; prints counts, some minutes
+attack: $(STAMP)
+	$(BIN)/python -m tests.attack --cases 1200 --kills 100
+
+## audit: known holes in what an install brings; asks the advisory service, so it needs a network
+audit: $(STAMP)
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet pip-audit
+	.venv/audit/bin/pip-audit --require-hashes --disable-pip -r requirements.lock
+
+## hashes: requirements.lock, the files of the published install with their SHA-256 (for this platform)
+hashes: $(STAMP)
+	$(BIN)/python tools/supply.py hashes
+
+## licences: docs/licences.md, what each of them says about its licence
+licences: $(STAMP)
+	$(BIN)/python tools/supply.py licences
 
 ## soak: fifty random kills of one study, at most twenty minutes
 soak: $(STAMP)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import enum
 import io
+import shlex
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -453,15 +456,30 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 gets a ? for what it does not know
             stream.reconfigure(errors="replace")
+    _listen()
     try:
         with cleaned():
             app()
+    except SystemExit as end:
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):  # and no command said more
+            line = shlex.join(["tips-dist", *sys.argv[1:]])
+            print(f"Interrupted; nothing is left half. Do it again with: {plain(line)}", file=sys.stderr)
+        raise
     except UserError as error:
         print(f"tips-dist: {plain(error, lines=True)}", file=sys.stderr)
         sys.exit(1 if isinstance(error, StorageError) else 2)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         sys.stderr.close()
         sys.exit(0)
+
+
+def _listen() -> None:
+    """Let the end of a terminal or session, and whoever stops us politely, do what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
 
 
 if __name__ == "__main__":

@@ -98,13 +98,14 @@ def _follow(
     try:
         with _view(trials, _ended(folder), job=job) as view:
             folder = work(view)
+        finish(short(folder), truth, as_json=as_json)
     except KeyboardInterrupt as interrupt:
         folder = getattr(interrupt, "run", folder)
         if folder is not None:
             line = shlex.join(["tips-dist", "resume", str(short(folder)), *(["--truth", str(truth)] if truth else [])])
             say(f"Interrupted; the state is saved. Go on with: {line}", stderr=True)
-        raise typer.Exit(130) from None
-    finish(short(folder), truth, as_json=as_json)
+            raise typer.Exit(130) from None
+        raise
 
 
 def _ended(folder: Path | None) -> list[StudyEvent]:
@@ -113,7 +114,9 @@ def _ended(folder: Path | None) -> list[StudyEvent]:
     from tips_dist.report.live import DONE
     from tips_dist.study.status import status
 
-    return [] if folder is None else [event for event in events(folder, status(folder)) if event.state in DONE]
+    with contextlib.suppress(UserError):  # a damaged folder, which resuming mends or refuses by itself
+        return [] if folder is None else [event for event in events(folder, status(folder)) if event.state in DONE]
+    return []
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tips_dist.data.npz import archive, member_stream
-from tips_dist.files import UserError, shown, write_with
+from tips_dist.files import UserError, check_file, shown, write_with
 
 if TYPE_CHECKING:
     import pandas
@@ -85,6 +85,7 @@ class Curves:
         """
         if not path.exists():
             return cls()
+        check_file(path)
         try:
             columns = _read(path)
         except UserError as error:

@@ -266,6 +266,7 @@ class Network(Part):
     width: int
     blocks: int
     batch_norm: bool
+    spread: bool = False
 
 
 class WeightsRecord(Record):
@@ -288,6 +289,7 @@ class WeightsRecord(Record):
     sign_confidence: list[Annotated[float, Field(ge=0, le=1)]] | None = None
     study: str | None = None  # of a student: the study's name
     source: str | None = None  # and of its data
+    spread: bool = False  # whether it predicts its teachers' spread too
     average: float | None = None  # decay of the averaged weights that these are; None: raw
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
 import os
 import warnings
@@ -55,7 +56,8 @@ class Search:
         for name, opened in self.studies.items():
             if "run" not in opened.user_attrs:
                 patiently(functools.partial(self._introduce, opened, name))
-        self._issued: Counter[str] = Counter()
+        self._issued: dict[str, set[int]] = {name: set() for name in study.representations}  # numbers of trials
+        self._lost: dict[str, FrozenTrial] = {}  # our id -> Optuna's trial that has no record
         self._numbers: dict[str, int] = {}  # our id -> Optuna's trial number
         self._live: dict[str, optuna.Trial] = {}
 
@@ -72,11 +74,14 @@ class Search:
     def recover(self) -> list[Trial]:
         """Make Optuna agree with the records and return the trials that are not finished, oldest first.
 
-        Records are the truth: an Optuna trial left open without a record is told FAIL; one whose record is final is
-        told that; a record that Optuna has lost is given back to it.
+        Records are the truth: an Optuna trial whose record is final is told that; a record that Optuna has lost is
+        given back to it. An Optuna trial without a record gets it anew when its number is proposed again.
         """
         records = {trial.id: trial for trial in read_trials(self.run)}
-        self._issued = Counter(trial.representation for trial in records.values())
+        self._lost = {}
+        self._issued = {name: set() for name in self.study.representations}
+        for trial in records.values():
+            self._issued[trial.representation].add(trial.number)
         for representation, study in self.studies.items():
             known: set[str] = set()
             for frozen in study.get_trials(deepcopy=False):
@@ -84,6 +89,8 @@ class Search:
                 if identity in records and identity not in known:
                     known.add(identity)
                     self._numbers[identity] = frozen.number
+                elif isinstance(identity, str) and identity not in known and identity.startswith(f"{representation}-"):
+                    self._lost[identity] = frozen
                 elif not frozen.state.is_finished():
                     study.tell(frozen.number, state=TrialState.FAIL)
             for trial in records.values():
@@ -101,7 +108,7 @@ class Search:
                 state=TrialState.RUNNING,
                 params=trial.parameters,
                 distributions=distributions,
-                user_attrs={"trial": trial.id},
+                user_attrs=self._about(trial.representation, trial.id),
             )
         )
         self._numbers[trial.id] = study.get_trials(deepcopy=False)[-1].number
@@ -110,7 +117,9 @@ class Search:
 
     def remaining(self) -> int:
         """How many trials are still to be proposed."""
-        return sum(max(0, space.budget(self.study, name) - self._issued[name]) for name in self.study.representations)
+        return sum(
+            max(0, space.budget(self.study, name) - len(self._issued[name])) for name in self.study.representations
+        )
 
     def propose(self) -> Trial | None:
         """The next trial, its record already on disk; None when every representation has its budget.
@@ -118,16 +127,44 @@ class Search:
         Representations take turns: the one with the fewest trials comes next.
         """
         open_names = [
-            name for name in self.study.representations if self._issued[name] < space.budget(self.study, name)
+            name for name in self.study.representations if len(self._issued[name]) < space.budget(self.study, name)
         ]
         if not open_names:
             return None
-        name = min(open_names, key=lambda item: self._issued[item])
-        trial = patiently(lambda: self._ask(name, self._issued[name]))
-        self._issued[name] += 1
+        name = min(open_names, key=lambda item: len(self._issued[item]))
+        number = next(number for number in itertools.count() if number not in self._issued[name])
+        trial = patiently(lambda: self._ask(name, number))
+        self._issued[name].add(number)
         return trial
 
     def _ask(self, representation: str, number: int) -> Trial:
+        identity = f"{representation}-{number:03d}"
+        lost = self._lost.get(identity)
+        if lost is not None:
+            parameters = dict(lost.params)
+            self._numbers[identity] = lost.number
+        else:
+            asked = self._drawn(representation, number)
+            for key, value in self._about(representation, identity).items():
+                asked.set_user_attr(key, value)
+            parameters = dict(asked.params)
+            self._numbers[identity] = asked.number
+            self._live[identity] = asked
+        return Trial(
+            id=identity,
+            representation=representation,
+            number=number,
+            parameters=parameters,
+            configuration=self.study.configuration(representation, parameters),
+            seeds=[self.study.seed + index for index in range(self.study.seeds)],
+        ).write(self.run)
+
+    def _about(self, representation: str, identity: str) -> dict[str, str]:
+        """What a dashboard shows of a trial, our id first: by it Optuna's trial and the record find each other."""
+        folder = f"{self.run.name}/{layout.TRIALS}/{identity}"
+        return {"trial": identity, "representation": representation, "folder": folder}
+
+    def _drawn(self, representation: str, number: int) -> optuna.Trial:
         study = self.studies[representation]
         dimensions = space.dimensions(self.study, representation)
         drawn = space.draw(self.study, representation, number)
@@ -136,21 +173,7 @@ class Search:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PartialFixedSampler and GPSampler are marked experimental
             study.sampler = optuna.samplers.PartialFixedSampler(fixed, base)
-            asked = study.ask(space.optuna_distributions(dimensions))
-        identity = f"{representation}-{number:03d}"
-        about = {"representation": representation, "folder": f"{self.run.name}/{layout.TRIALS}/{identity}"}
-        for key, value in {"trial": identity, **about}.items():
-            asked.set_user_attr(key, value)
-        self._numbers[identity] = asked.number
-        self._live[identity] = asked
-        return Trial(
-            id=identity,
-            representation=representation,
-            number=number,
-            parameters=dict(asked.params),
-            configuration=self.study.configuration(representation, asked.params),
-            seeds=[self.study.seed + index for index in range(self.study.seeds)],
-        ).write(self.run)
+            return study.ask(space.optuna_distributions(dimensions))
 
     def _enqueued(self, dimensions: Mapping[str, Any], number: int) -> dict[str, Any]:
         points = self.study.search.enqueue

@@ -25,6 +25,8 @@ from tips_dist.study import space
 
 TO_COME = "to_come"  # in the counts of states: trials that the search has not proposed yet
 
+INTERRUPTED = "interrupted"  # and of those whose driver was killed
+
 
 @dataclass(frozen=True)
 class RunningTrial:
@@ -75,7 +77,7 @@ def status(run: Path) -> Status:
     study = record.study
     working = holder(run) or mirrored_by(run)
     trials = read_trials(run)
-    states = Counter(str(trial.state) for trial in trials)
+    states = Counter(_state(trial, working) for trial in trials)
     states[TO_COME] = sum(space.budget(study, name) for name in study.representations) - len(trials)
     running = [_running(run, trial, working, study) for trial in trials if trial.state is TrialState.RUNNING]
     verdicts = Counter(seed.verdict for trial in trials for seed in trial.seed_outcomes)
@@ -111,7 +113,8 @@ class PhaseNote:
         """Hear of a phase; its progress is written twice a second at most."""
         now = time.monotonic()
         if phase.ended:
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
         elif not phase.done or now - self._written > 0.5:
             self._written = now
             with contextlib.suppress(StorageError):  # whoever works notices a full disk by itself
@@ -135,6 +138,11 @@ def _doing(run: Path, working: Holder | None, running: Sequence[RunningTrial], *
 def _lives(found: PhaseRecord) -> bool:
     """Whether the process that wrote a phase still works, as far as this machine can tell."""
     return found.host == socket.gethostname() and Path(f"/proc/{found.pid}").exists()
+
+
+def _state(trial: Trial, working: Holder | None) -> str:
+    """A trial's state; one whose driver was killed runs no more, whatever its record says."""
+    return INTERRUPTED if trial.state is TrialState.RUNNING and working is None else str(trial.state)
 
 
 def _running(run: Path, trial: Trial, working: Holder | None, study: Study) -> RunningTrial:

@@ -117,9 +117,7 @@ class Curves:
 def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
     with archive(path) as opened:
         names = ("schema", "trials", *_columns())
-        return {
-            name: np.lib.format.read_array(member_stream(opened, path, name), allow_pickle=False) for name in names
-        }
+        return {name: np.lib.format.read_array(member_stream(opened, path, name), allow_pickle=False) for name in names}
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tips_dist.commands.output import console, print_json, say
+from tips_dist.commands.output import console, print_json, say, showing
 
 
 def select_candidates(folder: Path, *, as_json: bool) -> None:
@@ -65,4 +65,6 @@ def distill_run(folder: Path, poses: Path | None) -> None:
     from tips_dist.distillation import distill as distill_student
     from tips_dist.runfolder import RunFolder
 
-    say(f"Wrote {distill_student(folder, RunFolder(folder).poses(poses))}")
+    with showing("distilling the student"):
+        written = distill_student(folder, RunFolder(folder).poses(poses))
+    say(f"Wrote {written}")

@@ -52,7 +52,7 @@ def follow_run(folder: Path) -> None:
                 view.phase(Phase(found.doing))
             time.sleep(FOLLOW_SECONDS)
             found = read_status(folder)
-    say(f"Now: {found.doing}")
+    say(found.doing[0].upper() + found.doing[1:])
 
 
 def events(folder: Path, found: Status) -> list[StudyEvent]:

@@ -131,7 +131,7 @@ def _doing(run: Path, working: Holder | None, running: Sequence[RunningTrial], *
     if working is not None:
         return f"training {len(running)} trials" if not done else "ending"
     if not done:
-        return f"nothing; go on with: tips-dist resume {run}"
+        return f"nobody works on this run; go on with: tips-dist resume {run}"
     return "nothing; it is done" if layout.STUDENT.at(run).exists() else f"nothing; teach with: tips-dist distill {run}"
 
 

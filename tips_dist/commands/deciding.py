@@ -9,10 +9,12 @@ from tips_dist.commands.output import console, print_json, say
 
 def select(folder: Path, *, as_json: bool) -> None:
     """Select teachers and print them."""
-    from tips_dist.runfolder import layout
+    from tips_dist.runfolder import RunFolder, layout
+    from tips_dist.runfolder.lock import locked
     from tips_dist.selection import select as select_teachers
 
-    found = select_teachers(folder)
+    with locked(RunFolder(folder).path):
+        found = select_teachers(folder)
     if as_json:
         print_json(found.plain())
         return
@@ -54,5 +56,9 @@ def distill(folder: Path, poses: Path | None) -> None:
     """Distil the selected teachers into one student."""
     from tips_dist.distillation import distill as distill_student
     from tips_dist.runfolder import RunFolder
+    from tips_dist.runfolder.lock import locked
 
-    say(f"Wrote {distill_student(folder, RunFolder(folder).poses(poses))}")
+    run = RunFolder(folder)
+    with locked(run.path):
+        written = distill_student(folder, run.poses(poses))
+    say(f"Wrote {written}")

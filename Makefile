@@ -10,7 +10,7 @@ LEAVE_OUT_cmu := --set 'leave_out=[jump,run]'
 LEFT_OUT := data/cmu-left-out
 RESULTS := runs/results
 
-.PHONY: study study-results test chaos attack audit hashes licences soak bench bench-study fuzz lint format clean scorecard bank mutants
+.PHONY: study study-results test chaos attack audit hashes licences soak bench bench-study fuzz lint format clean scorecard bank mutants docs schema
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -107,10 +107,19 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+## docs: the documentation as a site in site/, which opens from disk; a broken link or anchor is an error
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+## schema: the JSON Schema of study files, after a change of a knob
+schema: $(STAMP)
+	$(BIN)/python -m tips_dist.study_schema > studies/study.schema.json
+
 ## format: rewrite the code in the project's style
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build site *.egg-info

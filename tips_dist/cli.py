@@ -22,6 +22,7 @@ from tips_dist.commands.address import run_folder
 from tips_dist.commands.datasets import data_app
 from tips_dist.commands.jobs import Address as ClusterAddress
 from tips_dist.commands.jobs import jobs_app
+from tips_dist.commands.output import Commands
 from tips_dist.escaping import plain
 from tips_dist.files import StorageError, UserError
 from tips_dist.terminal import cleaned
@@ -52,9 +53,9 @@ class GroupBy(enum.StrEnum):
 app = typer.Typer(
     name="tips-dist",
     help="Stability studies of adversarial 2D-to-3D human pose lifters, judged without 3D ground truth.",
+    cls=Commands,
     rich_markup_mode=None,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
@@ -93,6 +94,18 @@ Storage = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Mirror the run folder below this address (s3://, gs://, …) while it runs."),
 ]
+
+
+@app.command()
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where to put it; made if it does not exist.", file_okay=False)
+    ] = Path(),
+) -> None:
+    """Write a commented study file to start from, and say the next commands."""
+    from tips_dist.commands import start as command
+
+    command.init(folder)
 
 
 @app.command()

@@ -124,6 +124,7 @@ def _view(trials: int, *, job: bool) -> Iterator[Progress]:
 def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
     """Evaluate if there is truth (everything is decided by now), summarise, and say what was written."""
     from tips_dist.report import formats, summary, tables
+    from tips_dist.report.answer_words import answer_lines
 
     if truth is not None:
         from tips_dist.commands.evaluating import at_the_end
@@ -140,6 +141,8 @@ def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
             say(f"  {folder / name}: {what}")
     if copy is not None:
         say(f"  {copy}: a copy of the whole folder")
+    say("")
+    formats.print_answer(console(), answer_lines(found))
 
 
 _WRITTEN = {

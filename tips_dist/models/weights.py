@@ -31,6 +31,7 @@ def network_of(lifter: Lifter) -> Network:
         width=lifter.width,
         blocks=len(lifter.blocks),
         batch_norm=any("variance" in name for name, _ in lifter.named_buffers()),
+        spread=lifter.spread is not None,
     )
 
 
@@ -98,6 +99,7 @@ def load_weights(path: Path) -> tuple[Lifter, WeightsRecord]:
                 blocks=record.blocks,
                 batch_norm=record.batch_norm,
                 dropout=0.0 if second in present else 0.5,
+                spread=record.spread,
             )
             with torch.device("meta"):  # shapes without memory
                 expected = build().state_dict()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
-from tips_dist.files import UserError, check_file
+from tips_dist.files import UserError, check_file, shown
 from tips_dist.runfolder import layout
 from tips_dist.runfolder.curves import METRICS, Curve, Curves
 from tips_dist.runfolder.history import History
@@ -101,9 +101,9 @@ class RunFolder:
             return None
         check_file(path)
         try:
-            depths: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path}: not a readable NumPy file ({error})") from None
+            depths: np.ndarray = np.lib.format.open_memmap(path, mode="r")  # an array, never an archive or a pickle
+        except Exception as error:  # a damaged header raises a dozen kinds
+            raise UserError(f"{path}: not a readable NumPy file ({shown(error)})") from None
         wanted = (len(trial.seeds), depths.shape[2] if poses is None and depths.ndim == 4 else poses, 17)
         if depths.ndim != 4 or depths.shape[1:] != wanted or depths.dtype.kind != "f":
             raise UserError(

@@ -111,7 +111,10 @@ def resume(
         run: the run folder.
         trials: extends the budget by so many trials per representation, for good.
         study_path: a study file that must equal the recorded one.
-        address, progress, train, conclude: as for :func:`start`.
+        address: as for :func:`start`.
+        progress: likewise.
+        train: likewise.
+        conclude: likewise.
         poses: the data set, where the caller has it open already.
         storage: as for :func:`start`; None goes on mirroring to where an earlier driver did.
         notice: hears what was damaged and what became of it (study/mending.py); standard error by default.
@@ -174,11 +177,12 @@ def select_and_distil(run: Path, poses: Poses) -> None:
     """Choose teachers from all trials, then teach the student; a student of the same teachers is kept."""
     from tips_dist.dependence import record_dependence
     from tips_dist.distillation import distill
+    from tips_dist.second_look import Looker
     from tips_dist.selection import select
 
     path = layout.SELECTION.at(run)
     before = path.read_bytes() if path.is_file() else None
-    select(run)
+    select(run, Looker(poses, RunFolder(run).study.data.scale))
     record_dependence(run, poses)
     if path.read_bytes() != before or not _taught(run):
         distill(run, poses)

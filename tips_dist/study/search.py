@@ -8,7 +8,9 @@ a trial is handed out, and Optuna's trial carries our id, so that after a kill a
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import math
 import os
 import warnings
 from collections import Counter
@@ -25,7 +27,7 @@ from pydantic import JsonValue
 from tips_dist.addresses import redacted
 from tips_dist.config import SEARCH_STORAGE, Study
 from tips_dist.files import UserError
-from tips_dist.runfolder import Trial, layout, read_trials
+from tips_dist.runfolder import StudyRecord, Trial, layout, read_trials
 from tips_dist.runfolder import TrialState as State
 from tips_dist.runfolder.record import Json
 from tips_dist.stability.verdicts import is_sound
@@ -33,6 +35,7 @@ from tips_dist.study import space
 from tips_dist.study.cma import CmaSampler
 from tips_dist.study.records import patiently
 
+DRAWN_STEPS = 50  # intermediate values of a trial, for dashboards
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
 
 
@@ -50,10 +53,21 @@ class Search:
         self.study, self.run = study, run
         storage = patiently(lambda: open_storage(study, run))
         self.studies = {name: open_study(study, study_name(run, name), storage) for name in study.representations}
+        for name, opened in self.studies.items():
+            if "run" not in opened.user_attrs:
+                patiently(functools.partial(self._introduce, opened, name))
         self._issued: dict[str, set[int]] = {name: set() for name in study.representations}  # numbers of trials
         self._lost: dict[str, FrozenTrial] = {}  # our id -> Optuna's trial that has no record
         self._numbers: dict[str, int] = {}  # our id -> Optuna's trial number
         self._live: dict[str, optuna.Trial] = {}
+
+    def _introduce(self, opened: optuna.Study, representation: str) -> None:
+        """What a dashboard should show of the study; the run's name comes last, so that a kill leaves nothing out."""
+        about: Json = {"name": self.study.name, "representation": representation, "seeds": self.study.seeds}
+        if layout.STUDY.at(self.run).exists():
+            about["data_digest"] = StudyRecord.load(layout.STUDY.at(self.run)).data.digest
+        for key, value in {**about, "run": self.run.name}.items():
+            opened.set_user_attr(key, value)
 
     # ------------------------------------------------------------------ after a start or a kill
 
@@ -94,7 +108,7 @@ class Search:
                 state=TrialState.RUNNING,
                 params=trial.parameters,
                 distributions=distributions,
-                user_attrs={"trial": trial.id},
+                user_attrs=self._about(trial.representation, trial.id),
             )
         )
         self._numbers[trial.id] = study.get_trials(deepcopy=False)[-1].number
@@ -131,7 +145,8 @@ class Search:
             self._numbers[identity] = lost.number
         else:
             asked = self._drawn(representation, number)
-            asked.set_user_attr("trial", identity)
+            for key, value in self._about(representation, identity).items():
+                asked.set_user_attr(key, value)
             parameters = dict(asked.params)
             self._numbers[identity] = asked.number
             self._live[identity] = asked
@@ -143,6 +158,11 @@ class Search:
             configuration=self.study.configuration(representation, parameters),
             seeds=[self.study.seed + index for index in range(self.study.seeds)],
         ).write(self.run)
+
+    def _about(self, representation: str, identity: str) -> dict[str, str]:
+        """What a dashboard shows of a trial, our id first: by it Optuna's trial and the record find each other."""
+        folder = f"{self.run.name}/{layout.TRIALS}/{identity}"
+        return {"trial": identity, "representation": representation, "folder": folder}
 
     def _drawn(self, representation: str, number: int) -> optuna.Trial:
         study = self.studies[representation]
@@ -163,8 +183,13 @@ class Search:
     # ------------------------------------------------------------------ telling
 
     def report(self, identity: str, representation: str, step: int, risk: float) -> bool:
-        """Record a trial's risk at a step; True if the scheduler (``search.scheduler``) would stop it now."""
-        if self.study.search.scheduler == "none":
+        """Record a trial's risk at a step; True if the scheduler (``search.scheduler``) would stop it now.
+
+        Without a scheduler some steps are recorded, for dashboards to draw. Optuna takes none of a study with several
+        objectives.
+        """
+        idle = self.study.search.scheduler == "none"
+        if len(self.study.search.objectives) > 1 or (idle and not self._drawn(step)):
             return False
         trial = self._live.get(identity)
         if trial is None:  # issued by an earlier process
@@ -172,8 +197,15 @@ class Search:
             number = self._numbers[identity]
             frozen = next(t for t in study.get_trials(deepcopy=False) if t.number == number)
             trial = self._live[identity] = optuna.Trial(study, frozen._trial_id)
-        trial.report(risk, step)
-        return trial.should_prune()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a resumed trial tells a step again, the same value
+            trial.report(risk, step)
+        return not idle and trial.should_prune()
+
+    def _drawn(self, step: int) -> bool:
+        """Whether a dashboard gets this step: evenly spaced ones, :data:`DRAWN_STEPS` at most."""
+        training = self.study.training
+        return step % (training.evaluate_every * math.ceil(training.steps / training.evaluate_every / DRAWN_STEPS)) == 0
 
     def tell(self, trial: Trial) -> None:
         """Tell Optuna how a trial ended, once: a trial that it holds as finished is left as it is.
@@ -203,10 +235,19 @@ class Search:
 
 
 def describe(trial: Trial) -> Json:
-    """What a dashboard should show beside a trial's value: verdicts, the reason it has no value, the error."""
+    """What a dashboard should show beside a trial's value.
+
+    Verdicts and the risk of every seed, how far and how long it trained, why it has no value, the error.
+    """
     seeds = trial.seed_outcomes
     verdicts: Json = dict(Counter(seed.verdict for seed in seeds))
-    result: Json = {"state": trial.state.value, "verdicts": verdicts}
+    result: Json = {
+        "state": trial.state.value,
+        "verdicts": verdicts,
+        "risks": {str(seed.seed): seed.best_risk for seed in seeds},
+        "steps": max((seed.stopped_step for seed in seeds), default=0),
+        "seconds": trial.wall_seconds,
+    }
     reasons: list[JsonValue] = [f"seed {s.seed}: {s.verdict}: {s.reason}" for s in seeds if not is_sound(s.verdict)]
     if trial.state is State.STOPPED:
         reasons.insert(0, trial.error or "stopped by the scheduler")

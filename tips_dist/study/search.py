@@ -145,7 +145,7 @@ class TrialSearch:
             parameters = dict(lost.params)
             self._numbers[identity] = lost.number
         else:
-            asked = self._drawn(representation, number)
+            asked = self._draw(representation, number)
             for key, value in self._about(representation, identity).items():
                 asked.set_user_attr(key, value)
             parameters = dict(asked.params)
@@ -165,7 +165,7 @@ class TrialSearch:
         folder = f"{self.run.name}/{layout.TRIALS}/{identity}"
         return {"trial": identity, "representation": representation, "folder": folder}
 
-    def _drawn(self, representation: str, number: int) -> optuna.Trial:
+    def _draw(self, representation: str, number: int) -> optuna.Trial:
         study = self.studies[representation]
         dimensions = space.dimensions(self.study, representation)
         drawn = space.draw(self.study, representation, number)

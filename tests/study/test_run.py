@@ -253,6 +253,7 @@ def test_status_of_a_dead_run_says_what_is_stuck(inline: Launch) -> None:
     (entry,) = seen.running
     assert (entry.trial, entry.step, entry.steps) == ("solo-001", 40, 40)
     assert "nobody works on this run" in (entry.stuck or "")
+    assert seen.doing == f"nothing; go on with: tips-dist resume {run.resolve()}"
     assert seen.seeds == {"healthy": 8}
     assert seen.best_risk is not None
     assert seen.best_risk > 0

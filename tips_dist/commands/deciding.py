@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tips_dist.commands.output import console, print_json, say
+from tips_dist.commands.output import console, print_json, say, showing
 
 
 def select(folder: Path, *, as_json: bool) -> None:
@@ -69,6 +69,6 @@ def distill(folder: Path, poses: Path | None) -> None:
     from tips_dist.runfolder.lock import locked
 
     run = RunFolder(folder)
-    with locked(run.path):
+    with locked(run.path), showing("distilling the student"):
         written = distill_student(folder, run.poses(poses))
     say(f"Wrote {written}")

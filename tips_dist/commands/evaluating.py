@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tips_dist.commands.output import console, print_json, say
+from tips_dist.commands.output import console, print_json, say, showing
 from tips_dist.files import UserError
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ def evaluate(folder: Path, truth: Path, poses: Path | None, *, as_json: bool) ->
     from tips_dist.report import formats, summary, tables
     from tips_dist.report.answer_words import answer_lines
 
-    result = evaluate_run(folder, truth, poses)
-    found = summary.write_summary(folder)
+    with showing("evaluating"):
+        result = evaluate_run(folder, truth, poses)
+        found = summary.write_summary(folder)
     if as_json:
         print_json(result.plain())
         return

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from typer.core import TyperGroup
 
 from tips_dist.escaping import plain
+from tips_dist.phases import listening, phase
 from tips_dist.terminal import console as console
 
 
@@ -25,6 +28,15 @@ class Commands(TyperGroup):
 def say(text: object, *, stderr: bool = False) -> None:
     """Print a line for a person at once; nothing in it, wherever it is from, is obeyed by the terminal."""
     print(plain(text), file=sys.stderr if stderr else sys.stdout, flush=True)
+
+
+@contextlib.contextmanager
+def showing(name: str) -> Iterator[None]:
+    """Show the phases of the body while it works: bars in a terminal, elsewhere a line every few seconds."""
+    from tips_dist.report.live import Bars
+
+    with Bars(console(stderr=True)) as bars, listening(bars), phase(name):
+        yield
 
 
 def print_json(value: Any) -> None:

@@ -75,6 +75,7 @@ ERROR = File("trials/*/error.txt", Kind.OTHER)
 MIRROR = File("mirror.json", Kind.NOTE)
 LOCK = File("lock", Kind.LOCAL)
 FETCHING = File(".fetching", Kind.LOCAL)  # only a part of the run was fetched; holds the run's mark
+PHASE = File("phase.json", Kind.LOCAL)  # what the driver does after training
 STOP = File(".stop", Kind.LOCAL)  # its presence asks every running trial to save its state and return
 TRIAL_LOCK = File("trials/*/.lock", Kind.LOCAL)
 UNFINISHED = File(".*.tmp", Kind.LOCAL)  # of an atomic write

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from tips_dist.config import Study
+from tips_dist.config import Resources, Study
 from tips_dist.files import UserError
 from tips_dist.mirror import NOWHERE, mirrored
+from tips_dist.phases import listening, phase
 from tips_dist.runfolder import RunFolder, TrialState, layout, read_trials
 from tips_dist.runfolder.fetching import fetch_run
 from tips_dist.runfolder.lock import locked
@@ -25,7 +26,7 @@ from tips_dist.study.cluster import connected
 from tips_dist.study.folder import check_unchanged, create, extend, own_study
 from tips_dist.study.mending import mend
 from tips_dist.study.records import StudyEvent
-from tips_dist.study.status import status
+from tips_dist.study.status import PhaseNote, status
 from tips_dist.study.trainable import Train
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def start(
     poses = study_poses(study.data, study_path.parent)
     if storage is not None and storage != NOWHERE:
         Store(storage).list(few=True)  # a wrong address should be said before anything is made
-    with connected(study.resources, address, poses.poses.nbytes):
+    with _ray(study.resources, address, poses):
         run = create(study, poses, study_path, text, overrides, runs)
         return resume(
             run, address=address, progress=progress, train=train, conclude=conclude, poses=poses, storage=storage
@@ -134,7 +135,7 @@ def resume(
             record = extend(run, record, trials)
         study = record.study
         poses = poses if poses is not None else run_poses(run, record)
-        with _none_running(run), connected(study.resources, address, poses.poses.nbytes):
+        with _none_running(run), _ray(study.resources, address, poses):
             from tips_dist.study.search import Search
             from tips_dist.study.tuning import run_trials
 
@@ -142,7 +143,8 @@ def resume(
             unfinished = search.recover()
             with _interruptible(run):
                 run_trials(study, run, poses, search, unfinished, progress or _ignore, train)
-        (conclude or select_and_distil)(run, poses)
+        with listening(PhaseNote(run)):
+            (conclude or select_and_distil)(run, poses)
     return run
 
 
@@ -182,10 +184,23 @@ def select_and_distil(run: Path, poses: Poses) -> None:
 
     path = layout.SELECTION.at(run)
     before = path.read_bytes() if path.is_file() else None
-    select(run, Looker(poses, RunFolder(run).study.data.scale))
-    record_dependence(run, poses)
+    with phase("selecting checkpoints"):
+        select(run, Looker(poses, RunFolder(run).study.data.scale))
+    with phase("recording what depths depend on"):
+        record_dependence(run, poses)
     if path.read_bytes() != before or not _taught(run):
         distill(run, poses)
+    else:
+        with phase("distilling the student") as told:
+            told.note("nothing to do, its teachers are the same")
+
+
+@contextlib.contextmanager
+def _ray(resources: Resources, address: str | None, poses: Poses) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        with phase("starting Ray"):
+            stack.enter_context(connected(resources, address, poses.poses.nbytes))
+        yield
 
 
 def _taught(run: Path) -> bool:

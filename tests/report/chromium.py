@@ -27,7 +27,7 @@ FLAGS = [
     "--disable-extensions",
     "--hide-scrollbars",
     "--enable-logging=stderr",
-    "--virtual-time-budget=20000",
+    "--virtual-time-budget=120000",
 ]
 
 

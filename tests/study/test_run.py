@@ -247,7 +247,7 @@ def test_status_of_a_dead_run_says_what_is_stuck(inline: Launch) -> None:
     path = run / "trials" / "solo-001" / "trial.json"
     write_json(path, {**read_json(path), "state": "running", "outcome": None})
     seen = status(run)
-    assert seen.trials == {"finished": 3, "running": 1, "to_come": 0}
+    assert seen.trials == {"finished": 3, "interrupted": 1, "to_come": 0}
     assert seen.working is None
     assert not seen.done
     (entry,) = seen.running

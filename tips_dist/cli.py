@@ -311,11 +311,12 @@ def audit(
 def distill(
     folder: RunArgument,
     poses: PosesFile = None,
+    device: Annotated[str | None, typer.Option(help="Where teachers lift: cpu, cuda; a card if any.")] = None,
 ) -> None:
     """Train the student from the selected teachers again, from 2D alone."""
     from tips_dist.commands import deciding as command
 
-    command.distill(folder, poses)
+    command.distill(folder, poses, device)
 
 
 @app.command()
@@ -385,6 +386,9 @@ def lift(
     signs: Annotated[
         Signs, typer.Option(help="Depth signs: the network's recorded ones, or told pose by pose (knees, elbows).")
     ] = Signs.network,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Write how far the student's teachers would be apart, joint by joint.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Lift 2D poses of a file to root-relative 3D; one unit is the mean root-to-head distance."""
@@ -399,6 +403,7 @@ def lift(
         picture=picture,
         animation=animate,
         signs="pose" if signs is Signs.pose else "network",
+        uncertainty=uncertainty,
         as_json=as_json,
     )
 

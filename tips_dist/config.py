@@ -67,6 +67,7 @@ class Procedural(Section):
 
     poses: Annotated[int, Field(ge=1, le=10_000_000)] = 20_000  # they are made in memory
     seed: Seed = 0
+    cameras: Annotated[int, Field(ge=1, le=64)] = 2  # that see each sequence at the same moments
 
 
 class Data(Section):
@@ -199,7 +200,7 @@ class Resources(Section):
 class Distillation(Section):
     """How the student learns from the teachers."""
 
-    teachers: Count = 3
+    teachers: Annotated[Count, Before(3)] = 10  # checkpoints in all, of all seeds and representations
     steps: Count = 2000
     batch_size: Batch = 256
     lr: Positive = 1e-3

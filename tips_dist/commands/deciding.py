@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from tips_dist.commands.output import console, print_json, say
@@ -60,9 +61,14 @@ def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
     print_tables(console(), [Table("What this policy would have done", head, rows)], [in_words(found)])
 
 
-def distill(folder: Path, poses: Path | None) -> None:
+def distill(folder: Path, poses: Path | None, device: str | None = None) -> None:
     """Distil the selected teachers into one student."""
     from tips_dist.distillation import distill as distill_student
     from tips_dist.runfolder import RunFolder
 
-    say(f"Wrote {distill_student(folder, RunFolder(folder).poses(poses))}")
+    def heard(teacher: int, teachers: int) -> None:
+        if sys.stderr.isatty():
+            end = "\n" if teacher == teachers else ""
+            print(f"\rteacher {teacher} of {teachers}", end=end, file=sys.stderr, flush=True)
+
+    say(f"Wrote {distill_student(folder, RunFolder(folder).poses(poses), device=device, progress=heard)}")

@@ -22,6 +22,7 @@ def lift(
     picture: Path | None,
     animation: Path | None,
     signs: Literal["network", "pose"],
+    uncertainty: bool,
     as_json: bool,
 ) -> None:
     """Lift the poses of a file; write the result, a picture, an animation."""
@@ -38,6 +39,7 @@ def lift(
         picture=picture,
         animation=animation,
         signs=signs,
+        uncertainty=uncertainty,
     )
     print_json(result) if as_json else print_record(result)
 

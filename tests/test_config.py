@@ -131,6 +131,26 @@ def test_hostile_and_unlucky_values_are_one_short_line(text: str, words: str) ->
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "search: {storage: 'postgresql://me:hunter2@host/db'}\n",
+        "search: {storage: 'sqlite:////tmp/x.db'}\n",
+        "data: {poses: 's3://AKIA:hunter2@bucket/x.pose2d.h5'}\n",
+        "data: {poses: 'https://host/x.pose2d.h5?sig=hunter2'}\n",
+        "data: 's3://AKIA:hunter2@bucket/x.pose2d.h5'\n",
+        "seeds: 'postgresql://me:hunter2@host/db?password=hunter2'\n",
+    ],
+)
+def test_addresses_with_credentials_are_refused_unseen(text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        study(text)
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(UserError) as caught:
+        study(overrides=[f"data.poses={text.partition(': ')[2].strip()}", "data=s3://a:hunter2@b/x"])
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_date_may_be_a_name() -> None:
     assert parse_study("name: 2026-11-25\nrepresentations: [solo]\n", "study.yaml").name == "2026-11-25"
 

@@ -1,4 +1,5 @@
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,50 @@ def test_a_text_of_more_than_its_share_is_refused(tmp_path: Path) -> None:
     assert len(files.read_text(tmp_path / "large", most_bytes=100)) == 100
     with pytest.raises(UserError, match="larger than"):
         files.read_text(tmp_path / "large", most_bytes=99)
+
+
+def test_files_follow_the_umask_whoever_writes_them(tmp_path: Path) -> None:
+    def private(temporary: Path) -> None:
+        temporary.unlink()
+        temporary.touch(mode=0o600)
+
+    for mask, wanted in ((0o027, 0o640), (0o002, 0o664), (0o077, 0o600)):
+        before = os.umask(mask)
+        try:
+            files.write_with(tmp_path / f"{mask:o}", private)
+            files.write_text(tmp_path / f"{mask:o}.txt", "x")
+        finally:
+            os.umask(before)
+        assert (tmp_path / f"{mask:o}").stat().st_mode & 0o777 == wanted
+        assert (tmp_path / f"{mask:o}.txt").stat().st_mode & 0o777 == wanted
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = path.with_name(f".a.json.{files._HERE}-{dead.pid}.tmp")
+    alive = path.with_name(f".a.json.{files._HERE}-{os.getppid()}.tmp")
+    elsewhere = path.with_name(".a.json.elsewhere-1.tmp")
+    for file in (left, alive, elsewhere):
+        file.touch()
+    files.write_json(path, {})
+    assert sorted(tmp_path.iterdir()) == sorted([alive, elsewhere, path])
+    assert sorted(files.drop_unfinished(tmp_path)) == sorted([alive, elsewhere])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("mine")
+    path = tmp_path / "here" / "a.json"
+    path.parent.mkdir()
+    path.symlink_to(other)
+    path.with_name(f".a.json.{files._HERE}-{os.getpid()}.tmp").symlink_to(other)
+    (path.parent / "folder").symlink_to(tmp_path)
+    (tmp_path / ".kept.tmp").touch()
+    files.write_json(path, {})
+    files.drop_unfinished(path.parent)
+    assert other.read_text() == "mine"
+    assert not path.is_symlink()
+    assert (tmp_path / ".kept.tmp").exists()

@@ -9,52 +9,36 @@ from pathlib import Path
 
 import pytest
 
+from tests.s3 import new_bucket, serving
 from tips_dist.files import StorageError, UserError, write_json
 from tips_dist.mirror import Mirror, mirror_of, mirror_once, mirrored, mirrored_by
+from tips_dist.runfolder import example
 from tips_dist.runfolder.fetching import fetch_run
 from tips_dist.runfolder.records import Holder
-from tips_dist.storage import Store, below, cache_folder, fetch_file, inside
+from tips_dist.storage import Store, below, fetch_file, inside
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
+    with serving() as address:
+        yield address
 
 
 @pytest.fixture
 def s3(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """An empty bucket's address; this machine's cache is a fresh folder."""
-    import boto3
-
-    names = {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-    }
-    for name, value in names.items():
-        monkeypatch.setenv(name, value)
-    bucket = f"bucket-{os.urandom(4).hex()}"
-    boto3.client("s3").create_bucket(Bucket=bucket)
-    return f"s3://{bucket}/runs"
+    return f"{new_bucket(server, monkeypatch, tmp_path)}/runs"
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run folder with a bit of everything."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     folder = tmp_path / "runs" / "study-20260101-000000"
     trial = folder / "trials" / "solo-000"
     for name in ("checkpoint", "candidates", "tensorboard"):
         (trial / name).mkdir(parents=True)
-    write_json(folder / "study.json", {"schema": 1})
+    example.study_record().save(folder / "study.json")
     (folder / "optuna.journal").write_text("{}\n")
     (folder / "lock").write_text("held")
     write_json(trial / "trial.json", {"schema": 1, "state": "running"})
@@ -111,7 +95,7 @@ def test_order_of_a_round_is_a_state_that_resume_takes(s3: str, run: Path, monke
     monkeypatch.setattr(Store, "put", lambda self, path, name: order.append(name))
     Mirror(run, s3).round()
     trial = "trials/solo-000"
-    assert order[0] == "optuna.journal"
+    assert order[:2] == ["study.json", "optuna.journal"]  # the run's mark, then what resume begins with
     assert order.index(f"{trial}/history.jsonl") < order.index(f"{trial}/checkpoint/state")
     assert order.index(f"{trial}/checkpoint/state") < order.index(f"{trial}/trial.json")
     assert order[-1] == "mirror.json"
@@ -120,11 +104,11 @@ def test_order_of_a_round_is_a_state_that_resume_takes(s3: str, run: Path, monke
 def test_fetch_brings_only_what_a_command_needs(s3: str, run: Path) -> None:
     Mirror(run, s3).round()
     url = below(s3, run.name)
-    assert fetch_run(url, "status") == cache_folder(url)
-    assert names(cache_folder(url)) == {"study.json", "trials/solo-000/trial.json", "mirror.json"}
-    fetch_run(url, "monitor")
-    assert "trials/solo-000/tensorboard/events" in names(cache_folder(url))
-    assert "trials/solo-000/checkpoint/state" not in names(cache_folder(url))
+    copy = fetch_run(url, "status")
+    assert names(copy) == {"study.json", "trials/solo-000/trial.json", "mirror.json", "lock"}
+    assert fetch_run(url, "monitor") == copy
+    assert "trials/solo-000/tensorboard/events" in names(copy)
+    assert "trials/solo-000/checkpoint/state" not in names(copy)
 
 
 def test_fetch_again_reads_what_changed_only(s3: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,8 +131,8 @@ def test_fetch_again_reads_what_changed_only(s3: str, run: Path, monkeypatch: py
 def test_fetch_of_everything_is_the_folder(s3: str, run: Path, tmp_path: Path) -> None:
     Mirror(run, s3).round(ended=True)
     copy = fetch_run(below(s3, run.name), "everything", tmp_path / "home")
-    assert names(copy) == names(run) - {"lock", "trials/solo-000/.trial.json.1.tmp"}
-    assert all((copy / name).read_bytes() == (run / name).read_bytes() for name in names(copy))
+    assert names(copy) == names(run) - {"trials/solo-000/.trial.json.1.tmp"}
+    assert all((copy / name).read_bytes() == (run / name).read_bytes() for name in names(copy) - {"lock"})
 
 
 def test_data_at_an_address_is_read_once(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +151,7 @@ def test_wrong_addresses_are_refused(s3: str, tmp_path: Path) -> None:
         fetch_run(f"{s3}/nothing")
     with pytest.raises(UserError, match="refuses"):
         Store("s3://no-such-bucket-at-all/x", patience=0.0).put(Path(__file__), "x")
-    with pytest.raises(UserError, match="no credentials in an address"):
+    with pytest.raises(UserError, match="credentials in an address are refused"):
         Store("s3://name:secret@bucket/x")
     with pytest.raises(UserError, match="nothing://x: not an address"):
         Store("nothing://x")

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from tips_dist.addresses import check_address, is_address, without_secrets
 from tips_dist.files import UserError, read_text, shown
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.study_yaml import load_yaml
@@ -65,8 +66,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Procedural(Section):
     """Poses made by the embedded generator instead of read from a file."""
 
-    poses: Annotated[int, Field(ge=1, le=10_000_000)] = 20_000  # they are made in memory
-    seed: Seed = 0
+    poses: Annotated[int, Field(ge=1, le=10_000_000)] = 20_000  # how many; they are made in memory
+    seed: Seed = 0  # random start of the generator
     cameras: Annotated[int, Field(ge=1, le=64)] = 2  # that see each sequence at the same moments
 
 
@@ -75,15 +76,25 @@ class Data(Section):
 
     poses: str | None = None  # path of NAME.pose2d.h5, relative to the study file, or its address (s3://…, gs://…)
     digest: Annotated[str | None, Field(pattern=r"^[0-9a-f]{8,64}$")] = None  # of the poses' content: refuse others
-    procedural: Procedural = Procedural()
+    procedural: Procedural = Procedural()  # what is made where `poses` is not set
+
+    @field_validator("poses")
+    @classmethod
+    def _without_secrets(cls, poses: str | None) -> str | None:
+        try:
+            if poses is not None and is_address(poses):
+                check_address(poses)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return poses
 
 
 class Model(Section):
     """Network sizes, shared by lifter, discriminator and student."""
 
     width: Annotated[int, Field(ge=8, le=8192)] = 256  # features of a solo lifter; others match its parameters
-    discriminator_blocks: Blocks = 3
-    student_blocks: Blocks = 3
+    discriminator_blocks: Blocks = 3  # residual blocks of the discriminator
+    student_blocks: Blocks = 3  # residual blocks of the student
     batch_norm: bool = False  # lifter only; the authors' recipe has it on (docs/recipe.md says why it is off)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # lifter only; the authors use 0.5
     spectral_norm: bool = False  # discriminator only: its layers' largest singular values are 1 (arXiv 1802.05957)
@@ -92,25 +103,25 @@ class Model(Section):
 class Training(Section):
     """How one run trains."""
 
-    steps: Count = 6000
-    batch_size: Batch = 256
+    steps: Count = 6000  # each a batch of every seed; a multiple of evaluate_every
+    batch_size: Batch = 256  # poses per step and seed
     evaluate_every: Count = 50  # steps between evaluation steps
     checkpoint_every: Count = 10  # evaluation steps between resumable checkpoints
-    validation_poses: Annotated[int, Field(ge=32)] = 512
-    generator_lr: Positive = 2e-4
-    discriminator_lr: Positive = 2e-4
-    weight_decay: NonNegative = 0.0
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    validation_poses: Annotated[int, Field(ge=32)] = 512  # on which signals are measured and checkpoints judged
+    generator_lr: Positive = 2e-4  # Adam's learning rate of the lifter
+    discriminator_lr: Positive = 2e-4  # Adam's learning rate of the discriminator
+    weight_decay: NonNegative = 0.0  # of both players: share of the weights added to the gradient
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9  # Adam's memory of the gradient
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999  # Adam's memory of its square
     final_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0  # exponential decay of both rates to this share
     average: Annotated[float, Field(ge=0, lt=1), Before(0.0)] = 0.998  # decay of the lifter's moving average; 0: off
-    judge: Literal["averaged", "raw", "both"] = "averaged"  # both: raw depths lie beside (depths_raw.npy)
+    judge: Literal["averaged", "raw", "both"] = "averaged"  # which weights; both: raw depths in depths_raw.npy
     instance_noise: NonNegative = 0.0  # on all that the discriminator sees, in root-to-head distances; 0 at the end
     gradient_clip: NonNegative = 0.0  # longest gradient, per seed and player (arXiv 1211.5063); 0: any
     flip_probability: Share = 0.5  # mirror a pose left to right (sides relabelled)
-    rotation: Literal["per_sample", "batch"] = "per_sample"
-    azimuth_degrees: Annotated[float, Field(gt=0, le=180)] = 160.0
-    elevation_degrees: Annotated[float, Field(ge=0, le=90)] = 10.0
+    rotation: Literal["per_sample", "batch"] = "per_sample"  # a random view for each pose, or one for a batch
+    azimuth_degrees: Annotated[float, Field(gt=0, le=180)] = 160.0  # views are turned by at most this, either way
+    elevation_degrees: Annotated[float, Field(ge=0, le=90)] = 10.0  # views are tilted by at most this, up or down
     precision: Literal["float32", "tf32", "bf16"] = "float32"  # of matrix products; tf32 is float32 on a CPU
     compile: bool = False  # torch.compile both networks (with CUDA graphs on a card)
     turns: Literal["sampled", "all"] = "sampled"  # 90° consistency: one of ±90°, 180° per pose and step, or all
@@ -130,16 +141,16 @@ class Training(Section):
 class Losses(Section):
     """Weights of the generator's losses and the recipe of the adversarial game."""
 
-    adversarial: NonNegative = 1.0
-    cycle_2d: NonNegative = 10.0
-    cycle_3d: NonNegative = 0.0
-    consistency_90: NonNegative = 3.0
+    adversarial: NonNegative = 1.0  # what the discriminator says of the pose seen from elsewhere
+    cycle_2d: NonNegative = 10.0  # lift, turn, project, lift, turn back: is it the input again?
+    cycle_3d: NonNegative = 0.0  # is the second lift the first one, turned?
+    consistency_90: NonNegative = 3.0  # is the depth lifted from a quarter or half turn the known one?
     bone_prior: NonNegative = 0.0  # mean human bone ratios: needs 3D statistics, so this is weak supervision
     bend: NonNegative = 0.0  # anatomical prior: knees bend forward, elbows backward
-    bend_margin: NonNegative = 0.0  # how far they should at least, in limb lengths
+    bend_margin: NonNegative = 0.0  # how far knees and elbows should bend at least, in limb lengths
     r1: NonNegative = 0.0  # penalty on the discriminator's slope at real poses (arXiv 1801.04406)
-    adversarial_kind: Literal["least_squares", "cross_entropy"] = "least_squares"
-    real_label: Annotated[float, Field(gt=0.5, le=1)] = 1.0
+    adversarial_kind: Literal["least_squares", "cross_entropy"] = "least_squares"  # the game's loss
+    real_label: Annotated[float, Field(gt=0.5, le=1)] = 1.0  # what real poses are to score; below 1: soft labels
     label_swap: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # probability that a pose's real/fake label is swapped
 
 
@@ -152,7 +163,7 @@ class Policy(Section):
     warm_up: Share = 0.2  # share of the budget before any verdict but non_finite
     patience: Count = 6  # evaluation steps in a row that a fixed threshold must be crossed
     dominance: NonNegative = 0.1  # discriminator loss, 0 = perfect and 1 = balanced, below which it dominates
-    dominance_accuracy: NonNegative = 0.98  # and held-out accuracy above which it does
+    dominance_accuracy: NonNegative = 0.98  # and accuracy on held-out poses, above which it dominates
     failure: NonNegative = 1.6  # discriminator loss on the same scale, above which it has failed
     flat: NonNegative = 0.1  # depth spread over x spread below which poses are flat
     deep: NonNegative = 4.0  # and above which they are stretched beyond any human
@@ -168,31 +179,43 @@ class Policy(Section):
 class Stopping(Section):
     """Which verdicts end a seed's run (``non_finite`` always does), and the thresholds behind them."""
 
-    divergence: Literal["default", "off"] = "default"  # diverged and collapsed
-    plateau: Literal["default", "off"] = "default"
-    policy: Policy = Policy()
+    divergence: Literal["default", "off"] = "default"  # end seeds that diverged or collapsed
+    plateau: Literal["default", "off"] = "default"  # end seeds that plateaued
+    policy: Policy = Policy()  # the thresholds behind the verdicts
+
+
+SEARCH_STORAGE = "TIPS_DIST_SEARCH_STORAGE"  # environment variable: the Optuna storage of `search.storage: environment`
 
 
 class Search(Section):
     """How many trials each representation gets, and who proposes their configurations."""
 
-    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 1
-    sampler: Literal["tpe", "gp", "nsga2", "cmaes", "qmc", "random", "grid"] = "tpe"
-    objectives: Annotated[list[Literal["risk", "instability"]], Field(min_length=1)] = ["risk"]
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 1  # for each representation: equal budgets
+    sampler: Literal["tpe", "gp", "nsga2", "cmaes", "qmc", "random", "grid"] = "tpe"  # who proposes
+    objectives: Annotated[list[Literal["risk", "instability"]], Field(min_length=1)] = ["risk"]  # minimised
     scheduler: Literal["none", "asha", "median"] = "none"  # stops whole trials early, on their risk
-    storage: str | None = None  # an Optuna storage URL; the run folder's optuna.journal when None
+    storage: Literal["environment"] | None = None  # None: optuna.journal in the run folder; else see SEARCH_STORAGE
     enqueue: Annotated[
         list[dict[str, float | int | str | bool]], Field(max_length=10_000)
     ] = []  # known-good points to try first
+
+    @field_validator("storage", mode="before")
+    @classmethod
+    def _no_address(cls, storage: Any) -> Any:
+        if isinstance(storage, str) and storage != "environment":
+            raise ValueError(
+                f"an address does not belong into a study file; write 'environment' and set {SEARCH_STORAGE}"
+            )
+        return storage
 
 
 class Resources(Section):
     """What one trial occupies."""
 
-    cpus: Annotated[float, Field(gt=0)] = 1
-    gpus: NonNegative = 0
-    workers: Count = 1
-    max_concurrent: Annotated[int, Field(ge=0)] = 0  # 0: as many trials as fit
+    cpus: Annotated[float, Field(gt=0)] = 1  # cores; threads follow them
+    gpus: NonNegative = 0  # cards; may be a fraction of one
+    workers: Count = 1  # processes that train the trial together and share its cpus and gpus
+    max_concurrent: Annotated[int, Field(ge=0)] = 0  # trials at a time; 0: as many as fit
     max_failures: Annotated[int, Field(ge=0)] = 3  # deaths of a trial's worker before the trial counts as failed
     heartbeat_seconds: Positive = 60.0  # a worker without a sign of life for this long is killed and replaced
 
@@ -200,10 +223,10 @@ class Resources(Section):
 class Distillation(Section):
     """How the student learns from the teachers."""
 
-    teachers: Annotated[Count, Before(3)] = 10  # checkpoints in all, of all seeds and representations
-    steps: Count = 2000
-    batch_size: Batch = 256
-    lr: Positive = 1e-3
+    teachers: Annotated[Count, Before(3)] = 10  # checkpoints in all, of all seeds, that teach the student
+    steps: Count = 2000  # of the student's training
+    batch_size: Batch = 256  # poses per step
+    lr: Positive = 1e-3  # Adam's learning rate
     noise: NonNegative = 0.0  # added to every input joint: its deviation as a share of the mean root-head distance
     joint_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of joints put where their parent is
 
@@ -211,39 +234,39 @@ class Distillation(Section):
 class Dimension(Section):
     """One searched key; ``only`` limits it to some representations (none listed: all of them)."""
 
-    only: list[str] = []
+    only: list[str] = []  # representations whose trials have this dimension; empty: all
 
 
 class Uniform(Dimension):
     """A float, uniform over ``[low, high]``."""
 
-    uniform: tuple[float, float]
+    uniform: tuple[float, float]  # [low, high]
 
 
 class LogUniform(Dimension):
     """A float, uniform in its logarithm."""
 
-    log_uniform: tuple[Positive, Positive]
+    log_uniform: tuple[Positive, Positive]  # [low, high], both above 0
 
 
 class Integer(Dimension):
     """An integer from ``low`` to ``high``, both included."""
 
-    int: tuple[int, int]
+    int: tuple[int, int]  # [low, high]
 
 
-class Choice(Dimension):
+class OneOf(Dimension):
     """One of the values listed."""
 
-    choice: Annotated[list[bool | int | float | str], Field(min_length=1, max_length=128)]
+    choice: Annotated[list[bool | int | float | str], Field(min_length=1, max_length=128)]  # the values
 
 
-Distribution = Uniform | LogUniform | Integer | Choice
+Distribution = Uniform | LogUniform | Integer | OneOf
 
 
 def _contains(distribution: Distribution, value: Any) -> bool:
     match distribution:
-        case Choice(choice=values):
+        case OneOf(choice=values):
             return value in values
         case Uniform(uniform=(low, high)) | LogUniform(log_uniform=(low, high)):
             return not isinstance(value, (str, bool)) and bool(low <= value <= high)
@@ -264,19 +287,19 @@ class Configuration(Section):
 class Study(Section):
     """A whole study file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$")]
-    seed: Seed = 0
-    data: Data = Data()
-    representations: Annotated[list[str], Field(min_length=1)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$")]  # run folders are called after it
+    seed: Seed = 0  # the one random start that all others of the study follow from
+    data: Data = Data()  # the 2D poses
+    representations: Annotated[list[str], Field(min_length=1)]  # how the 2D pose is cut up for lifting
     seeds: Annotated[int, Field(ge=1, le=4096)] = 4  # per configuration, packed into one program
-    model: Model = Model()
-    training: Training = Training()
-    losses: Losses = Losses()
-    stopping: Stopping = Stopping()
-    search: Search = Search()
-    space: Annotated[dict[str, Distribution], Field(max_length=64)] = {}
-    resources: Resources = Resources()
-    distillation: Distillation = Distillation()
+    model: Model = Model()  # network sizes
+    training: Training = Training()  # how one run trains
+    losses: Losses = Losses()  # the generator's losses and the game
+    stopping: Stopping = Stopping()  # which verdicts end a seed
+    search: Search = Search()  # how many trials, and who proposes them
+    space: Annotated[dict[str, Distribution], Field(max_length=64)] = {}  # what is searched: dotted key -> distribution
+    resources: Resources = Resources()  # what one trial occupies
+    distillation: Distillation = Distillation()  # how the student learns
 
     @model_validator(mode="after")
     def _check(self) -> Study:
@@ -307,7 +330,7 @@ class Study(Section):
             raise ValueError("search.scheduler: asha and median compare one objective; drop one of the two")
         if self.search.sampler == "grid":
             for key, distribution in self.space.items():
-                if not isinstance(distribution, Choice):
+                if not isinstance(distribution, OneOf):
                     raise ValueError(f"space.{key}: the grid sampler needs a choice of values")
         return self
 
@@ -319,7 +342,7 @@ class Study(Section):
                 raise ValueError(f"space.{key}.only: '{name}' is not among the study's representations")
         values: list[Any]
         match distribution:
-            case Choice(choice=values):
+            case OneOf(choice=values):
                 pass
             case Uniform(uniform=(low, high)) | LogUniform(log_uniform=(low, high)) | Integer(int=(low, high)):
                 values = [low, high]
@@ -368,8 +391,10 @@ def parse_study(text: str, where: str, overrides: list[str] | None = None) -> St
     for override in overrides or []:
         key, separator, value = override.partition("=")
         if not separator:
-            raise UserError(f"--set {shown(override)}: expected key=value, for example training.steps=100")
-        set_dotted(values, key.strip(), load_yaml(value, f"--set {shown(key)}"))
+            raise UserError(
+                f"--set {shown(without_secrets(override))}: expected key=value, for example training.steps=100"
+            )
+        set_dotted(values, key.strip(), load_yaml(value, f"--set {shown(without_secrets(key))}"))
     return validate(Study, values, where=where)
 
 
@@ -454,9 +479,9 @@ def validate(section: type[SectionT], values: Any, where: str) -> SectionT:
         # Round trip through JSON so that strict mode takes YAML's lists where a tuple is declared.
         return section.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise UserError(f"{where}: {shown(_explain(section, error), 600)}") from None
+        raise UserError(f"{where}: {shown(without_secrets(_explain(section, error)), 600)}") from None
     except (TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{where}: {shown(error, 600)}") from None
+        raise UserError(f"{where}: {shown(without_secrets(str(error)), 600)}") from None
 
 
 _FORMS = ("uniform", "log_uniform", "int", "choice")

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
+import re
+import shutil
+import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+_HERE = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:16]
 MOST_TEXT = 2**24  # bytes of a text file that people write
+
+# What a JSON file may hold where nothing more is known; whatever is ours has a class (tips_dist.runfolder).
+JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
 
 
 class UserError(Exception):
@@ -87,17 +95,73 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_with(path: Path, writer: Callable[[Path], None]) -> None:
     """Let ``writer`` fill a temporary file beside ``path``, sync it to disk and move it into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_HERE}-{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _drop_leftovers(path)
+        new = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # never through a link that lies there
+        mode = os.fstat(new).st_mode  # what the umask makes of a new file; safetensors would leave 0600
+        os.close(new)
         writer(temporary)
         with temporary.open("rb") as stream:
+            os.fchmod(stream.fileno(), stat.S_IMODE(mode))
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
         raise storage_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True) if temporary.exists() else None
+
+
+def _drop_leftovers(path: Path) -> None:
+    """Remove temporary files of ``path`` whose writers, on this machine, were killed (or are this very process)."""
+    start = f".{path.name}.{_HERE}-"
+    for name in os.listdir(path.parent):  # noqa: PTH208 (names are all that is needed, at every write)
+        if name.startswith(start) and name.endswith(".tmp"):
+            process = name.removeprefix(start).removesuffix(".tmp")
+            if not process.isdecimal() or int(process) == os.getpid() or not _lives(int(process)):
+                path.with_name(name).unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def half_folder(path: Path, family: str) -> Path:
+    """Where a folder is filled before it is renamed to ``path``; what killed makers of the family's left is removed.
+
+    Args:
+        path: the folder to be.
+        family: how the names of such folders begin.
+    """
+    for left in path.parent.glob(f".{glob.escape(family)}*.{_HERE}-*.tmp") if path.parent.is_dir() else ():
+        process = left.name.removesuffix(".tmp").rpartition("-")[2]
+        if process.isdecimal() and not _lives(int(process)) and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+    return path.with_name(f".{path.name}.{_HERE}-{os.getpid()}.tmp")
+
+
+def drop_unfinished(folder: Path) -> list[Path]:
+    """Remove what killed writers left below a folder that nobody else writes into now; links are not followed.
+
+    Returns:
+        What was removed.
+    """
+    found = [
+        Path(place, name)
+        for place, _, names in os.walk(folder, followlinks=False)
+        for name in names
+        if name.startswith(".") and name.endswith(".tmp")
+    ]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
@@ -126,7 +190,7 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not valid JSON ({error})") from None
 
 
-def append_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+def append_json_lines(path: Path, rows: Sequence[Mapping[str, JSON]]) -> None:
     """Append ``rows`` to ``path``, one JSON object a line, in a single write."""
     append_text(path, "".join(json.dumps(row, sort_keys=True, allow_nan=False) + "\n" for row in rows))
 

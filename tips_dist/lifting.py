@@ -17,10 +17,10 @@ import csv
 import functools
 import io
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,13 +30,12 @@ from tips_dist.data.hdf5 import is_hdf5
 from tips_dist.data.importers import coco
 from tips_dist.data.store import read_poses
 from tips_dist.escaping import for_csv
-from tips_dist.files import UserError, check_file, read_text, write_text, write_with
+from tips_dist.files import JSON, UserError, check_file, read_text, write_text, write_with
 from tips_dist.models.student import Student
 from tips_dist.skeleton import HEAD, JOINTS, ROOT, J
 
 Size = Literal["trained", "mean", "each"]
 Floats = npt.NDArray[np.float32]
-ADULT_MM = 650.0  # root to head, roughly: to give a feeling for the unit
 OUTPUTS = (".npz", ".json", ".csv")
 UNIT = "one unit is the mean root-to-head distance of people in the training data; there is no absolute scale"
 FRAME = "root-relative, camera frame: x right, y down, z away"
@@ -53,6 +52,38 @@ class Input:
     frame_rate_hz: float = 0.0  # 0: unknown
 
 
+@dataclass(frozen=True)
+class LiftAnswer:
+    """What was lifted, in which conventions, and what was written."""
+
+    poses: int
+    size: Size
+    signs: str
+    output: str | None = None
+    picture: Drawn | None = None
+    animation: Animated | None = None
+    uncertainty: float | None = None  # mean over poses and joints, where it was asked for
+
+    unit: str = UNIT
+    frame: str = FRAME
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture, and how many poses are on it."""
+
+    path: str
+    poses: int
+
+
+@dataclass(frozen=True)
+class Animated:
+    """An animation and its number of frames."""
+
+    path: str
+    frames: int
+
+
 def lift_file(
     student: Path,
     poses: Path,
@@ -64,7 +95,7 @@ def lift_file(
     animation: Path | None = None,
     signs: Literal["network", "pose"] = "network",
     uncertainty: bool = False,
-) -> dict[str, Any]:
+) -> LiftAnswer:
     """Lift the poses of a file and write what is asked for.
 
     Args:
@@ -78,9 +109,6 @@ def lift_file(
         signs: whose depth signs: those recorded with the ``network``, or told ``pose`` by pose from knees and elbows.
         uncertainty: write the student's spread of each joint's depth too (:meth:`.Student.uncertainty`).
 
-    Returns:
-        Counts, the conventions and the files written, for printing.
-
     Raises:
         UserError: a file cannot be read, holds no usable pose, or a name has an unknown ending; nothing is written.
     """
@@ -91,21 +119,20 @@ def lift_file(
     chosen = size or ("trained" if found.digest == network.record.data_digest else found.size)
     seen = sized(found.poses, network.record.scale, chosen, poses)
     lifted, spread = network.lift(seen, signs=signs), network.uncertainty(seen) if uncertainty else None
-    result: dict[str, Any] = {"poses": len(lifted), "size": chosen, "signs": signs, "unit": UNIT, "frame": FRAME}
+    result = LiftAnswer(len(lifted), chosen, signs)
     if spread is not None:
-        mean = float(spread[:, 1:].mean())
-        result["uncertainty"] = {"mean": mean, "mean_mm_of_an_adult": mean * ADULT_MM}
+        result = replace(result, uncertainty=float(spread[:, 1:].mean()))
     if output is not None:
         write_output(output, found, lifted, spread, {"size": chosen, "signs": signs, "student": network.record.plain()})
-        result["output"] = str(output)
+        result = replace(result, output=str(output))
     if picture is not None or animation is not None:
         from tips_dist import views
 
         if picture is not None:
-            result["picture"] = {"path": str(picture), "poses": views.write_picture(picture, found.poses, lifted)}
+            result = replace(result, picture=Drawn(str(picture), views.write_picture(picture, found.poses, lifted)))
         if animation is not None:
             frames = views.write_animation(animation, found.poses, lifted, found.frame_rate_hz)
-            result["animation"] = {"path": str(animation), "frames": frames}
+            result = replace(result, animation=Animated(str(animation), frames))
     return result
 
 
@@ -159,7 +186,7 @@ def read_input(path: Path, minimum_score: float = 0.3) -> Input:
 
 
 def _read_coco(path: Path, minimum_score: float) -> Input:
-    poses, _, labels = coco.read(path, minimum_score)
+    poses, _, labels = coco.read_coco(path, minimum_score)
     return Input(poses.astype(np.float32), labels, "each")
 
 
@@ -208,7 +235,7 @@ def _is_number(cell: str) -> bool:
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
-def write_output(path: Path, found: Input, lifted: Floats, spread: Floats | None, record: dict[str, Any]) -> None:
+def write_output(path: Path, found: Input, lifted: Floats, spread: Floats | None, record: Mapping[str, JSON]) -> None:
     """Write 3D poses (N, 17, 3) with their labels and the conventions, in the format that the ending names.
 
     ``spread`` (N, 17), where it is asked for, goes beside them under the name ``uncertainty``.
@@ -236,7 +263,9 @@ def write_output(path: Path, found: Input, lifted: Floats, spread: Floats | None
         write_text(path, text.getvalue())
 
 
-def _write_npz(path: Path, found: Input, lifted: Floats, spread: Floats | None, conventions: dict[str, Any]) -> None:
+def _write_npz(
+    path: Path, found: Input, lifted: Floats, spread: Floats | None, conventions: Mapping[str, JSON]
+) -> None:
     extra = {} if spread is None else {"uncertainty": spread}
     with path.open("wb") as stream:
         np.savez_compressed(

@@ -1,8 +1,8 @@
 """Run folders and data at an address (``s3://…``, ``gs://…``, whatever pyarrow or fsspec opens).
 
 A run folder lives on a file system, where its driver works. ``mirror.py`` copies it to an address while the study runs;
-``fetch`` brings what a command needs of it into a local cache. Nothing is ever worked on in place: an object store has
-neither append nor rename nor locks (docs/storage.md says what follows from that).
+``runfolder/fetching.py`` brings what a command needs of it into a local cache. Nothing is ever worked on in place: an
+object store has neither append nor rename nor locks (docs/storage.md says what follows from that).
 """
 
 from __future__ import annotations
@@ -10,26 +10,24 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterable
+import shutil
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from typing import IO, Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
+from tips_dist.addresses import check_address
+from tips_dist.addresses import is_address as is_address
 from tips_dist.files import StorageError, UserError, write_with
-from tips_dist.patience import patiently
+from tips_dist.patience import try_again
 
 PATIENCE_SECONDS = 300.0  # that storage may be away before the study's end is reported as not mirrored
 _CHUNK = 2**20
 _REFUSALS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "HTTP status 403", "not found")
 
 T = TypeVar("T")
-
-
-def is_address(text: str) -> bool:
-    """Whether this names something at an address, not a local path."""
-    return "://" in text
 
 
 @dataclass(frozen=True)
@@ -49,14 +47,13 @@ class Store:
         Raises:
             UserError: nobody knows this kind of address, or it holds credentials (they would end up in records).
         """
-        parts = urlsplit(url)
-        if parts.password or any("secret" in key or "key" in key for key, _ in parse_qsl(parts.query)):
-            raise UserError(f"{parts.scheme}://…: no credentials in an address; set the environment variables instead")
+        check_address(url)
         self.url, self._patience = url, patience
         try:
             self._files, self._base = self._patiently(lambda: _file_system(url))
         except (ImportError, ValueError, TypeError) as error:
             raise UserError(f"{url}: not an address that pyarrow or fsspec can open ({_line(error)})") from None
+        self._local = urlsplit(url).scheme in ("file", "local")
 
     def list(self, *, few: bool = False) -> dict[str, Entry]:
         """Every file below the address (``few``: directly below), by its path relative to it; may be none."""
@@ -65,14 +62,34 @@ class Store:
         selector = FileSelector(self._base, recursive=not few, allow_not_found=True)
         found = self._patiently(lambda: self._files.get_file_info(selector))
         prefix = self._base.rstrip("/") + "/"
-        return {
+        entries = {
             info.path.removeprefix(prefix): Entry(info.size or 0, (info.mtime_ns or 0) / 1e9)
             for info in found
             if info.type == FileType.File
         }
+        return {name: entry for name, entry in entries.items() if not (self._local and self._reaches_out(name))}
+
+    def _reaches_out(self, name: str) -> bool:
+        """On a disk: whether a name is reached through a link, which may lead anywhere."""
+        try:
+            linked(Path(self._base), name)
+        except UserError:
+            return True
+        return False
 
     def put(self, path: Path, name: str) -> None:
-        """Copy a local file to the address. Object stores show a whole object or none."""
+        """Copy a local file to the address. Object stores show a whole object or none, and so do disks.
+
+        Raises:
+            UserError: on a disk, the place is reached through a link.
+            StorageError: storage does not answer.
+        """
+        self._check(name, writing=True)
+        if self._local:
+            content = path.open("rb")  # FileNotFoundError, as below
+            with content:
+                write_with(Path(self._at(name)), lambda temporary: _copy(content, temporary))
+            return
 
         def copy() -> None:
             with path.open("rb") as source, self._files.open_output_stream(self._at(name)) as target:
@@ -94,6 +111,8 @@ class Store:
             FileNotFoundError: it has gone.
         """
 
+        self._check(name)
+
         def read(temporary: Path) -> None:
             def copy() -> None:
                 with self._files.open_input_stream(self._at(name)) as source, temporary.open("wb") as target:
@@ -109,8 +128,35 @@ class Store:
                 raise error.__cause__ from None
             raise
 
+    def read(self, name: str, most_bytes: int = 2**26) -> bytes:
+        """A small file's content.
+
+        Raises:
+            UserError: it is larger than ``most_bytes``.
+            FileNotFoundError: it has gone.
+        """
+        self._check(name)
+
+        def content() -> bytes:
+            with self._files.open_input_stream(self._at(name)) as source:
+                return bytes(source.read(most_bytes + 1))
+
+        found = self._patiently(content)
+        if len(found) > most_bytes:
+            raise UserError(f"{self.url}: {name} is larger than {most_bytes} bytes")
+        return found
+
+    def _check(self, name: str, *, writing: bool = False) -> None:
+        """On a disk, refuse names that are reached through links."""
+        if self._local:
+            if writing and Path(self._base).is_symlink():
+                raise UserError(f"{self._base}: is a link, and nothing is written through it; remove it")
+            linked(Path(self._base), name)
+
     def delete(self, name: str) -> None:
         """Remove one file; a file that has gone is fine."""
+
+        self._check(name, writing=True)
 
         def remove() -> None:
             with suppress(FileNotFoundError):
@@ -123,13 +169,18 @@ class Store:
 
     def _patiently(self, action: Callable[[], T]) -> T:
         try:
-            return patiently(action, self._patience, errors=(OSError,), hopeless=_hopeless)
+            return try_again(action, self._patience, errors=(OSError,), hopeless=_hopeless)
         except FileNotFoundError:
             raise
         except OSError as error:
             if _hopeless(error):
                 raise UserError(f"{self.url}: storage refuses ({_line(error)})") from error
             raise StorageError(f"{self.url}: storage does not answer ({_line(error)})") from error
+
+
+def _copy(source: IO[bytes], path: Path) -> None:
+    with path.open("wb") as target:
+        shutil.copyfileobj(source, target, _CHUNK)
 
 
 def _hopeless(error: Exception) -> bool:
@@ -140,47 +191,6 @@ def below(url: str, name: str) -> str:
     """The address of ``name`` below an address (which may carry a query, as endpoints do)."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
-
-
-def fetch(
-    url: str, needs: Collection[str] = ("*",), folder: Path | None = None, *, mark: str, patience: float = 30.0
-) -> Path:
-    """Bring what a command needs of a run folder at an address to this machine.
-
-    Args:
-        url: of the run folder.
-        needs: patterns of the files to bring, see :func:`tips_dist.runfolder.layout.needs`.
-        folder: where to; a cache of ours by default. Files that are there already, unchanged, are not read again.
-        mark: the file that every run folder has.
-        patience: seconds that storage may be away.
-
-    Returns:
-        The local folder: a copy; what a command writes there stays on this machine.
-
-    Raises:
-        UserError: there is no run folder at this address, or storage refuses.
-        StorageError: storage does not answer.
-    """
-    store = Store(url, patience)
-    local = folder or cache_folder(url)
-    there = {name: entry for name, entry in store.list().items() if matches(name, needs)}
-    if mark not in there:
-        raise UserError(f"{url}: not a run folder (it has no {mark})")
-    for name, entry in there.items():
-        path = inside(local, name)
-        if _same(path, entry):
-            continue
-        try:
-            store.get(name, path)
-        except FileNotFoundError:  # replaced while we read: a candidate that was beaten, say
-            path.unlink(missing_ok=True)
-            continue
-        os.utime(path, (entry.changed, entry.changed))
-    for path in [path for path in local.rglob("*") if path.is_file()]:
-        name = path.relative_to(local).as_posix()
-        if name.startswith("trials/") and matches(name, needs) and name not in there:
-            path.unlink()
-    return local
 
 
 def fetch_file(url: str, patience: float = 30.0) -> Path:
@@ -198,17 +208,17 @@ def fetch_file(url: str, patience: float = 30.0) -> Path:
         raise UserError(f"{url}: no such file")
     entry = Entry(info.size or 0, (info.mtime_ns or 0) / 1e9)
     path = cache_folder(url)
-    if not _same(path, entry):
+    if not same(path, entry):
         store.get("", path)
         os.utime(path, (entry.changed, entry.changed))
     return path
 
 
-def cache_folder(url: str) -> Path:
-    """Where copies of an address lie on this machine; its name is that of the run folder."""
+def cache_folder(url: str, mark: str = "") -> Path:
+    """Where copies of an address lie on this machine; its name is that of the run folder, ``mark`` tells runs apart."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tips-dist"
     parts = urlsplit(url)
-    return base / hashlib.sha256(url.encode()).hexdigest()[:16] / (Path(parts.path).name or parts.netloc)
+    return base / hashlib.sha256(f"{url}{mark}".encode()).hexdigest()[:16] / (Path(parts.path).name or parts.netloc)
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -220,6 +230,19 @@ def inside(folder: Path, name: str) -> Path:
     if name.startswith("/") or ".." in name.split("/") or "\\" in name or "\0" in name:
         raise UserError(f"{name!r}: a file name that leaves its folder; not copied")
     return folder / name
+
+
+def linked(folder: Path, name: str) -> Path:
+    """``folder / name``, refused if anything below the folder on the way there is a link (or leaves the folder).
+
+    Raises:
+        UserError: it is; the message names the link.
+    """
+    path = inside(folder, name)
+    for place in [path, *path.parents][: len(Path(name).parts)]:
+        if place.is_symlink():
+            raise UserError(f"{place}: is a link, and nothing is written or read through it; remove it")
+    return path
 
 
 def _file_system(url: str) -> tuple[Any, str]:
@@ -247,7 +270,8 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _same(path: Path, entry: Entry) -> bool:
+def same(path: Path, entry: Entry) -> bool:
+    """Whether a local file is the copy of what lies at the address now."""
     try:
         found = path.stat()
     except OSError:

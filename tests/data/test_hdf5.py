@@ -49,7 +49,7 @@ import sys
 from pathlib import Path
 from tips_dist.data import procedural, store
 from tips_dist.files import UserError
-from tips_dist.study.records import locked
+from tips_dist.runfolder.lock import locked
 folder = Path(sys.argv[1])
 poses, _ = procedural.generate(60, 0)
 store.write_poses(folder / "a.pose2d.h5", poses)

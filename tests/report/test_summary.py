@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tips_dist.bootstrap import Statistic
 from tips_dist.files import UserError
 from tips_dist.report.formats import markdown
 from tips_dist.report.summary import write_summary
 from tips_dist.report.tables import interval, notes, representation_tables, verdict_words
 from tips_dist.runfolder import RunFolder, read_trial
 from tips_dist.runfolder.example import build
-from tips_dist.runfolder.results import Statistic
+from tips_dist.stability.statistic import trial_risk
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -106,6 +107,13 @@ def test_a_trials_risk_is_not_that_of_its_luckiest_broken_seed(run: Path) -> Non
     broken = [seed.model_copy(update={"verdict": "collapsed"}) for seed in seeds]
     trial.now(outcome=trial.outcome.model_copy(update={"seeds": broken})).write(run)
     assert {one.trial: one for one in write_summary(run).trials}["solo-000"].risk is None
+
+
+def test_tables_show_the_risk_that_the_search_minimises(tmp_path: Path) -> None:
+    run = build(tmp_path / "run", trials=3, seeds=8, steps=400)
+    for one in write_summary(run).trials:
+        seeds = read_trial(run, one.trial).seed_outcomes
+        assert value(one.risk) == pytest.approx(trial_risk((seed.best_risk, seed.verdict) for seed in seeds))
 
 
 def test_the_summary_quotes_all_that_was_measured_of_the_student(run: Path) -> None:

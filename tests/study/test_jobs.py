@@ -6,11 +6,12 @@ A real head, with token authentication, stands in tests/chaos/test_cluster.py.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import stat
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -117,7 +118,12 @@ def place(tmp_path: Path) -> Path:
     return path
 
 
+def beside(path: Path) -> Path:
+    return path.parents[1] / "data" / "fake.pose2d.h5"
+
+
 def submit(path: Path, order: Order = Order()) -> jobs.Submission:  # noqa: B008 (frozen)
+    order = dataclasses.replace(order, poses=order.poses or beside(path))
     return Jobs(ADDRESS).submit(load_study(path, list(order.overrides)), path, order)
 
 
@@ -137,7 +143,7 @@ def test_the_package_opens_as_the_study_did(place: Path, tmp_path: Path) -> None
     from tips_dist.runfolder.poses import study_poses
 
     study = load_study(place)
-    inside = tmp_path / "package" / pack(study, place, tmp_path / "package")
+    inside = tmp_path / "package" / pack(study, place, tmp_path / "package", beside(place))
     assert study_poses(load_study(inside).data, inside.parent).digest == fake_poses().digest
 
 
@@ -155,6 +161,47 @@ def test_large_data_does_not_travel(client: FakeClient, place: Path, monkeypatch
     (place.parents[1] / "data" / "fake.pose2d.h5").unlink()
     with pytest.raises(UserError, match=r"data\.poses: \.\./data/fake\.pose2d\.h5: no such file"):
         submit(place)
+
+
+def test_only_a_pose_file_within_reach_travels(client: FakeClient, place: Path, tmp_path: Path) -> None:
+    """A study of somebody else cannot make a file of ours leave this machine."""
+    plain = Jobs(ADDRESS)
+    with pytest.raises(UserError, match=r"lies outside of the study's folder.*--poses"):
+        plain.submit(load_study(place), place, Order())
+    key = tmp_path / "id_rsa"
+    key.write_text("PRIVATE KEY")
+    inside = place.parent / "inside.pose2d.h5"
+    for told in ("../id_rsa", "inside.pose2d.h5"):  # by .. and by a link
+        inside.unlink(missing_ok=True)
+        inside.symlink_to(key)
+        place.write_text(study_text(data={"poses": told}))
+        with pytest.raises(UserError, match="lies outside of the study's folder"):
+            plain.submit(load_study(place), place, Order())
+        with pytest.raises(UserError, match="not an HDF5 file"):
+            plain.submit(load_study(place), place, Order(poses=key))
+        with pytest.raises(UserError, match="is not the file that the study names"):
+            plain.submit(load_study(place), place, Order(poses=beside(place)))
+    inside.unlink()
+    inside.write_text("PRIVATE KEY")
+    with pytest.raises(UserError, match="not an HDF5 file"):
+        plain.submit(load_study(place), place, Order())
+    assert not client.requests
+    inside.write_bytes(beside(place).read_bytes())
+    assert plain.submit(load_study(place), place, Order()).fresh
+    place.write_text(study_text(data={"poses": "../id_rsa"}))
+    told = "data.poses=../data/fake.pose2d.h5"
+    assert plain.submit(load_study(place, [told]), place, Order(overrides=[told])).fresh
+
+
+def test_no_secret_travels_in_an_address(client: FakeClient, place: Path) -> None:
+    for address in ("s3://AKIA:hunter2@bucket/runs", "https://host/runs?sig=hunter2", "s3://bucket/runs?token=hunter2"):
+        with pytest.raises(UserError, match="--storage") as caught:
+            submit(place, Order(storage=address))
+        assert "hunter2" not in str(caught.value)
+    with pytest.raises(UserError, match="--address") as caught:
+        Jobs("http://me:hunter2@127.0.0.1:8265")
+    assert "hunter2" not in str(caught.value)
+    assert not client.requests
 
 
 def test_the_same_study_twice_is_one_job(client: FakeClient, place: Path) -> None:
@@ -182,7 +229,7 @@ def test_two_who_submit_at_once(client: FakeClient, place: Path) -> None:
 
 def test_the_id_tells_studies_data_and_places_apart(place: Path) -> None:
     def identity(study: Study, order: Order = Order()) -> str:  # noqa: B008 (frozen)
-        return submission_id(study, place, order)
+        return submission_id(study, place, dataclasses.replace(order, poses=beside(place)))
 
     study = load_study(place)
     ids = {
@@ -208,7 +255,7 @@ def test_only_named_variables_travel_and_never_in_the_request(
     assert stat.S_IMODE(mode) == 0o600
     everything = json.dumps(client.requests[0], default=str) + str(client.packages[0])
     assert "secret" not in everything
-    assert "secret" not in json.dumps(Jobs(ADDRESS).list(), default=str)
+    assert "secret" not in json.dumps([asdict(job) for job in Jobs(ADDRESS).list()])
     with pytest.raises(UserError, match="--env NOT_SET: no such environment variable"):
         submit(place, Order(forward=["NOT_SET"]))
     with pytest.raises(UserError, match="name the variable only") as refused:
@@ -273,7 +320,7 @@ def test_exit_codes(status: str, code: int | None, ours: int, client: FakeClient
 def test_other_peoples_jobs_are_not_listed(client: FakeClient, place: Path) -> None:
     client.put("theirs", "RUNNING", metadata={"job": "theirs"})
     ours = submit(place).id
-    assert [job["id"] for job in Jobs(ADDRESS).list()] == [ours]
+    assert [job.id for job in Jobs(ADDRESS).list()] == [ours]
     with pytest.raises(UserError, match="nobody: no such job"):
         Jobs(ADDRESS).status("nobody")
 
@@ -317,7 +364,7 @@ def test_events_travel_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_command_line(client: FakeClient, place: Path) -> None:
     run = CliRunner()
-    result = run.invoke(app, ["submit", str(place), "--address", ADDRESS, "--json"])
+    result = run.invoke(app, ["submit", str(place), "--poses", str(beside(place)), "--address", ADDRESS, "--json"])
     found = json.loads(result.output)
     assert found["fresh"] is True
     client.put(found["id"], "FAILED", metadata={jobs.MARK: "test"}, code=2)
@@ -325,7 +372,7 @@ def test_the_command_line(client: FakeClient, place: Path) -> None:
     assert "FAILED" in run.invoke(app, ["jobs", "status", found["id"], "--address", ADDRESS]).output
     client.put(f"{found['id']}-2", "RUNNING")
     client.tails = [["hello\n"], ["hello\n"]]
-    result = run.invoke(app, ["submit", str(place), "--address", ADDRESS, "--follow"])
+    result = run.invoke(app, ["submit", str(place), "--poses", str(beside(place)), "--address", ADDRESS, "--follow"])
     assert result.exit_code == 0
     assert "hello" in result.output
     client.put(f"{found['id']}-2", "SUCCEEDED", code=0)

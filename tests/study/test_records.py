@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ from tests.study.conftest import make_study
 from tips_dist.files import StorageError, UserError
 from tips_dist.runfolder import Trial, TrialState, read_trial, read_trials
 from tips_dist.runfolder.example import trial
-from tips_dist.study.records import alone_in, holder, locked, patiently
+from tips_dist.runfolder.lock import alone_in, holder, locked
+from tips_dist.study.records import patiently
 
 
 def make_trial(number: int = 0) -> Trial:
@@ -39,7 +41,7 @@ def test_a_damaged_record_is_named(content: str, tmp_path: Path) -> None:
 
 def test_the_second_to_lock_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from tips_dist.study.records import locked\n"
+        "import sys, time; from pathlib import Path; from tips_dist.runfolder.lock import locked\n"
         f"with locked(Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(60)"
     )
     assert holder(tmp_path) is None
@@ -116,3 +118,16 @@ def test_other_errors_pass_at_once() -> None:
 
     with pytest.raises(ValueError, match="no storage matter"):
         patiently(action)
+
+
+def test_a_lock_that_is_no_file_is_neither_waited_for_nor_written(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock")
+    assert holder(tmp_path) is None
+    with pytest.raises(UserError, match="is no ordinary file"), locked(tmp_path):
+        pass
+    (tmp_path / "lock").unlink()
+    (tmp_path / "other").write_text("mine")
+    (tmp_path / "lock").symlink_to(tmp_path / "other")
+    with pytest.raises(StorageError, match="cannot be used as a lock"), locked(tmp_path):
+        pass
+    assert (tmp_path / "other").read_text() == "mine"

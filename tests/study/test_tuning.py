@@ -10,9 +10,10 @@ import pytest
 
 from tests.study.conftest import make_study
 from tests.study.test_records import make_trial
+from tips_dist.config import Resources
 from tips_dist.runfolder import Outcome, TrialState, read_trial
 from tips_dist.runfolder.example import outcome
-from tips_dist.study.search import Search
+from tips_dist.study.search import TrialSearch
 from tips_dist.study.trainable import NO_RISK
 from tips_dist.study.tuning import Driver, Watch
 
@@ -64,7 +65,7 @@ def test_what_a_dead_worker_left_behind_is_not_held_against_the_next_one(tmp_pat
 @pytest.fixture
 def driver(tmp_path: Path) -> Driver:
     study = make_study(representations=["solo"], search={"trials": 8, "sampler": "random", "scheduler": "median"})
-    search = Search(study, tmp_path)
+    search = TrialSearch(study, tmp_path)
     search.recover()
     return Driver(study, tmp_path, search, [], lambda event: None)
 
@@ -109,9 +110,19 @@ def test_storage_trouble_of_one_trial_ends_the_study(driver: Driver) -> None:
     assert read_trial(driver.run, "solo-000").state == "pending"  # a resume goes on with it
 
 
+def test_at_most_so_many_at_a_time(driver: Driver) -> None:
+    driver.study = driver.study.model_copy(update={"resources": Resources(max_concurrent=2)})
+    assert driver.suggest("a") == {"trial": "solo-000"}
+    assert driver.suggest("b") == {"trial": "solo-001"}
+    assert driver.suggest("c") is None  # which tells Tune to ask again later
+    finish(driver, "a")
+    assert driver.suggest("c") == {"trial": "solo-002"}
+    assert driver.suggest("d") is None
+
+
 def test_unfinished_trials_come_before_new_ones(tmp_path: Path) -> None:
     study = make_study(representations=["solo"])
-    search = Search(study, tmp_path)
+    search = TrialSearch(study, tmp_path)
     make_trial(0).now(state=TrialState.RUNNING, attempts=1).write(tmp_path)
     driver = Driver(study, tmp_path, search, search.recover(), lambda event: None)
     assert driver.suggest("a") == {"trial": "solo-000"}

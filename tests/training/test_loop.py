@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,31 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> 
     latest.write_bytes(latest.read_bytes()[:1000])
     train(tiny(), [0], world(), tmp_path / "cut")
     assert records(tmp_path / "whole") == records(tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-50]),
+        lambda path: path.write_bytes(b"\xff" * 500),
+    ],
+    ids=["gone", "empty", "truncated", "garbage"],
+)
+def test_a_run_goes_on_without_a_candidate_that_is_gone_or_damaged(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """Its weights are not needed to go on; what is left behind is readable."""
+    whole = train(tiny(), [0, 1], world(), tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(tiny(), [0, 1], world(), tmp_path / "cut", should_stop=StopAfter(25))
+    for path in (tmp_path / "cut" / "candidates").iterdir():
+        damage(path)
+    assert train(tiny(), [0, 1], world(), tmp_path / "cut").seeds == whole.seeds
+    assert history(tmp_path / "cut") == history(tmp_path / "whole")
+    for path in (tmp_path / "cut" / "candidates").iterdir():
+        load_weights(path)
 
 
 def test_at_most_two_checkpoints_are_kept(tmp_path: Path) -> None:

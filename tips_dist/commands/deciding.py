@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from tips_dist.commands.output import console, print_json, say
+from tips_dist.commands.output import console, print_json, say, showing
 
 
-def select(folder: Path, *, as_json: bool) -> None:
+def select_candidates(folder: Path, *, as_json: bool) -> None:
     """Select teachers and print them."""
     from tips_dist.files import UserError
     from tips_dist.runfolder import RunFolder, layout
+    from tips_dist.runfolder.lock import locked
     from tips_dist.second_look import Looker
     from tips_dist.selection import select as select_teachers
 
@@ -21,7 +21,8 @@ def select(folder: Path, *, as_json: bool) -> None:
         looker = Looker(run.poses(), record.data.scale)
     except UserError as error:
         why = f"{record.name}: no second look at the candidates: {error}"
-    found = select_teachers(folder, looker)
+    with locked(run.path):
+        found = select_teachers(folder, looker)
     if why:
         say(why, stderr=True)
     if as_json:
@@ -61,14 +62,13 @@ def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
     print_tables(console(), [Table("What this policy would have done", head, rows)], [in_words(found)])
 
 
-def distill(folder: Path, poses: Path | None, device: str | None = None) -> None:
+def distill_run(folder: Path, poses: Path | None, device: str | None = None) -> None:
     """Distil the selected teachers into one student."""
     from tips_dist.distillation import distill as distill_student
     from tips_dist.runfolder import RunFolder
+    from tips_dist.runfolder.lock import locked
 
-    def heard(teacher: int, teachers: int) -> None:
-        if sys.stderr.isatty():
-            end = "\n" if teacher == teachers else ""
-            print(f"\rteacher {teacher} of {teachers}", end=end, file=sys.stderr, flush=True)
-
-    say(f"Wrote {distill_student(folder, RunFolder(folder).poses(poses), device=device, progress=heard)}")
+    run = RunFolder(folder)
+    with locked(run.path), showing("distilling the student"):
+        written = distill_student(folder, run.poses(poses), device=device)
+    say(f"Wrote {written}")

@@ -16,20 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tips_dist import bootstrap
-from tips_dist.report.runs import SeedRun, seed_runs
+from tips_dist.report.answer import find_answer
+from tips_dist.report.runs import SeedRun, ranked, seed_runs
 from tips_dist.runfolder import RunFolder, Summary, layout
 from tips_dist.runfolder.curves import METRICS
 from tips_dist.runfolder.results import (
     CHECKPOINTS,
     Difference,
-    Group,
     GroupErrors,
+    GroupSummary,
     RepresentationSummary,
-    Statistic,
     StudySummary,
     TrialSummary,
 )
-from tips_dist.stability.verdicts import is_sound
 
 Array = NDArray[np.float64]
 
@@ -44,7 +43,7 @@ def summarise(run: RunFolder) -> Summary:
     runs = seed_runs(run)
     of = {name: [item for item in runs if item.representation == name] for name in run.representations}
     study, selection = run.study, run.selection
-    return Summary(
+    found = Summary(
         study=StudySummary(
             name=study.name,
             digest=study.digest,
@@ -67,6 +66,7 @@ def summarise(run: RunFolder) -> Summary:
         rule=selection.rule if selection else None,
         student=run.evaluation.student if run.evaluation else None,
     )
+    return found.model_copy(update={"answer": find_answer(run, found, runs)})
 
 
 def _trials(run: RunFolder, runs: Sequence[SeedRun]) -> list[TrialSummary]:
@@ -87,14 +87,14 @@ def _trials(run: RunFolder, runs: Sequence[SeedRun]) -> list[TrialSummary]:
     ]
 
 
-def _groups(groups: Sequence[Sequence[SeedRun]]) -> list[Group]:
+def _groups(groups: Sequence[Sequence[SeedRun]]) -> list[GroupSummary]:
     """What each group of runs did; statistics of all groups are computed together."""
-    risk = _statistics([_table(runs, ranked(runs)) for runs in groups], median=True)
+    risk = bootstrap.statistics([_table(runs, ranked(runs)) for runs in groups], median=True)
     found = []
     for runs, value, measured in zip(groups, risk, _errors(groups), strict=True):
         planned = sum(run.steps for run in runs)
         found.append(
-            Group(
+            GroupSummary(
                 runs=len(runs),
                 verdicts=dict(Counter(run.verdict for run in runs).most_common()),
                 stopped_step=float(np.median([run.stopped_step for run in runs])) if runs else None,
@@ -111,16 +111,19 @@ def _errors(groups: Sequence[Sequence[SeedRun]]) -> list[GroupErrors | None]:
     if not any(known):
         return [None] * len(groups)
     tables = {name: [_table(runs, errors(runs, name)) for runs in groups] for name in CHECKPOINTS}
-    metrics = {name: _statistics([_table(runs, errors(runs, "selected", name)) for runs in groups]) for name in METRICS}
-    checkpoints = {name: _statistics(tables[name]) for name in CHECKPOINTS}
+    metrics = {
+        name: bootstrap.statistics([_table(runs, errors(runs, "selected", name)) for runs in groups])
+        for name in METRICS
+    }
+    checkpoints = {name: bootstrap.statistics(tables[name]) for name in CHECKPOINTS}
     against = {
-        name: _statistics([other - own for other, own in zip(tables[name], tables["selected"], strict=True)])
+        name: bootstrap.statistics([other - own for other, own in zip(tables[name], tables["selected"], strict=True)])
         for name in CHECKPOINTS
         if name != "selected"
     }
     both = [any(run.raw is not None for run in runs) for runs in groups]
     raw = {
-        name: _statistics([_table(runs, errors(runs, name, raw=True)) for runs in groups])
+        name: bootstrap.statistics([_table(runs, errors(runs, name, raw=True)) for runs in groups])
         for name in CHECKPOINTS
         if any(both)
     }
@@ -142,46 +145,28 @@ def _differences(groups: dict[str, list[SeedRun]]) -> list[Difference]:
     for first, second in itertools.combinations(groups, 2):
         one, other = groups[first], groups[second]
         pairs = {
-            "risk": (risks(one), risks(other)),
+            "risk": (ranked(one), ranked(other)),
             "n_mpjpe_resolved": (errors(one, "selected"), errors(other, "selected")),
         }
         for metric, (left, right) in pairs.items():
-            found = bootstrap.difference(_table(one, left), _table(other, right))
+            found = bootstrap.difference(_table(one, left), _table(other, right), median=metric == "risk")
             if found is not None:
                 rows.append(
                     Difference(
                         metric=metric,
                         first=first,
                         second=second,
-                        difference=Statistic(**found),
+                        difference=found,
                         cliffs_delta=bootstrap.cliffs_delta(left, right),
                     )
                 )
     return rows
 
 
-def risks(runs: Sequence[SeedRun]) -> Array:
-    """The lowest risk of each run, NaN where there is none."""
-    return np.array([np.nan if run.best_risk is None else run.best_risk for run in runs], float)
-
-
-def ranked(runs: Sequence[SeedRun]) -> Array:
-    """The lowest risk of each run as it counts for the risk of a trial: an unsound run is worse than any other.
-
-    Their median is the one risk of a trial, which Optuna minimises too (:mod:`tips_dist.stability.statistic`).
-    """
-    return np.where([is_sound(run.verdict) for run in runs], np.nan_to_num(risks(runs), nan=np.inf), np.inf)
-
-
 def errors(runs: Sequence[SeedRun], checkpoint: str, metric: str = "n_mpjpe_resolved", *, raw: bool = False) -> Array:
     """One metric of one checkpoint of each run in mm, NaN where there is none; ``raw`` for its raw weights."""
     found = [run.error(checkpoint, metric, raw=raw) for run in runs]
     return np.array([np.nan if value is None else value for value in found], float)
-
-
-def _statistics(tables: Sequence[Array], *, median: bool = False) -> list[Statistic | None]:
-    found = bootstrap.describe(tables, median=median)
-    return [None if value is None else Statistic(**value) for value in found]
 
 
 def _table(runs: Sequence[SeedRun], values: Array) -> Array:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, JsonValue, Pla
 from pydantic_core import core_schema
 
 from tips_dist.config import Section, complete, recorded
-from tips_dist.files import UserError, shown, write_json
+from tips_dist.files import UserError, check_file, shown, write_json
 
 Json = dict[str, JsonValue]  # a JSON object that is none of ours yet: read, not yet migrated and checked
 Migration = Callable[[Json], Json]
@@ -61,10 +61,9 @@ class Record(Part):
             UserError: the file is missing, is not JSON, is nested too deep, is of an unknown or newer schema, or a
                 field is missing or mistyped; one line that names file and field.
         """
+        check_file(path)
         try:
             content = path.read_bytes()
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         return cls.parse(content, str(path))

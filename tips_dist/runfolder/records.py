@@ -15,6 +15,7 @@ student/student.json      :class:`StudentRecord`             distillation.py -> 
 evaluation.json           :class:`.results.Evaluation`       evaluation -> summary, report, model card
 curves.npz                :class:`.curves.Curves`            evaluation -> report
 summary.json              :class:`.results.Summary`          report/summary.py -> people, scripts
+phase.json                :class:`PhaseRecord`               study/status.py -> status
 mirror.json               :class:`MirrorNote`                mirror.py -> status of a copy
 lock                      :class:`Holder`                    study/records.py -> status
 ========================  =================================  ==================================================
@@ -77,6 +78,12 @@ class StudyRecord(Record):
     host: str = ""
     command: list[str] = []
     created: str = ""
+    mark: str = ""  # drawn when the run was made: by it a copy, a mirror, a folder is known to be this run's
+
+    @property
+    def identity(self) -> str:
+        """The run's mark; of a run that was made before there were marks, what tells it from every other."""
+        return self.mark or digest([self.name, self.digest, self.host, self.created])[:32]
 
     @property
     def study(self) -> Study:
@@ -216,6 +223,14 @@ class Holder(Record):
     host: str
     pid: int
     since: str | None = None
+
+
+class PhaseRecord(Record):
+    """``phase.json``: what the driver does after the last trial; gone when it has ended."""
+
+    host: str
+    pid: int
+    words: str  # "distilling the student, 40%"
 
 
 class MirrorNote(Record):

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from pydantic import JsonValue
+
 from tips_dist.config import Policy
 from tips_dist.stability.verdicts import COLLAPSED, DIVERGED, NON_FINITE, PLATEAUED, Verdict, severity
 
@@ -75,7 +77,7 @@ class _Detector:
     def warming_up(self, step: int) -> bool:
         return step < self.policy.warm_up * self.steps
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, JsonValue]:
         """The state as plain data."""
         fixed = {"policy", "recipe", "steps"}
         return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name not in fixed}
@@ -281,7 +283,7 @@ class Judge:
                 self.verdict = finding
         return self.verdict
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, JsonValue]:
         """All state as plain data (JSON)."""
         return {
             "verdict": dataclasses.asdict(self.verdict),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
-import os
 import platform
+import secrets
 import shutil
 import socket
 import subprocess
@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tips_dist.config import Study, digest, load_study
-from tips_dist.files import UserError, storage_error, write_text
+from tips_dist.files import UserError, half_folder, storage_error, write_text
 from tips_dist.runfolder import StudyRecord, layout
+from tips_dist.runfolder.lock import timestamp
 from tips_dist.runfolder.records import DataRecord, Extension
 from tips_dist.storage import is_address
 from tips_dist.study import space
-from tips_dist.study.records import timestamp
 
 if TYPE_CHECKING:
     from tips_dist.data.store import Poses
@@ -62,10 +62,11 @@ def create(study: Study, poses: Poses, study_path: Path, text: str, overrides: S
         host=socket.gethostname(),
         command=sys.argv,
         created=timestamp(),
+        mark=secrets.token_hex(16),
     )
     if run.exists():
         raise UserError(f"{run}: this run folder exists already; resume it, or start again in a second")
-    half = run.with_name(f".{run.name}.{os.getpid()}.tmp")
+    half = half_folder(run, study.name)
     try:
         (half / layout.TRIALS).mkdir(parents=True)
         write_text(layout.STUDY_TEXT.at(half), text)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -24,12 +25,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import tips_dist
+from tips_dist.addresses import check_address, is_address
 from tips_dist.config import Study, digest
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file
 from tips_dist.study import space
 from tips_dist.study.cluster import prepare_environment
 from tips_dist.study.records import StudyEvent
@@ -63,6 +65,7 @@ class Order:
 
     runs: str = RUNS  # folder of run folders on the cluster, shared between its nodes
     storage: str | None = None  # URL that the run folder is mirrored to
+    poses: Path | None = None  # the study's pose file, named by the user because it lies outside the study's folder
     overrides: Sequence[str] = ()
     forward: Sequence[str] = ()  # names of environment variables
     package: bool = False  # send this tips_dist along instead of using the one installed there
@@ -70,6 +73,11 @@ class Order:
     again: bool = False  # start anew although the same study has succeeded
     cpus: float = 0.0  # that the driver occupies; 0 keeps it on the head node
     resources: Mapping[str, float] = dataclasses.field(default_factory=dict)  # that decide where the driver runs
+
+    def named(self, study_file: Path) -> Path | None:
+        """The pose file, if it was named by the user (``--poses`` or ``--set data.poses=``), not by the study file."""
+        told = [value for key, _, value in (o.partition("=") for o in self.overrides) if key.strip() == "data.poses"]
+        return self.poses or (study_file.parent / told[-1].strip() if told else None)
 
 
 @dataclass(frozen=True)
@@ -81,12 +89,28 @@ class Submission:
     fresh: bool  # started by this very call
 
 
+@dataclass(frozen=True)
+class JobAnswer:
+    """Where a job stands; times are local."""
+
+    id: str
+    study: str | None
+    digest: str | None  # of the study
+    runs: str | None  # folder of run folders on the cluster
+    trials: int
+    status: str
+    message: str | None
+    started: str | None
+    ended: str | None
+    exit_code: int | None
+
+
 class Jobs:
     """The jobs of one cluster. Every method raises ``UserError`` where the cluster is away or refuses us."""
 
     def __init__(self, address: str) -> None:
         """Connect to the dashboard at ``address``, ``http://HOST:8265``."""
-        if urlsplit(address).scheme not in ("http", "https"):
+        if not is_address(address) or check_address(address, "--address").scheme not in ("http", "https"):
             raise UserError(f"--address {address}: expected the URL of the cluster's dashboard, http://HOST:8265")
         self.address = address
         prepare_environment(address)
@@ -105,6 +129,8 @@ class Jobs:
             UserError: a variable to forward is not set, the pose file is missing or too large to pack.
         """
         variables = _variables(order.forward)
+        if order.storage is not None:
+            check_address(order.storage, "--storage")
         base = submission_id(study, study_file, order)
         attempt = 1
         while True:
@@ -117,7 +143,7 @@ class Jobs:
             attempt += 1
         with tempfile.TemporaryDirectory(prefix="tips-dist-job-") as name:
             folder = Path(name)
-            inside = pack(study, study_file, folder)
+            inside = pack(study, study_file, folder, order.named(study_file))
             if variables:
                 forwarded = folder / FORWARDED
                 forwarded.touch(mode=0o600)
@@ -131,41 +157,42 @@ class Jobs:
                 return Submission(identity, str(known.status.value), fresh=False)
         return Submission(identity, "PENDING", fresh=True)
 
-    def _sent(self, request: dict[str, Any]) -> None:
+    def _sent(self, request: Callable[[], str]) -> None:
         """Submit; a head that has just started has no agent for a while, so that is waited for."""
         deadline = time.monotonic() + AGENT_SECONDS
         while True:
             try:
-                self._client.submit_job(**request)
+                request()
                 return
             except self._errors as error:
                 if "No available agent" not in str(error) or time.monotonic() > deadline:
                     raise self._refused(error) from None
             time.sleep(1.0)
 
-    def _request(self, study: Study, identity: str, folder: Path, inside: Path, order: Order) -> dict[str, Any]:
-        environment: dict[str, Any] = {
+    def _request(self, study: Study, identity: str, folder: Path, inside: Path, order: Order) -> Callable[[], str]:
+        environment: dict[str, object] = {
             "working_dir": str(folder),
             "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
         }
         if order.package:
             environment["py_modules"] = [str(Path(tips_dist.__file__).parent)]
         trials = sum(space.budget(study, name) for name in study.representations)
-        return {
-            "entrypoint": entrypoint(inside, order, self.address),
-            "submission_id": identity,
-            "runtime_env": environment,
-            "entrypoint_num_cpus": order.cpus or None,
-            "entrypoint_resources": dict(order.resources) or None,
-            "metadata": {MARK: study.name, "digest": digest(study), "trials": str(trials), "runs": order.runs},
-        }
+        return functools.partial(
+            self._client.submit_job,
+            entrypoint=entrypoint(inside, order, self.address),
+            submission_id=identity,
+            runtime_env=environment,
+            entrypoint_num_cpus=order.cpus or None,
+            entrypoint_resources=dict(order.resources) or None,
+            metadata={MARK: study.name, "digest": digest(study), "trials": str(trials), "runs": order.runs},
+        )
 
-    def list(self) -> list[dict[str, Any]]:
+    def list(self) -> list[JobAnswer]:
         """Our jobs, the newest first: see :func:`described`."""
         jobs = [job for job in self._asked(self._client.list_jobs) if MARK in (job.metadata or {})]
         return [described(job) for job in sorted(jobs, key=lambda job: job.start_time or 0, reverse=True)]
 
-    def status(self, identity: str) -> dict[str, Any]:
+    def status(self, identity: str) -> JobAnswer:
         """One job."""
         return described(self._known(identity))
 
@@ -258,46 +285,68 @@ class Jobs:
 
 def submission_id(study: Study, study_file: Path, order: Order) -> str:
     """The job's id: the study's name and a digest of everything that decides what it computes and where it goes."""
-    data = packed_data(study, study_file)
+    data = packed_data(study, study_file, order.named(study_file))
     content = hashlib.sha256(data.read_bytes()).hexdigest() if data else study.data.poses
     return f"{study.name}-{digest([digest(study), content, order.runs, order.storage])[:12]}"
 
 
-def packed_data(study: Study, study_file: Path) -> Path | None:
-    """The pose file that travels with the study: one that is named relative to it. None if there is none.
+def packed_data(study: Study, study_file: Path, named: Path | None = None) -> Path | None:
+    """The pose file that travels with the study: one whose path is relative to the study's file. None if there is none.
+
+    A study file may come from somebody else, and what is packed leaves this machine: so only what opens as a pose file
+    is, and outside the study's own folder (also by ``..`` or a link) only what the user named as well.
+
+    Args:
+        study: as parsed.
+        study_file: where from.
+        named: what the user named as the study's pose file.
 
     Raises:
-        UserError: the file is missing or too large to pack.
+        UserError: the file is missing, no pose file, too large to pack, or lies outside and was not named.
     """
-    named = study.data.poses
-    if named is None or "://" in named or Path(named).is_absolute():
+    told = study.data.poses
+    if told is None or is_address(told) or Path(told).is_absolute():
         return None
-    path = study_file.parent / named
-    if not path.is_file():
-        raise UserError(f"{study_file}: data.poses: {named}: no such file")
-    if path.stat().st_size > MOST_BYTES:
+    path, where = study_file.parent / told, f"{study_file}: data.poses: {told}"
+    if not path.exists():
+        raise UserError(f"{where}: no such file")
+    check_file(path, "pose file")
+    if named is not None and not (named.exists() and named.samefile(path)):
+        raise UserError(f"--poses {named}: is not the file that the study names ({where})")
+    if named is None and not path.resolve().is_relative_to(study_file.resolve().parent):
         raise UserError(
-            f"{study_file}: data.poses: {named} has {path.stat().st_size / 2**20:.0f} MiB, more than the "
-            f"{MOST_BYTES // 2**20} MiB that travel with a job; put it on storage that the cluster reads and name that "
-            "place: --set data.poses=/shared/NAME.pose2d.h5 or s3://BUCKET/NAME.pose2d.h5"
+            f"{where}: lies outside of the study's folder and would leave this machine; if it is meant to, name it as "
+            f"well: --poses {path}"
         )
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise UserError(
+            f"{where} has {size / 2**20:.0f} MiB, more than the {MOST_BYTES // 2**20} MiB that travel with a job; put "
+            "it on storage that the cluster reads and name that place: --set data.poses=/shared/NAME.pose2d.h5 or "
+            "s3://BUCKET/NAME.pose2d.h5"
+        )
+    from tips_dist.data.store import read_poses
+
+    read_poses(path)
     return path
 
 
-def pack(study: Study, study_file: Path, folder: Path) -> Path:
-    """Copy a study file and its data into ``folder``, in the same places relative to each other.
+def pack(study: Study, study_file: Path, folder: Path, named: Path | None = None) -> Path:
+    """Copy a study file and its data (see :func:`packed_data`) into ``folder``, as they lie to each other.
 
     Returns:
         Where the study file lies, relative to ``folder``.
     """
     source = study_file.resolve()
-    data = packed_data(study, study_file)
-    files = [source] if data is None else [source, Path(os.path.normpath(source.parent / str(study.data.poses)))]
+    data = packed_data(study, study_file, named)
+    files = {source: source}
+    if data is not None:
+        files[Path(os.path.normpath(source.parent / str(study.data.poses)))] = data
     root = Path(os.path.commonpath([path.parent for path in files]))
-    for path in files:
+    for path, content in files.items():
         copy = folder / path.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
+        shutil.copyfile(content, copy)
     return source.relative_to(root)
 
 
@@ -319,21 +368,21 @@ def entrypoint(inside: Path, order: Order, address: str) -> str:
     return f"exec {shlex.quote(order.python or 'python')} {line}"
 
 
-def described(job: JobDetails) -> dict[str, Any]:
+def described(job: JobDetails) -> JobAnswer:
     """What we show of a job: nothing of its environment."""
     metadata = job.metadata or {}
-    return {
-        "id": job.submission_id,
-        "study": metadata.get(MARK),
-        "digest": metadata.get("digest"),
-        "runs": metadata.get("runs"),
-        "trials": int(metadata.get("trials", 0)),
-        "status": str(job.status.value),
-        "message": job.message,
-        "started": _time(job.start_time),
-        "ended": _time(job.end_time),
-        "exit_code": job.driver_exit_code,
-    }
+    return JobAnswer(
+        id=job.submission_id,
+        study=metadata.get(MARK),
+        digest=metadata.get("digest"),
+        runs=metadata.get("runs"),
+        trials=int(metadata.get("trials", 0)),
+        status=str(job.status.value),
+        message=job.message,
+        started=_time(job.start_time),
+        ended=_time(job.end_time),
+        exit_code=job.driver_exit_code,
+    )
 
 
 def arrive() -> None:

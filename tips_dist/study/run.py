@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from tips_dist.config import Study
+from tips_dist.config import Resources, Study
 from tips_dist.files import UserError
-from tips_dist.mirror import mirrored
-from tips_dist.runfolder import RunFolder, layout
+from tips_dist.mirror import NOWHERE, mirrored
+from tips_dist.phases import listening, phase
+from tips_dist.runfolder import RunFolder, TrialState, layout, read_trials
 from tips_dist.runfolder.fetching import fetch_run
+from tips_dist.runfolder.lock import locked
 from tips_dist.runfolder.poses import expect, run_poses, study_poses
+from tips_dist.runfolder.records import StudentRecord
 from tips_dist.storage import Store, below
 from tips_dist.study.cluster import connected
 from tips_dist.study.folder import check_unchanged, create, extend, own_study
-from tips_dist.study.records import StudyEvent, locked
-from tips_dist.study.status import status
+from tips_dist.study.mending import mend
+from tips_dist.study.records import StudyEvent
+from tips_dist.study.status import PhaseNote, status
 from tips_dist.study.trainable import Train
 
 if TYPE_CHECKING:
     from tips_dist.data.store import Poses
 
-__all__ = ["Interrupted", "StudyEvent", "open_recorded", "resume", "start", "status", "unfinished"]
+__all__ = ["StudyEvent", "StudyInterrupted", "open_recorded", "resume", "start", "status", "unfinished"]
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 GRACE_SECONDS = 6.0  # that running trials get to save their state after Ctrl-C
 
 Conclude = Callable[[Path, "Poses"], None]
 
 
-class Interrupted(KeyboardInterrupt):
+class StudyInterrupted(KeyboardInterrupt):
     """The user stopped the study; its state is saved in ``run``."""
 
     def __init__(self, run: Path) -> None:
@@ -74,12 +81,12 @@ def start(
     Raises:
         UserError: bad input, a study that cannot be placed, a run folder that exists already; nothing is left.
         StorageError: the disk is full or not writable.
-        Interrupted: Ctrl-C; the state is saved.
+        StudyInterrupted: Ctrl-C; the state is saved.
     """
     poses = study_poses(study.data, study_path.parent)
-    if storage is not None:
+    if storage is not None and storage != NOWHERE:
         Store(storage).list(few=True)  # a wrong address should be said before anything is made
-    with connected(study.resources, address, poses.poses.nbytes):
+    with _ray(study.resources, address, poses):
         run = create(study, poses, study_path, text, overrides, runs)
         return resume(
             run, address=address, progress=progress, train=train, conclude=conclude, poses=poses, storage=storage
@@ -97,6 +104,7 @@ def resume(
     conclude: Conclude | None = None,
     poses: Poses | None = None,
     storage: str | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Path:
     """Bring a study to its end from whatever its folder holds: nothing, some trials, or all of them.
 
@@ -104,32 +112,39 @@ def resume(
         run: the run folder.
         trials: extends the budget by so many trials per representation, for good.
         study_path: a study file that must equal the recorded one.
-        address, progress, train, conclude: as for :func:`start`.
+        address: as for :func:`start`.
+        progress: likewise.
+        train: likewise.
+        conclude: likewise.
         poses: the data set, where the caller has it open already.
         storage: as for :func:`start`; None goes on mirroring to where an earlier driver did.
+        notice: hears what was damaged and what became of it (study/mending.py); standard error by default.
 
     Raises:
         UserError: not a run folder; another process works on it; the study file or the data differ from the record.
         StorageError: the disk is full or not writable.
-        Interrupted: Ctrl-C; the state is saved.
+        StudyInterrupted: Ctrl-C; the state is saved.
     """
     run = run.resolve()
     record = RunFolder(run).study
-    with locked(run), mirrored(run, storage):
+    with _resumable(run), locked(run), mirrored(run, storage):
+        for note in mend(run, record):
+            (notice or _say)(note)
         check_unchanged(run, record, study_path)
         if trials is not None:
             record = extend(run, record, trials)
         study = record.study
         poses = poses if poses is not None else run_poses(run, record)
-        with connected(study.resources, address, poses.poses.nbytes):
-            from tips_dist.study.search import Search
+        with _none_running(run), _ray(study.resources, address, poses):
+            from tips_dist.study.search import TrialSearch
             from tips_dist.study.tuning import run_trials
 
-            search = Search(study, run)
+            search = TrialSearch(study, run)
             unfinished = search.recover()
             with _interruptible(run):
                 run_trials(study, run, poses, search, unfinished, progress or _ignore, train)
-        (conclude or select_and_distil)(run, poses)
+        with listening(PhaseNote(run)):
+            (conclude or select_and_distil)(run, poses)
     return run
 
 
@@ -138,9 +153,9 @@ def unfinished(study: Study, runs: Path, storage: str | None = None) -> Path | N
 
     This is how a job that was submitted, requeued or preempted goes on instead of starting anew.
     """
-    if storage is not None:
+    if storage is not None and storage != NOWHERE:
         names = {name.split("/")[0] for name in Store(storage).list() if name.endswith(f"/{layout.STUDY.name}")}
-        for name in names - {path.name for path in runs.glob("*")}:
+        for name in names - {path.name for path in runs.glob("*") if not layout.FETCHING.at(path).exists()}:
             if name.startswith(f"{study.name}-"):
                 fetch_run(below(storage, name), folder=runs / name)
     for run in sorted(runs.glob(f"{study.name}-*"), reverse=True):
@@ -168,11 +183,64 @@ def select_and_distil(run: Path, poses: Poses) -> None:
     from tips_dist.selection import select
 
     path = layout.SELECTION.at(run)
-    before = path.read_bytes() if path.exists() else None
-    select(run, Looker(poses, RunFolder(run).study.data.scale))
-    record_dependence(run, poses)
-    if path.read_bytes() != before or not layout.STUDENT.at(run).exists():
+    before = path.read_bytes() if path.is_file() else None
+    with phase("selecting checkpoints"):
+        select(run, Looker(poses, RunFolder(run).study.data.scale))
+    with phase("recording what depths depend on"):
+        record_dependence(run, poses)
+    if path.read_bytes() != before or not _taught(run):
         distill(run, poses)
+    else:
+        with phase("distilling the student") as told:
+            told.note("nothing to do, its teachers are the same")
+
+
+@contextlib.contextmanager
+def _ray(resources: Resources, address: str | None, poses: Poses) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        with phase("starting Ray"):
+            stack.enter_context(connected(resources, address, poses.poses.nbytes))
+        yield
+
+
+def _taught(run: Path) -> bool:
+    """Whether there is a whole student: its record reads, and its weights are those that the record tells of."""
+    try:
+        record, weights = StudentRecord.load(layout.STUDENT.at(run)), layout.STUDENT_WEIGHTS.at(run)
+        return weights.is_file() and hashlib.sha256(weights.read_bytes()).hexdigest() == record.digest
+    except (UserError, OSError):
+        return False
+
+
+@contextlib.contextmanager
+def _resumable(run: Path) -> Iterator[None]:
+    """Say of an interrupt at any phase which run goes on where it was: every write is whole or not there.
+
+    Raises:
+        StudyInterrupted: the body was interrupted.
+    """
+    try:
+        yield
+    except StudyInterrupted:
+        raise
+    except KeyboardInterrupt:
+        raise StudyInterrupted(run) from None
+
+
+@contextlib.contextmanager
+def _none_running(run: Path) -> Iterator[None]:
+    """When Ray and its workers have gone, however that came, no trial is on record as running any more."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, UserError):
+            for trial in read_trials(run):
+                if trial.state is TrialState.RUNNING:
+                    trial.now(state=TrialState.PENDING).write(run)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _ignore(event: StudyEvent) -> None:
@@ -181,10 +249,10 @@ def _ignore(event: StudyEvent) -> None:
 
 @contextlib.contextmanager
 def _interruptible(run: Path) -> Iterator[None]:
-    """Turn Ctrl-C (or SIGTERM) into a request that trials save their state; a second one, or time, ends it hard.
+    """Turn Ctrl-C (or another of ``INTERRUPTS``) into a request that trials save; a second one, or time, ends it hard.
 
     Raises:
-        Interrupted: after the trials have saved, or ``GRACE_SECONDS`` later.
+        StudyInterrupted: after the trials have saved, or ``GRACE_SECONDS`` later.
     """
     flag = layout.STOP.at(run)
     flag.unlink(missing_ok=True)
@@ -202,7 +270,7 @@ def _interruptible(run: Path) -> Iterator[None]:
     def give_up(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    wanted = {signal.SIGINT: ask, signal.SIGTERM: ask, signal.SIGALRM: give_up}
+    wanted = {**dict.fromkeys(INTERRUPTS, ask), signal.SIGALRM: give_up}
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()} if main else {}
     try:
@@ -210,7 +278,7 @@ def _interruptible(run: Path) -> Iterator[None]:
         if asked:
             raise KeyboardInterrupt
     except KeyboardInterrupt:
-        raise Interrupted(run) from None
+        raise StudyInterrupted(run) from None
     finally:
         if main:
             signal.setitimer(signal.ITIMER_REAL, 0)

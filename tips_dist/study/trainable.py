@@ -15,12 +15,13 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tips_dist.config import Configuration
 from tips_dist.files import StorageError, write_text
 from tips_dist.runfolder import Alive, Outcome, Trial, TrialState, layout, read_trial
-from tips_dist.study.records import alone_in, patiently, timestamp
+from tips_dist.runfolder.lock import alone_in, timestamp
+from tips_dist.study.records import patiently
 
 if TYPE_CHECKING:
     from tips_dist.data.store import Poses
@@ -181,7 +182,7 @@ def _alive(folder: Path, heartbeat: float, node: str) -> Iterator[Callable[[Prog
                 os.utime(path)
 
     def progress(now: Progress) -> None:
-        changes: dict[str, Any] = {
+        changes = {
             "step": now.step,
             "steps": now.steps,
             "risk": now.risk,

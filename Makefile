@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 ## study: the quickstart, from data to summary (about three minutes after installation)
 study: $(STAMP)
-	$(BIN)/tips-dist data generate -o data/quickstart
+	$(BIN)/tips-dist data generate --cameras 4 -o data/quickstart
 	$(BIN)/tips-dist run studies/quickstart.yaml --truth data/quickstart.truth3d.h5
 
 ## study-results: the published studies from nothing, two to three hours on two cores; interrupted, call it again.

@@ -293,3 +293,22 @@ def test_signs_told_pose_by_pose_mend_a_network_between_two_mirror_solutions() -
     assert np.abs(lifted(-depths * wrong) - right).mean() > 0.1
     assert np.abs(lifted(-depths * wrong, signs="pose") - right).mean() < 0.02
     assert np.abs(lifted(-depths, signs="pose") - right).mean() < 0.002
+
+
+def test_uncertainty_is_written_where_the_student_knows_it(student: Path, poses: Poses, tmp_path: Path) -> None:
+    write_poses(tmp_path / "a.pose2d.h5", poses)
+    with pytest.raises(UserError, match="does not know its uncertainty"):
+        lift_file(student, tmp_path / "a.pose2d.h5", tmp_path / "out.npz", uncertainty=True)
+    lifter = Lifter(REPRESENTATIONS["solo"], 16, blocks=1, spread=True)
+    initialise(lifter, [torch.Generator().manual_seed(0)])
+    save_weights(tmp_path / "knows.safetensors", lifter, 0, {"scale": 1000.0, "kind": "student", "part_signs": [1]})
+    for ending in (".npz", ".json", ".csv"):
+        found = lift_file(
+            tmp_path / "knows.safetensors", tmp_path / "a.pose2d.h5", tmp_path / f"out{ending}", uncertainty=True
+        )
+        assert (found.uncertainty or 0) > 0
+    with np.load(tmp_path / "out.npz") as written:
+        assert written["uncertainty"].shape == (len(poses), 17)
+        assert (written["uncertainty"][:, 0] == 0).all()
+    assert len(json.loads((tmp_path / "out.json").read_text())["poses"][0]["uncertainty"]) == 17
+    assert (tmp_path / "out.csv").read_text().startswith("pose,joint,x,y,z,uncertainty\n")

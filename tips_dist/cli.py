@@ -333,11 +333,12 @@ def _audit(
 def _distill(
     folder: RunArgument,
     poses: PosesFile = None,
+    device: Annotated[str | None, typer.Option(help="Where teachers lift: cpu, cuda; a card if any.")] = None,
 ) -> None:
     """Train the student from the selected teachers again, from 2D alone."""
     from tips_dist.commands import deciding as command
 
-    command.distill_run(folder, poses)
+    command.distill_run(folder, poses, device)
 
 
 @app.command("evaluate")
@@ -407,6 +408,9 @@ def _lift(
     signs: Annotated[
         Signs, typer.Option(help="Depth signs: the network's recorded ones, or told pose by pose (knees, elbows).")
     ] = Signs.network,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Write how far the student's teachers would be apart, joint by joint.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Lift 2D poses of a file to root-relative 3D; one unit is the mean root-to-head distance."""
@@ -421,6 +425,7 @@ def _lift(
         picture=picture,
         animation=animate,
         signs="pose" if signs is Signs.pose else "network",
+        uncertainty=uncertainty,
         as_json=as_json,
     )
 

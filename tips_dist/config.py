@@ -68,6 +68,7 @@ class Procedural(Section):
 
     poses: Annotated[int, Field(ge=1, le=10_000_000)] = 20_000  # how many; they are made in memory
     seed: Seed = 0  # random start of the generator
+    cameras: Annotated[int, Field(ge=1, le=64)] = 2  # that see each sequence at the same moments
 
 
 class Data(Section):
@@ -222,7 +223,7 @@ class Resources(Section):
 class Distillation(Section):
     """How the student learns from the teachers."""
 
-    teachers: Count = 3  # candidates of lowest risk, from different seeds, that teach the student
+    teachers: Annotated[Count, Before(3)] = 10  # checkpoints in all, of all seeds, that teach the student
     steps: Count = 2000  # of the student's training
     batch_size: Batch = 256  # poses per step
     lr: Positive = 1e-3  # Adam's learning rate

@@ -62,6 +62,8 @@ class LiftAnswer:
     output: str | None = None
     picture: Drawn | None = None
     animation: Animated | None = None
+    uncertainty: float | None = None  # mean over poses and joints, where it was asked for
+
     unit: str = UNIT
     frame: str = FRAME
 
@@ -92,6 +94,7 @@ def lift_file(
     picture: Path | None = None,
     animation: Path | None = None,
     signs: Literal["network", "pose"] = "network",
+    uncertainty: bool = False,
 ) -> LiftAnswer:
     """Lift the poses of a file and write what is asked for.
 
@@ -104,6 +107,7 @@ def lift_file(
         picture: a PNG of the first poses, 2D beside two 3D views.
         animation: a GIF of the poses in their order.
         signs: whose depth signs: those recorded with the ``network``, or told ``pose`` by pose from knees and elbows.
+        uncertainty: write the student's spread of each joint's depth too (:meth:`.Student.uncertainty`).
 
     Raises:
         UserError: a file cannot be read, holds no usable pose, or a name has an unknown ending; nothing is written.
@@ -113,10 +117,13 @@ def lift_file(
             raise UserError(f"{path}: unknown ending '{path.suffix}'; known: {', '.join(endings)}")
     network, found = Student.load(student), read_input(poses, minimum_score)
     chosen = size or ("trained" if found.digest == network.record.data_digest else found.size)
-    lifted = network.lift(sized(found.poses, network.record.scale, chosen, poses), signs=signs)
+    seen = sized(found.poses, network.record.scale, chosen, poses)
+    lifted, spread = network.lift(seen, signs=signs), network.uncertainty(seen) if uncertainty else None
     result = LiftAnswer(len(lifted), chosen, signs)
+    if spread is not None:
+        result = replace(result, uncertainty=float(spread[:, 1:].mean()))
     if output is not None:
-        write_output(output, found, lifted, {"size": chosen, "signs": signs, "student": network.record.plain()})
+        write_output(output, found, lifted, spread, {"size": chosen, "signs": signs, "student": network.record.plain()})
         result = replace(result, output=str(output))
     if picture is not None or animation is not None:
         from tips_dist import views
@@ -228,22 +235,27 @@ def _is_number(cell: str) -> bool:
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
-def write_output(path: Path, found: Input, lifted: Floats, record: Mapping[str, JSON]) -> None:
-    """Write 3D poses (N, 17, 3) with their labels and the conventions, in the format that the ending names."""
+def write_output(path: Path, found: Input, lifted: Floats, spread: Floats | None, record: Mapping[str, JSON]) -> None:
+    """Write 3D poses (N, 17, 3) with their labels and the conventions, in the format that the ending names.
+
+    ``spread`` (N, 17), where it is asked for, goes beside them under the name ``uncertainty``.
+    """
     conventions = {"unit": UNIT, "frame": FRAME, "joint_names": list(JOINTS), **record}
     if path.suffix == ".npz":
-        write_with(path, lambda temporary: _write_npz(temporary, found, lifted, conventions))
+        write_with(path, lambda temporary: _write_npz(temporary, found, lifted, spread, conventions))
     elif path.suffix == ".json":
         poses = [
             {"label": label, "joints": np.round(pose, 5).tolist()}
-            for label, pose in zip(found.labels, lifted.astype(np.float64), strict=True)
+            | ({} if spread is None else {"uncertainty": np.round(spread[row].astype(np.float64), 5).tolist()})
+            for row, (label, pose) in enumerate(zip(found.labels, lifted.astype(np.float64), strict=True))
         ]
         write_text(path, json.dumps({"schema": 1, **conventions, "poses": poses}) + "\n")
     else:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["pose", "joint", "x", "y", "z"])
-        for label, pose in zip(found.labels, lifted, strict=True):
+        table = lifted if spread is None else np.concatenate((lifted, spread[..., None]), axis=-1)
+        writer.writerow(["pose", "joint", "x", "y", "z", *([] if spread is None else ["uncertainty"])])
+        for label, pose in zip(found.labels, table, strict=True):
             writer.writerows(
                 [for_csv(label), name, *(f"{value:.5f}" for value in point)]
                 for name, point in zip(JOINTS, pose, strict=True)
@@ -251,11 +263,15 @@ def write_output(path: Path, found: Input, lifted: Floats, record: Mapping[str, 
         write_text(path, text.getvalue())
 
 
-def _write_npz(path: Path, found: Input, lifted: Floats, conventions: Mapping[str, JSON]) -> None:
+def _write_npz(
+    path: Path, found: Input, lifted: Floats, spread: Floats | None, conventions: Mapping[str, JSON]
+) -> None:
+    extra = {} if spread is None else {"uncertainty": spread}
     with path.open("wb") as stream:
         np.savez_compressed(
             stream,
             joints=lifted,
+            **extra,  # type: ignore[arg-type]
             poses=found.poses,
             labels=np.array(found.labels),
             joint_names=np.array(JOINTS),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tips_dist.data import cameras, procedural, store
+from tips_dist.data.instants import instants
 from tips_dist.files import UserError
 from tips_dist.skeleton import BONES, SYMMETRIC_BONES, J
 
@@ -135,3 +136,20 @@ def test_write_makes_a_pair_that_reads_back(tmp_path: Path) -> None:
     assert sum(summary["splits"].values()) == 400
     with h5py.File(summary["truth3d"]) as file:
         assert file.attrs["poses_digest"] == read.digest
+
+
+def test_more_cameras_see_the_same_moments() -> None:
+    poses, truth = procedural.generate(2000, 1, cameras=4)
+    groups = instants(poses, poses.rows("validation"))
+    assert {len(group) for group in groups} >= {4}
+    assert sum(len(group) for group in groups) > 0.95 * len(poses.rows("validation"))
+    root = truth - truth[:, :1]
+    sizes = np.linalg.norm(root, axis=-1)
+    for group in groups[::20]:
+        np.testing.assert_allclose(sizes[group], sizes[group[:1]].repeat(len(group), 0), rtol=1e-3, atol=0.5)
+    assert "4 cameras" in poses.source
+    assert procedural.generate(500, 1, cameras=2)[0].digest == procedural.generate(500, 1)[0].digest
+    one, _ = procedural.generate(500, 1, cameras=1)
+    assert not instants(one, one.rows("validation"))
+    with pytest.raises(UserError, match="ask for at least 80"):
+        procedural.generate(60, 1, cameras=4)

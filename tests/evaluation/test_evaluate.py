@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from tests.evaluation.examples import NOISE, SEEDS, STEPS, Joints, example_run, small_poses
+from tests.evaluation.examples import NOISE, SEEDS, STEPS, Joints, example_run, small_poses, true_offsets
 from tips_dist import geometry
 from tips_dist.data import procedural
 from tips_dist.data.store import Poses, normalisation_scale, normalised, write_poses, write_truth
 from tips_dist.evaluation.evaluate import evaluate_run, evaluate_weights
+from tips_dist.evaluation.measuring import Bench, check_spread
 from tips_dist.files import UserError
-from tips_dist.runfolder import Curve, Evaluation, History, RunFolder, StudyRecord, layout
+from tips_dist.report.summary import summarise
+from tips_dist.report.tables import representation_tables
+from tips_dist.runfolder import Curve, Evaluation, History, Outcome, RunFolder, StudyRecord, example, layout
 from tips_dist.runfolder.curves import METRICS
 from tips_dist.runfolder.results import Errors, SeedErrors
 from tips_dist.training.validation import validation_rows
@@ -244,3 +247,38 @@ def test_weights_on_their_own_and_on_other_data(run: Path, data: Data, tmp_path:
     assert json.loads(output.read_text()) == other.plain()
     with pytest.raises(UserError, match="poses_digest"):
         evaluate_weights(student, run.parent / "a.truth3d.h5", tmp_path / "other.pose2d.h5")
+
+
+def test_raw_weights_are_measured_beside_the_averaged(run: Path) -> None:
+    """Where both were judged; summary then shows them side by side."""
+    folder = RunFolder(run)
+    trial = folder.trials[0]
+    depths = np.load(layout.DEPTHS.at(run, trial.id))
+    np.save(layout.RAW_DEPTHS.at(run, trial.id), (0.5 * depths).astype(np.float16))
+    found = evaluate_run(run, run.parent / "a.truth3d.h5")
+    averaged, raw = found.trials[trial.id].seeds, found.trials[trial.id].raw
+    assert set(averaged) == set(raw)
+    for seed, errors in averaged.items():
+        assert raw[seed].last != errors.last
+        assert raw[seed].last is not None
+    assert all(not one.raw for name, one in found.trials.items() if name != trial.id)
+    seeds = [example.outcome(seed, 70.0, 30) for seed in trial.seeds]
+    trial.now(outcome=Outcome(seeds=seeds, training_seconds=1.0, parameters={})).write(run)
+    tables = {table.title: table for table in representation_tables(summarise(RunFolder(run)))}
+    table = tables["Averaged and raw weights: sign-resolved N-MPJPE, mm"]
+    assert table.head[1:3] == ("averaged: selected", "raw: selected")
+
+
+def test_a_spread_is_compared_with_errors_of_depth(data: Data) -> None:
+    """Noise of a known deviation: two thirds within one, 95 % within two; half the spread holds fewer."""
+    poses, joints = data
+    bench = Bench.of(poses, joints, poses.rows("validation"), normalisation_scale(poses))
+    true = true_offsets(poses, joints)[bench.rows].double()
+    noise = torch.randn(true.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise[:, 0] = 0
+    whole = check_spread(bench, true + 0.05 * noise, torch.full_like(true, 0.05))
+    half = check_spread(bench, true + 0.05 * noise, torch.full_like(true, 0.025))
+    assert 0.55 < whole.within_1 < 0.75
+    assert whole.within_2 > 0.88
+    assert half.within_1 < 0.8 * whole.within_1
+    assert whole.mean_spread == pytest.approx(2 * half.mean_spread)

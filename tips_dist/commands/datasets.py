@@ -24,12 +24,13 @@ def _generate(
     output: Prefix,
     poses: Annotated[int, typer.Option(help="How many poses.", min=1)] = 20_000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    cameras: Annotated[int, typer.Option(help="How many see each sequence at the same moments.", min=1, max=64)] = 2,
     as_json: Json = False,
 ) -> None:
     """Generate plausible human motion: PREFIX.pose2d.h5 and PREFIX.truth3d.h5."""
     from tips_dist.data.procedural import write
 
-    print_found(write(output, poses, seed), as_json=as_json)
+    print_found(write(output, poses, seed, cameras), as_json=as_json)
 
 
 @data_app.command("import")

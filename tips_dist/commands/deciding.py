@@ -62,7 +62,7 @@ def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
     print_tables(console(), [Table("What this policy would have done", head, rows)], [in_words(found)])
 
 
-def distill_run(folder: Path, poses: Path | None) -> None:
+def distill_run(folder: Path, poses: Path | None, device: str | None = None) -> None:
     """Distil the selected teachers into one student."""
     from tips_dist.distillation import distill as distill_student
     from tips_dist.runfolder import RunFolder
@@ -70,5 +70,5 @@ def distill_run(folder: Path, poses: Path | None) -> None:
 
     run = RunFolder(folder)
     with locked(run.path), showing("distilling the student"):
-        written = distill_student(folder, run.poses(poses))
+        written = distill_student(folder, run.poses(poses), device=device)
     say(f"Wrote {written}")

@@ -22,6 +22,7 @@ def lift_poses(
     picture: Path | None,
     animation: Path | None,
     signs: Literal["network", "pose"],
+    uncertainty: bool,
     as_json: bool,
 ) -> None:
     """Lift the poses of a file; write the result, a picture, an animation."""
@@ -38,6 +39,7 @@ def lift_poses(
         picture=picture,
         animation=animation,
         signs=signs,
+        uncertainty=uncertainty,
     )
     print_found(result, as_json=as_json)
 

@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist.data import cameras
+from tips_dist.data import cameras as rigs
 from tips_dist.data.store import POSE_SUFFIX, TRUTH_SUFFIX, Poses, write_dataset
 from tips_dist.files import JSON, UserError
 from tips_dist.skeleton import JOINTS, MIRROR, J
@@ -25,7 +25,7 @@ Angles = dict[str, Floats]
 
 FRAME_RATE_HZ = 10.0
 ACTIONS = ("gait", "reach", "crouch", "turn")
-VIEWS = 2  # cameras per sequence
+CAMERAS = 2  # that see each sequence at the same moments, unless more or fewer are asked for
 CLIP = 25  # about as many rows per sequence and camera
 SUBJECTS = 12
 LEAST = 40  # poses: fewer would leave a split empty
@@ -62,26 +62,35 @@ class Grouping:
     sequence: npt.NDArray[np.int32]  # (N,)
     view: npt.NDArray[np.int32]
     frame: npt.NDArray[np.int32]
+    cameras: int  # per sequence
+
+    @property
+    def clip(self) -> npt.NDArray[np.int32]:
+        """Which sequence by which camera, (N,)."""
+        return self.sequence * np.int32(self.cameras) + self.view
 
 
-def generate(poses: int, seed: int) -> tuple[Poses, npt.NDArray[np.float32]]:
+def generate(poses: int, seed: int, cameras: int = CAMERAS) -> tuple[Poses, npt.NDArray[np.float32]]:
     """Make ``poses`` 2D poses and their truth (N, 17, 3) in mm, camera frame; the same for the same arguments.
+
+    Each sequence is seen by so many ``cameras`` at the same moments: two or more give instants, whose views must agree.
 
     Raises:
         UserError: fewer poses than the three splits need.
     """
-    if poses < LEAST:
-        raise UserError(f"procedural.poses: {poses} are too few for three splits, ask for at least {LEAST}")
+    least = max(LEAST, LEAST // CAMERAS * cameras)
+    if poses < least:
+        raise UserError(f"procedural.poses: {poses} are too few for three splits, ask for at least {least}")
     generator = np.random.default_rng(seed)
-    plan = _plan(poses)
+    plan = _plan(poses, cameras)
     bodies = _bodies(generator, plan)
     angles = _motion(generator, plan)
     joints = _posed(angles, bodies)
     mirrored = (generator.random(len(plan.subject)) < 0.5)[plan.sequence]
     joints[mirrored] = joints[mirrored][:, MIRROR] * [-1.0, 1.0, 1.0]
-    clip = plan.sequence * VIEWS + plan.view
-    views = cameras.scattered(generator, len(plan.subject) * VIEWS)
-    views = cameras.Cameras(views.azimuth[clip], views.tilt[clip], views.distance[clip])
+    clip = plan.clip
+    views = rigs.scattered(generator, len(plan.subject) * cameras)
+    views = rigs.Cameras(views.azimuth[clip], views.tilt[clip], views.distance[clip])
     truth, pixels = views.view(joints)
     return (
         Poses(
@@ -93,8 +102,9 @@ def generate(poses: int, seed: int) -> tuple[Poses, npt.NDArray[np.float32]]:
             split=plan.split[plan.sequence],
             subject_names=tuple(f"subject_{k:02d}" for k in range(int(plan.subject.max()) + 1)),
             sequence_names=tuple(f"{ACTIONS[a]}_{k:04d}" for k, a in enumerate(plan.action)),
-            camera_names=tuple(f"view_{k}" for k in range(VIEWS)),
-            source=f"procedural motion, {poses} poses, seed {seed}",
+            camera_names=tuple(f"view_{k}" for k in range(cameras)),
+            source=f"procedural motion, {poses} poses, seed {seed}"
+            + ("" if cameras == CAMERAS else f", {cameras} cameras"),
             frame_rate_hz=FRAME_RATE_HZ,
         ),
         truth,
@@ -102,11 +112,12 @@ def generate(poses: int, seed: int) -> tuple[Poses, npt.NDArray[np.float32]]:
 
 
 class GenerationSummary(TypedDict):
-    """What was generated; the first four keys stand in the pose file too."""
+    """What was generated; the first five keys stand in the pose file too."""
 
     source: str
     poses: int
     seed: int
+    cameras: int
     dropped: dict[str, int]
     splits: dict[str, int]
     pose2d: str
@@ -114,13 +125,13 @@ class GenerationSummary(TypedDict):
     digest: str
 
 
-def write(prefix: Path, poses: int, seed: int) -> GenerationSummary:
+def write(prefix: Path, poses: int, seed: int, cameras: int = CAMERAS) -> GenerationSummary:
     """Generate and write ``PREFIX.pose2d.h5`` and ``PREFIX.truth3d.h5``, both or neither; returns a summary."""
-    made, joints = generate(poses, seed)
+    made, joints = generate(poses, seed, cameras)
     pose_path, truth_path = (
         prefix.with_name(prefix.name + POSE_SUFFIX), prefix.with_name(prefix.name + TRUTH_SUFFIX),
     )  # fmt: skip
-    record: dict[str, JSON] = {"source": made.source, "poses": poses, "seed": seed, "dropped": {}}
+    record: dict[str, JSON] = {"source": made.source, "poses": poses, "seed": seed, "cameras": cameras, "dropped": {}}
 
     def fill(writer: Any) -> None:
         writer.append(vars(made), joints)
@@ -133,6 +144,7 @@ def write(prefix: Path, poses: int, seed: int) -> GenerationSummary:
         "source": made.source,
         "poses": poses,
         "seed": seed,
+        "cameras": cameras,
         "dropped": {},
         "splits": counts,
         "pose2d": str(pose_path),
@@ -141,12 +153,12 @@ def write(prefix: Path, poses: int, seed: int) -> GenerationSummary:
     }
 
 
-def _plan(poses: int) -> Grouping:
-    sequences = max(10, round(poses / (CLIP * VIEWS)))
+def _plan(poses: int, cameras: int) -> Grouping:
+    sequences = max(10, round(poses / (CLIP * cameras)))
     subjects = int(np.clip(sequences // 12, 1, SUBJECTS))
     number = np.arange(sequences)
     turn = number // subjects  # the how-manieth sequence of its subject
-    clips = np.array_split(np.arange(poses), sequences * VIEWS)
+    clips = np.array_split(np.arange(poses), sequences * cameras)
     lengths = np.array([len(clip) for clip in clips])
     clip = np.repeat(np.arange(len(clips)), lengths)
     starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -154,9 +166,10 @@ def _plan(poses: int) -> Grouping:
         subject=(number % subjects).astype(np.int32),
         action=((turn + number % subjects) % len(ACTIONS)).astype(np.int32),
         split=np.select([turn % 10 == 7, turn % 10 == 8], [1, 2], 0).astype(np.int8),
-        sequence=(clip // VIEWS).astype(np.int32),
-        view=(clip % VIEWS).astype(np.int32),
+        sequence=(clip // cameras).astype(np.int32),
+        view=(clip % cameras).astype(np.int32),
         frame=(np.arange(poses) - starts).astype(np.int32),
+        cameras=cameras,
     )
 
 
@@ -183,7 +196,7 @@ def _motion(generator: np.random.Generator, plan: Grouping) -> Angles:
     def draw(low: float, high: float) -> Floats:
         return generator.uniform(low, high, sequences)[plan.sequence]
 
-    duration = np.bincount(plan.sequence * VIEWS + plan.view).max() / FRAME_RATE_HZ
+    duration = np.bincount(plan.clip).max() / FRAME_RATE_HZ
     channels: Angles = {name: np.zeros(n) for name in LIMITS}
     for number, action in enumerate(_CYCLES):
         rows = plan.action[plan.sequence] == number

@@ -15,7 +15,16 @@ from pydantic import JsonValue
 
 from tips_dist.data.store import SPLITS, Poses, normalisation_scale, read_poses
 from tips_dist.evaluation.histories import LabelledHistory, label
-from tips_dist.evaluation.measuring import CONVENTIONS, Bench, checkpoints, error_curves, measure_errors, predict
+from tips_dist.evaluation.measuring import (
+    CONVENTIONS,
+    Bench,
+    check_spread,
+    checkpoints,
+    error_curves,
+    measure_errors,
+    predict,
+    spread_of,
+)
 from tips_dist.evaluation.truth import Truth, read_truth
 from tips_dist.files import UserError
 from tips_dist.model_card import write_card
@@ -30,6 +39,7 @@ from tips_dist.runfolder.results import (
     CandidateMetrics,
     Evaluation,
     Metrics,
+    SeedErrors,
     TrialErrors,
     TruthReference,
 )
@@ -91,7 +101,7 @@ def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> Evaluatio
         conventions=CONVENTIONS,
         counts={split: len(bench) for split, bench in benches.items()},
         split_errors={split: "the data set has no such rows" for split, bench in benches.items() if not len(bench)},
-        trials=_trials(folder, curves, reasons),
+        trials=_trials(folder, curves, reasons, true_curves(folder, data, ground, raw=True)[0]),
         selected_test=_selected(folder, benches["test"]),
         student=_student(student, benches),
         student_digest=hashlib.sha256(student.read_bytes()).hexdigest() if student.exists() else None,
@@ -171,9 +181,16 @@ def labelled_histories(run: Path, truth: Path, poses: Path | None = None, *, nam
 
 
 def true_curves(
-    folder: RunFolder, data: Poses, ground: Truth, told: Callable[[int, int], object] = lambda done, trials: None
+    folder: RunFolder,
+    data: Poses,
+    ground: Truth,
+    told: Callable[[int, int], object] = lambda done, trials: None,
+    *,
+    raw: bool = False,
 ) -> tuple[Curves, dict[str, str]]:
     """The true errors of every evaluation step from the recorded depths, and of each trial without any: why.
+
+    ``raw`` asks for the raw weights', recorded where both were judged.
 
     Raises:
         UserError: recorded depths or a history are damaged, or of another shape than the trial's.
@@ -187,16 +204,16 @@ def true_curves(
         if count not in benches:
             rows = validation_rows(data, count)
             benches[count] = Bench.of(data, ground.joints, rows, folder.study.data.scale)
-        found = _curves(folder, trial, benches[count])
+        found = _curves(folder, trial, benches[count], raw=raw)
         table |= found
         if not found:
             reasons[trial.id] = "no recorded depths (training.record_depths is off or nothing was evaluated)"
     return Curves(table), reasons
 
 
-def _curves(folder: RunFolder, trial: Trial, bench: Bench) -> dict[tuple[str, int], Curve]:
+def _curves(folder: RunFolder, trial: Trial, bench: Bench, *, raw: bool) -> dict[tuple[str, int], Curve]:
     """The curves of one trial's seeds from its recorded depths (E, S, V, 17)."""
-    depths = folder.depths(trial, len(bench))
+    depths = folder.depths(trial, len(bench), raw=raw)
     if depths is None:
         return {}
     every = trial.configuration.training.evaluate_every
@@ -214,17 +231,22 @@ def _curves(folder: RunFolder, trial: Trial, bench: Bench) -> dict[tuple[str, in
     return found
 
 
-def _trials(folder: RunFolder, curves: Curves, reasons: Mapping[str, str]) -> dict[str, TrialErrors]:
+def _trials(folder: RunFolder, curves: Curves, reasons: Mapping[str, str], raw: Curves) -> dict[str, TrialErrors]:
     choices = folder.selection.seeds if folder.selection is not None else []
     chosen = {(choice.trial, choice.seed): choice.step for choice in choices}
+
+    def seeds(trial: Trial, found: Curves) -> dict[int, SeedErrors]:
+        return {
+            seed: checkpoints(curve, chosen.get((trial.id, seed)))
+            for seed in trial.seeds
+            if (curve := found.of(trial.id, seed)) is not None
+        }
+
     return {
         trial.id: TrialErrors(
             representation=trial.representation,
-            seeds={
-                seed: checkpoints(curve, chosen.get((trial.id, seed)))
-                for seed in trial.seeds
-                if (curve := curves.of(trial.id, seed)) is not None
-            },
+            seeds=seeds(trial, curves),
+            raw=seeds(trial, raw),
             why=reasons.get(trial.id),
         )
         for trial in folder.trials
@@ -258,8 +280,11 @@ def _student(file: Path, benches: Mapping[str, Bench]) -> dict[str, Metrics] | N
         return None
     lifter, record = load_weights(file)
     name, signs = lifter.representation.name, record.part_signs
-    return {
-        split: measure_errors(bench, predict(lifter, bench.inputs), name, part_signs=signs, detail=True)
-        for split, bench in benches.items()
-        if len(bench)
-    }
+    found = {}
+    for split, bench in benches.items():
+        if len(bench):
+            offsets = predict(lifter, bench.inputs)
+            metrics = measure_errors(bench, offsets, name, part_signs=signs, detail=True)
+            spread = None if lifter.spread is None else check_spread(bench, offsets, spread_of(lifter, bench.inputs))
+            found[split] = metrics.model_copy(update={"spread": spread})
+    return found

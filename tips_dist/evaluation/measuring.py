@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.stats import spearmanr
 
 from tips_dist import geometry
 from tips_dist.bootstrap import cluster_interval
@@ -21,7 +22,7 @@ from tips_dist.evaluation import metrics
 from tips_dist.evaluation.metrics import Array
 from tips_dist.models import Lifter
 from tips_dist.runfolder.curves import METRICS, Curve
-from tips_dist.runfolder.results import Errors, Metrics, SeedErrors
+from tips_dist.runfolder.results import Errors, Metrics, SeedErrors, SpreadCheck
 from tips_dist.skeleton import REPRESENTATIONS
 
 _CHUNK_POSES = 16_384
@@ -78,6 +79,30 @@ def predict(lifter: Lifter, inputs: torch.Tensor) -> torch.Tensor:
     return torch.cat(chunks)
 
 
+def spread_of(lifter: Lifter, inputs: torch.Tensor) -> torch.Tensor:
+    """The spread (n, 17) float64 that a student predicts for ``inputs`` (n, 17, 2)."""
+    with torch.inference_mode():
+        chunks = [lifter.with_spread(chunk[None].float())[1][0].exp() for chunk in torch.split(inputs, _CHUNK_POSES)]
+    return torch.cat(chunks).double()
+
+
+def check_spread(bench: Bench, offsets: torch.Tensor, spread: torch.Tensor) -> SpreadCheck:
+    """Compare a student's spread (n, 17) with the errors of its depths (n, 17), in mm by each pose's own scale."""
+    lifted, truth = metrics.root_centred(bench.lift(offsets)), metrics.root_centred(bench.truth)
+    norms = np.linalg.norm(lifted, axis=(-2, -1)).clip(1e-9)
+    scale = ((lifted * truth).sum((-2, -1)) / norms**2).clip(0)[:, None]
+    errors = np.abs(lifted[..., 2] * scale - truth[..., 2])[:, 1:]
+    apart = (spread.numpy() * scale)[:, 1:]
+    rank = spearmanr(apart.mean(1), errors.mean(1)).statistic if len(bench) > 2 else np.nan
+    return SpreadCheck(
+        within_1=float((errors <= apart).mean()),
+        within_2=float((errors <= 2 * apart).mean()),
+        mean_spread=float(apart.mean()),
+        mean_error=float(errors.mean()),
+        spearman=finite_or_none(float(rank)),
+    )
+
+
 def measure_errors(
     bench: Bench,
     offsets: torch.Tensor,
@@ -108,6 +133,7 @@ def measure_errors(
     )
     return Metrics(
         poses=len(bench),
+        spread=None,
         **{name: finite_or_none(values.mean()) for name, values in errors.items()},
         mpjpe=finite_or_none(scaled.mean()),
         mpjpe_resolved=finite_or_none(scaled_resolved.mean()),

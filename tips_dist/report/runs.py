@@ -30,10 +30,12 @@ class SeedRun:
     best_step: int | None
     best_risk: float | None
     errors: SeedErrors | None = None
+    raw: SeedErrors | None = None  # of its raw weights, where both were judged
 
-    def error(self, checkpoint: str, metric: str = "n_mpjpe_resolved") -> float | None:
+    def error(self, checkpoint: str, metric: str = "n_mpjpe_resolved", *, raw: bool = False) -> float | None:
         """A metric in mm of one of its checkpoints (``selected``, ``best``, ``last``, ``random``); None if unknown."""
-        found = None if self.errors is None else self.errors.of(checkpoint)
+        measured = self.raw if raw else self.errors
+        found = None if measured is None else measured.of(checkpoint)
         return None if found is None else found.of(metric)
 
 
@@ -52,6 +54,7 @@ def seed_runs(run: RunFolder) -> list[SeedRun]:
             best_step=seed.best_step,
             best_risk=seed.best_risk,
             errors=None if run.evaluation is None else run.evaluation.errors(trial.id, seed.seed),
+            raw=None if run.evaluation is None else run.evaluation.errors(trial.id, seed.seed, raw=True),
         )
         for trial in run.trials
         for seed in trial.seed_outcomes

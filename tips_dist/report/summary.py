@@ -121,11 +121,18 @@ def _errors(groups: Sequence[Sequence[SeedRun]]) -> list[GroupErrors | None]:
         for name in CHECKPOINTS
         if name != "selected"
     }
+    both = [any(run.raw is not None for run in runs) for runs in groups]
+    raw = {
+        name: bootstrap.statistics([_table(runs, errors(runs, name, raw=True)) for runs in groups])
+        for name in CHECKPOINTS
+        if any(both)
+    }
     return [
         GroupErrors(
             metrics={name: values[index] for name, values in metrics.items()},
             checkpoints={name: values[index] for name, values in checkpoints.items()},
             against={name: values[index] for name, values in against.items()},
+            raw={name: values[index] for name, values in raw.items()} if both[index] else {},
         )
         if known[index]
         else None
@@ -156,9 +163,9 @@ def _differences(groups: dict[str, list[SeedRun]]) -> list[Difference]:
     return rows
 
 
-def errors(runs: Sequence[SeedRun], checkpoint: str, metric: str = "n_mpjpe_resolved") -> Array:
-    """One metric of one checkpoint of each run in mm, NaN where there is none."""
-    found = [run.error(checkpoint, metric) for run in runs]
+def errors(runs: Sequence[SeedRun], checkpoint: str, metric: str = "n_mpjpe_resolved", *, raw: bool = False) -> Array:
+    """One metric of one checkpoint of each run in mm, NaN where there is none; ``raw`` for its raw weights."""
+    found = [run.error(checkpoint, metric, raw=raw) for run in runs]
     return np.array([np.nan if value is None else value for value in found], float)
 
 

@@ -31,6 +31,9 @@ INTERVALS = (
 )
 
 
+MOST_LISTED = 6  # teachers in a sentence
+
+
 @dataclass(frozen=True)
 class Table:
     """A title, column heads (the first column is text, the others numbers) and rows of cells."""
@@ -51,6 +54,8 @@ def representation_tables(summary: Summary) -> list[Table]:
     tables = [_estimated(groups)]
     if summary.evaluated:
         tables += [_measured(groups), _checkpoints(groups)]
+    if any(group.errors and group.errors.raw for group in groups):
+        tables.append(_averaged_and_raw(groups))
     return tables
 
 
@@ -91,6 +96,19 @@ def _checkpoints(groups: Sequence[RepresentationSummary]) -> Table:
     return Table(
         "Which checkpoint: sign-resolved N-MPJPE on validation and the others minus the selected, mm", head, rows
     )
+
+
+def _averaged_and_raw(groups: Sequence[RepresentationSummary]) -> Table:
+    """Side by side, where both were judged (training.judge: both)."""
+    names = ("selected", "best", "last")
+    head = ("representation", *(f"{kind}: {name}" for name in names for kind in ("averaged", "raw")))
+    rows = []
+    for group in groups:
+        if group.errors and group.errors.raw:
+            both = group.errors.checkpoints, group.errors.raw
+            cells = (interval(of.get(name), 1) for name in names for of in both)
+            rows.append((group.representation, *cells))
+    return Table("Averaged and raw weights: sign-resolved N-MPJPE, mm", head, rows)
 
 
 def difference_tables(summary: Summary) -> list[Table]:
@@ -164,14 +182,22 @@ def notes(summary: Summary) -> list[str]:
         listed = ", ".join(f"{count} {state}" for state, count in sorted(unfinished.items()))
         lines.append(f"Of {sum(states.values())} trials, {listed}: their runs are not all counted above.")
     if summary.teachers:
-        listed = ", ".join(f"{item.trial} seed {item.seed} step {item.step}" for item in summary.teachers)
-        lines.append(f"Teachers (chosen by risk, without truth): {listed}.")
+        first = summary.teachers[:MOST_LISTED]
+        listed = ", ".join(f"{item.trial} seed {item.seed} step {item.step}" for item in first)
+        more = len(summary.teachers) - len(first)
+        lines.append(f"Teachers (chosen by risk, without truth): {listed}{f' and {more} more' if more else ''}.")
     for split, metrics in sorted((summary.student or {}).items()):  # test first
         n_mpjpe, pa_mpjpe = (
             f"{number(metrics.of(name), 1)} mm as predicted, {number(metrics.of(name + _RESOLVED), 1)} sign-resolved"
             for name in ("n_mpjpe", "pa_mpjpe")
         )
         lines.append(f"Student on {split}: N-MPJPE {n_mpjpe}; PA-MPJPE {pa_mpjpe}.")
+        if (spread := metrics.spread) is not None:
+            lines.append(
+                f"Its own uncertainty on {split}: {number(spread.mean_spread, 1)} mm a joint, where depth errs by "
+                f"{number(spread.mean_error, 1)}; {percent(spread.within_1)} of joints lie within one spread, "
+                f"{percent(spread.within_2)} within two."
+            )
     lines.append(INTERVALS if any(group.runs for group in summary.representations) else "No runs yet.")
     if not summary.evaluated:
         lines.append(NOT_EVALUATED)

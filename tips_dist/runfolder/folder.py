@@ -88,15 +88,16 @@ class RunFolder:
         """The history of one trial (read anew each time: they are large)."""
         return History.load(layout.HISTORY.at(self.path, trial if isinstance(trial, str) else trial.id))
 
-    def depths(self, trial: Trial, poses: int | None = None) -> np.ndarray | None:
+    def depths(self, trial: Trial, poses: int | None = None, *, raw: bool = False) -> np.ndarray | None:
         """Recorded validation depths (E, S, V, 17) of a trial, float16, mapped from disk; None if none were recorded.
 
-        Row e belongs to step (e + 1) x evaluate_every, column s to ``trial.seeds[s]``.
+        Row e belongs to step (e + 1) x evaluate_every, column s to ``trial.seeds[s]``. They are what was judged: the
+        averaged lifters', unless averaging was off; ``raw`` asks for those of the raw ones beside them.
 
         Raises:
             UserError: the file is damaged, or its shape is not the trial's (with ``poses``, V must be that many).
         """
-        path = layout.DEPTHS.at(self.path, trial.id)
+        path = (layout.RAW_DEPTHS if raw else layout.DEPTHS).at(self.path, trial.id)
         if not path.exists():
             return None
         check_file(path)

@@ -29,7 +29,7 @@ def study_poses(data: Data, base: Path) -> Poses:
     else:
         from tips_dist.data import procedural
 
-        poses = procedural.generate(data.procedural.poses, data.procedural.seed)[0]
+        poses = procedural.generate(**data.procedural.model_dump())[0]
     if data.digest is not None and not poses.digest.startswith(data.digest):
         raise UserError(
             f"data.poses: {data.poses}: its content has the digest {poses.digest[:12]}…, the study asks for "

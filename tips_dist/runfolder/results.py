@@ -63,7 +63,21 @@ class TrialErrors(Part):
 
     representation: str
     seeds: dict[int, SeedErrors]
+    raw: dict[int, SeedErrors] = {}  # of the raw weights, where both were judged; selected: at the same step
     why: str | None = None
+
+
+class SpreadCheck(Part):
+    """How a student's spread compares with its errors of depth, over joints but the root; mm.
+
+    Of errors that were normally distributed with that deviation 68 % would lie within one spread, 95 % within two.
+    """
+
+    within_1: float  # share of joints whose error of depth is at most one spread
+    within_2: float
+    mean_spread: float  # mm
+    mean_error: float  # mm, of depth
+    spearman: float | None  # of the mean spread and the mean error of poses
 
 
 class Metrics(Part):
@@ -85,6 +99,7 @@ class Metrics(Part):
     part_signs_told_here: list[int] = []
     sign_confidence: list[float | None] = []
     interval: dict[str, list[float] | None] = {}  # metric -> (low, high), 95 % bootstrap over sequences
+    spread: SpreadCheck | None = None  # how well it knows its own uncertainty
     by: dict[str, dict[str, dict[str, float | None]]] | None = None  # joint, part, action, camera -> name -> metric
 
     def of(self, metric: str) -> float | None:
@@ -126,10 +141,10 @@ class Evaluation(Record):
 
     MIGRATIONS = {1: _curves_moved}
 
-    def errors(self, trial: str, seed: int) -> SeedErrors | None:
-        """What was measured of one run."""
+    def errors(self, trial: str, seed: int, *, raw: bool = False) -> SeedErrors | None:
+        """What was measured of one run; ``raw`` of its raw weights, where both were judged."""
         found = self.trials.get(trial)
-        return None if found is None else found.seeds.get(seed)
+        return None if found is None else (found.raw if raw else found.seeds).get(seed)
 
 
 # --- audit -----------------------------------------------------------------------------------------------------------
@@ -190,6 +205,7 @@ class GroupErrors(Part):
     metrics: dict[str, Statistic | None]  # of the selected checkpoints
     checkpoints: dict[str, Statistic | None]  # n_mpjpe_resolved of selected, best, last, random
     against: dict[str, Statistic | None]  # the same of best, last, random minus selected, run by run
+    raw: dict[str, Statistic | None] = {}  # n_mpjpe_resolved of the raw weights' checkpoints, where both were judged
 
 
 class GroupSummary(Part):

@@ -27,7 +27,7 @@ from tips_dist import config, geometry
 from tips_dist.data.store import Poses, normalised
 from tips_dist.files import UserError
 from tips_dist.model_card import write_card
-from tips_dist.models import Lifter, initialise, load_weights, save_weights
+from tips_dist.models import BaseLifter, Lifter, initialise, load_weights, save_weights
 from tips_dist.runfolder import RunFolder, layout, records
 from tips_dist.runfolder.poses import expect
 from tips_dist.runfolder.records import Disagreement, StudentLoss, StudentModel, StudentRecord
@@ -46,7 +46,7 @@ _CHUNK = 16_384
 class LoadedTeacher:
     """A candidate chosen for distillation, with the signs that make its depths right way round."""
 
-    lifter: Lifter
+    lifter: BaseLifter
     signs: Tensor  # (17,) +1 or -1
     confidence: Tensor  # (17,) 0..1
     entry: records.Teacher  # as selection.json has it

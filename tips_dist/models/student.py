@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tips_dist import geometry, pose_signs
 from tips_dist.files import UserError
-from tips_dist.models.lifter import Lifter
+from tips_dist.models.base import BaseLifter
 from tips_dist.models.plan import Plan
 from tips_dist.models.weights import load_weights
 from tips_dist.runfolder.records import WeightsRecord
@@ -23,7 +23,7 @@ _TOLD_TOGETHER = 65_536  # poses whose signs are told together: one estimate of 
 class Student:
     """A trained whole-pose lifter, ready for use: ``Student.load(path).lift(poses)``."""
 
-    def __init__(self, lifter: Lifter, record: WeightsRecord) -> None:
+    def __init__(self, lifter: BaseLifter, record: WeightsRecord) -> None:
         self.lifter = lifter
         self.record = record
         self.predict = Plan(lifter) if Plan.fits(lifter) else lambda poses: lifter(poses[None])[0]

@@ -19,7 +19,7 @@ from tips_dist.runfolder.lock import locked
 from tips_dist.runfolder.poses import expect, run_poses, study_poses
 from tips_dist.storage import Store, below
 from tips_dist.study.cluster import connected
-from tips_dist.study.folder import check_unchanged, create, extend, own_study
+from tips_dist.study.folder import check_plugins, check_unchanged, create, extend, own_study
 from tips_dist.study.records import StudyEvent
 from tips_dist.study.status import status
 from tips_dist.study.trainable import Train
@@ -117,6 +117,7 @@ def resume(
     run = run.resolve()
     record = RunFolder(run).study
     with locked(run), mirrored(run, storage):
+        check_plugins(run, record)
         check_unchanged(run, record, study_path)
         if trials is not None:
             record = extend(run, record, trials)

@@ -10,7 +10,7 @@ LEAVE_OUT_cmu := --set 'leave_out=[jump,run]'
 LEFT_OUT := data/cmu-left-out
 RESULTS := runs/results
 
-.PHONY: study study-results test chaos soak bench bench-study fuzz lint format clean scorecard bank mutants
+.PHONY: study study-results test chaos attack audit hashes licences soak bench bench-study fuzz lint format clean scorecard bank mutants docs schema
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -51,6 +51,24 @@ test: $(STAMP)
 chaos: $(STAMP)
 	$(BIN)/python -m pytest tests/chaos -m "chaos or not chaos"
 
+## attack: hostile files and command lines, aimed kills, damage between kill and resume; prints counts, some minutes
+attack: $(STAMP)
+	$(BIN)/python -m tests.attack --cases 1200 --kills 100
+
+## audit: known holes in what an install brings; asks the advisory service, so it needs a network
+audit: $(STAMP)
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet pip-audit
+	.venv/audit/bin/pip-audit --require-hashes --disable-pip -r requirements.lock
+
+## hashes: requirements.lock, the files of the published install with their SHA-256 (for this platform)
+hashes: $(STAMP)
+	$(BIN)/python tools/supply.py hashes
+
+## licences: docs/licences.md, what each of them says about its licence
+licences: $(STAMP)
+	$(BIN)/python tools/supply.py licences
+
 ## soak: fifty random kills of one study, at most twenty minutes
 soak: $(STAMP)
 	$(BIN)/python -m tests.chaos.soak
@@ -89,10 +107,19 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+## docs: the documentation as a site in site/, which opens from disk; a broken link or anchor is an error
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+## schema: the JSON Schema of study files, after a change of a knob
+schema: $(STAMP)
+	$(BIN)/python -m tips_dist.study_schema > studies/study.schema.json
+
 ## format: rewrite the code in the project's style
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build site *.egg-info

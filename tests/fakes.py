@@ -22,6 +22,7 @@ from tips_dist.config import Configuration
 from tips_dist.data.store import Poses
 from tips_dist.files import append_json_lines, read_json, read_json_lines, write_json, write_text
 from tips_dist.runfolder import Outcome, SeedOutcome
+from tips_dist.stability.statistic import trial_risk
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,10 @@ class FakeTraining:
             if (step // training.evaluate_every) % training.checkpoint_every == 0:
                 save_checkpoint(folder, state)
             if report is not None:
-                risks = [best["risk"] for best in state["best"].values() if best]
                 verdicts = {s: "diverged" if str(s) in state["ended"] else "healthy" for s in seeds}
+                risk = trial_risk(((state["best"][str(s)] or {}).get("risk"), verdicts[s]) for s in seeds)
                 active = len(seeds) - len(state["ended"])
-                risk = None if not risks or trial in self.silent else float(np.median(risks))
+                risk = None if trial in self.silent else risk
                 report(Progress(step, training.steps, risk, verdicts, 1000.0, active))
             if len(state["ended"]) == len(seeds):
                 break

@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 
 from tips_dist import __version__, cli
+from tips_dist.data import procedural
+from tips_dist.data.store import write_poses
 from tips_dist.files import StorageError, UserError
 from tips_dist.runfolder.example import build
+from tips_dist.storage import Store
 from tips_dist.study import run as studies
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -381,7 +384,43 @@ def test_train_runs_one_configuration_without_ray(invoke: Invoke, study: Path) -
     assert any(Path("one/tensorboard/seed0").iterdir())
 
 
+def test_train_takes_the_studys_seed_and_poses_at_an_address(
+    invoke: Invoke, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path.cwd() / "cache"))
+    write_poses(Path("made.pose2d.h5"), procedural.generate(1200, 0)[0])
+    Store("memory://train").put(Path("made.pose2d.h5"), "made.pose2d.h5")
+    changes = ["seed=7", "training.steps=10", "data.poses=memory://train/made.pose2d.h5"]
+    code, out, err = invoke("train", study, "-o", "one", *(word for change in changes for word in ("--set", change)))
+    assert code == 0, err
+    assert [line.split(":")[0] for line in out.splitlines() if line.startswith("Seed ")] == ["Seed 7", "Seed 8"]
+    assert {json.loads(line)["seed"] for line in Path("one/history.jsonl").read_text().splitlines()} == {7, 8}
+
+
+def test_train_refuses_data_of_another_content(invoke: Invoke, study: Path) -> None:
+    code, out, err = invoke("train", study, "-o", "one", "--set", "data.digest='000000000000'")
+    assert (code, out) == (2, "")
+    assert "bring the file that was meant" in err
+    assert len(err.splitlines()) == 1
+
+
 def test_train_names_a_representation_that_is_not_in_the_study(invoke: Invoke, study: Path) -> None:
     code, _, err = invoke("train", study, "-o", "one", "--representation", "left_right")
     assert code == 2
     assert "--representation left_right: not in the study" in err
+
+
+def test_help_says_in_full_what_each_command_does(invoke: Invoke) -> None:
+    for arguments in ([], ["data"], ["jobs"]):
+        said = " ".join(invoke(*arguments, "--help")[1].split())
+        assert "..." not in said.replace("ARGS]...", "")
+    assert "Write a commented study file to start from, and say the next commands." in " ".join(
+        invoke("--help")[1].split()
+    )
+
+
+def test_init_writes_a_study_and_says_what_comes_next(invoke: Invoke, tmp_path: Path) -> None:
+    code, said, _ = invoke("init")
+    assert code == 0
+    assert (tmp_path / "study.yaml").exists()
+    assert "tips-dist run study.yaml" in said

@@ -17,6 +17,7 @@ from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.evaluation.measuring import Bench, measure_errors, predict
 from tips_dist.files import UserError, write_json
 from tips_dist.models import load_weights, save_weights
+from tips_dist.models.student import Student
 from tips_dist.runfolder import Selection, Teacher
 from tips_dist.skeleton import JOINTS, PARENT
 
@@ -125,23 +126,23 @@ def test_refusals(run: Path, data: Data) -> None:
     assert not (run / "student").exists()
 
 
-def test_teaching_resolves_signs_and_weighs_by_confidence(run: Path) -> None:
+def test_teaching_resolves_signs_and_weighs_by_confidence(run: Path, data: Data) -> None:
     entries = Selection.load(run / "selection.json").teachers
     teachers = distillation.load_teachers(run, entries)
-    inputs = torch.randn(50, 17, 2, generator=torch.Generator().manual_seed(0)) * 0.05
+    inputs = torch.from_numpy(normalised(data[0], data[0].rows("train")[:300], normalisation_scale(data[0])))
     alone = [distillation.teach([teacher], inputs)[0] for teacher in teachers]
-    both, disagreement = distillation.teach(teachers, inputs)
+    both, _, disagreement = distillation.teach(teachers, inputs)
     torch.testing.assert_close(both, (alone[0] + alone[1]) / 2, atol=0.02, rtol=0)
     assert disagreement.mean > 0
     weights = np.array(list(disagreement.weights.values()))
     np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(weights, 0.5, atol=0.05)
     entries[0] = entries[0].model_copy(update={"sign_confidence": [0.0]})  # the least weight, not none
-    unsure, _ = distillation.teach(distillation.load_teachers(run, entries), inputs)
+    unsure, _, _ = distillation.teach(distillation.load_teachers(run, entries), inputs)
     share = distillation.LEAST / (distillation.LEAST + 0.8)
     torch.testing.assert_close(unsure, share * alone[0] + (1 - share) * alone[1], atol=0.02, rtol=0)
     # The mirror image of a pose gets the mirror image of its depths.
-    mirrored, _ = distillation.teach(teachers, distillation.mirror(inputs))
+    mirrored, _, _ = distillation.teach(teachers, distillation.mirror(inputs))
     torch.testing.assert_close(distillation.teach(teachers, inputs)[0][:, [4, 5, 6]], mirrored[:, [1, 2, 3]])
     # Signs: the mirrored legs of the second teacher are turned back.
     raw = teachers[1].lifter(inputs[None])[0]
@@ -208,3 +209,65 @@ def test_held_out_rows_are_whole_sequences() -> None:
     assert all(len(set(held[sequences == sequence])) == 1 for sequence in range(30))
     assert (held != distillation.held_out_rows(sequences, seed=2)).any()
     assert distillation.held_out_rows(np.zeros(100, np.int32), seed=1).sum() == 10
+
+
+def test_the_student_knows_how_far_its_teachers_were_apart(run: Path, data: Data) -> None:
+    poses, _ = data
+    heard: list[tuple[int, int]] = []
+    weights = distillation.distill(run, poses, device="cpu", progress=lambda *told: heard.append(told))
+    assert heard == [(1, 2), (2, 2)]
+    student = Student.load(weights)
+    assert student.knows_spread
+    rows = poses.rows("validation")
+    told = student.uncertainty(poses.poses[rows])
+    teachers = distillation.load_teachers(run, Selection.load(run / "selection.json").teachers)
+    inputs = torch.from_numpy(normalised(poses, rows, normalisation_scale(poses)))
+    _, spread, _ = distillation.teach(teachers, inputs)
+    assert told.shape == (len(rows), 17)
+    assert (told[:, 0] == 0).all()
+    assert 0.4 < told[:, 1:].mean() / float(spread[:, 1:].mean()) < 1.6
+    joints = np.corrcoef(told[:, 1:].mean(0), spread[:, 1:].mean(0))[0, 1]
+    assert joints > 0.8
+
+
+def test_a_student_of_one_teacher_knows_no_uncertainty(run: Path, data: Data) -> None:
+    selection = json.loads((run / "selection.json").read_text())
+    write_json(run / "selection.json", {**selection, "teachers": selection["teachers"][:1]})
+    student = Student.load(distillation.distill(run, data[0]))
+    assert not student.knows_spread
+    with pytest.raises(UserError, match="does not know its uncertainty"):
+        student.uncertainty(data[0].poses[:2])
+
+
+def test_many_teachers_are_read_one_after_the_other(run: Path, data: Data) -> None:
+    """Repeating a teacher changes neither mean nor spread but by its share; the better risk has the larger one."""
+    entries = Selection.load(run / "selection.json").teachers
+    inputs = torch.from_numpy(normalised(data[0], data[0].rows("train")[:300], normalisation_scale(data[0])))
+    few = distillation.teach(distillation.load_teachers(run, entries), inputs)
+    many = distillation.teach(distillation.load_teachers(run, entries * 20), inputs)
+    torch.testing.assert_close(many[0], few[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(many[1], few[1], atol=1e-3, rtol=0)
+    shares = distillation.evidence([entries[0], entries[1].model_copy(update={"risk": 0.2})])
+    torch.testing.assert_close(shares, torch.tensor([1.0, 0.25]))
+
+
+def test_a_teacher_that_holds_poses_mirrored_is_resolved_pose_by_pose(
+    run: Path, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that mirrors a third of the poses teaches nearly what a sound one does."""
+    entries = Selection.load(run / "selection.json").teachers[:1]
+    teachers = distillation.load_teachers(run, entries)
+    inputs = torch.from_numpy(normalised(data[0], data[0].rows("train")[:600], normalisation_scale(data[0])))
+    sound, _, _ = distillation.teach(teachers, inputs)
+    lifter = teachers[0].lifter
+
+    class Mixed(torch.nn.Module):
+        def forward(self, poses: torch.Tensor) -> torch.Tensor:
+            turned = torch.arange(poses.shape[1]) % 3 == 0
+            depths: torch.Tensor = lifter(poses)
+            return torch.where(turned[:, None], -depths, depths)
+
+    monkeypatch.setattr(distillation.LoadedTeacher, "lifter", property(lambda _: Mixed()))
+    mixed, _, _ = distillation.teach(teachers, inputs)
+    right = ((mixed * sound).sum(1) > 0).float().mean()
+    assert right > 0.9

@@ -1,30 +1,46 @@
-"""Documentation that cannot rot: its commands, links and paths exist."""
+"""Documentation that cannot rot: its commands, links, headings and paths exist, and the site builds strictly."""
+
+from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from docs import hooks, reference
+from tips_dist import study_schema
 from tips_dist.cli import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
+FOLDERS = ("docs", "cluster", "benchmarks", "studies", "examples")
+PAGES = sorted(
+    {*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))},
+    key=lambda page: page.relative_to(ROOT).as_posix(),
+)
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+GENERATED = reference.pages()
 
 
 def commands(page: Path) -> list[list[str]]:
-    """Every ``tips-dist …`` line of the page's code blocks, split like a shell would."""
-    found = []
-    for block in re.findall(r"```[a-z]*\n(.*?)```", page.read_text(), flags=re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            if line.strip().startswith("tips-dist "):
-                found.append(
-                    shlex.split(line.strip().replace("…", "X").replace("[", " ").replace("]", " "), comments=True)
-                )
+    """Every ``tips-dist …`` line of the page's code blocks, and in backquotes, split like a shell would."""
+    found, text = [], page.read_text()
+    lines = [line for block in re.findall(r"```[a-z]*\n(.*?)```", text, flags=re.DOTALL) for line in joined(block)]
+    lines += re.findall(r"(?<!`)`(tips-dist [^`\n]*)`(?!`)", text)
+    for line in lines:
+        words = re.sub(r"^(\w+=\S+ )+", "", line.strip())
+        if words.startswith("tips-dist "):
+            plain = words.replace("…", "X").replace("[", " ").replace("]", " ")
+            found.append(shlex.split(plain, comments=True))
     return found
+
+
+def joined(block: str) -> list[str]:
+    return block.replace("\\\n", " ").splitlines()
 
 
 @pages
@@ -41,11 +57,30 @@ def test_every_command_and_option_exists(page: Path) -> None:
                 assert word.split("=")[0] in options | {"--help"}, f"{' '.join(words)}: no option '{word}'"
 
 
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as the site and GitHub both make them."""
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return {
+        re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip())
+        for heading in re.findall(r"^#+ +(.+?)\s*$", text, flags=re.MULTILINE)
+    }
+
+
 @pages
-def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
-        if not target.startswith(("http://", "https://", "mailto:")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for path, heading in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", text):
+        if path.startswith(("http://", "https://", "mailto:")):
+            continue
+        target = (page.parent / path).resolve() if path else page
+        name = target.relative_to(ROOT / "docs").as_posix() if target.is_relative_to(ROOT / "docs") else ""
+        if name in GENERATED:  # a page that only the site has
+            content = GENERATED[name]
+        else:
+            assert target.exists(), f"{page.name} links to {path}"
+            content = target.read_text() if target.suffix == ".md" else ""
+        if heading:
+            assert heading in anchors(content), f"{page.name} links to {path}#{heading}, which has no such heading"
 
 
 @pages
@@ -57,14 +92,48 @@ def test_every_make_target_and_study_exists(page: Path) -> None:
         assert (ROOT / study).exists()
 
 
-def test_the_layout_in_the_readme_is_the_real_one() -> None:
-    layout = re.findall(r"## Layout\n\n```\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)[0]
-    for line in layout.splitlines():
-        folder = ""
-        for word in line.split("   ")[0].split():
-            folder = "tips_dist/" if word.startswith("tips_dist/") else folder
-            path = word if word.startswith("tips_dist/") else folder + word
-            assert (ROOT / path).exists(), path
-    modules = {path.name for path in (ROOT / "tips_dist").iterdir() if path.name not in ("__pycache__", "py.typed")}
-    unnamed = {name for name in modules if name.removesuffix(".py") not in layout}
-    assert not unnamed - {"__init__.py"}, "modules that the layout does not name"
+def test_the_readme_is_short() -> None:
+    text = re.sub(r"<!--.*?-->|\]\([^)]*\)", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(re.findall(r"\w[\w'./=-]*", text)) <= 550
+
+
+def test_architecture_names_every_module_and_no_other() -> None:
+    text = (ROOT / "docs/architecture.md").read_text().partition("Beside `tips_dist/`")[0]
+    named = set(re.findall(r"`(\w+(?:\.py|/))`", text))
+    there = {
+        path.name + ("/" if path.is_dir() else "")
+        for path in (ROOT / "tips_dist").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert named == there - {"__init__.py"}
+
+
+def test_the_reference_says_everything() -> None:
+    cli, keys = GENERATED["reference/cli.md"], GENERATED["reference/configuration.md"]
+    for command in ("init", "run", "data import", "jobs list", "scorecard"):
+        assert f"## `tips-dist {command}`\n" in cli
+    assert "--minimum-score" in cli
+    assert "--job" not in cli.replace("jobs", "")  # hidden
+    for key, _, name in study_schema.knobs():
+        assert f"| `{name}` |" in keys, key
+    assert "| `generator_lr` | number, above 0 | `0.0002` |" in keys
+    assert "## StudyRecord\n" in GENERATED["reference/records.md"]
+    assert "| `plateaued` |" in GENERATED["reference/verdicts.md"]
+    assert "| `loop.py` |" in GENERATED["reference/modules.md"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/data.md", "studies/results/long/README.md", "CHANGELOG.md"])
+def test_a_page_of_the_site_is_found_again_in_the_repository(name: str) -> None:
+    assert hooks.repository_path(hooks.site_path(name)) == name
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_asks_nothing_of_a_network(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocstrings")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    for page in tmp_path.rglob("*.html"):
+        fetched = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"?(https?:[^\s\">]*)", page.read_text())
+        assert not [url for url in fetched if "canonical" not in url], page.name

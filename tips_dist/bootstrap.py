@@ -108,17 +108,23 @@ def _rows(table: NDArray[np.float64], median: bool) -> list[Statistic | None]:
     return found
 
 
-def difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Statistic | None:
-    """Mean of ``first`` minus mean of ``second``, two independent groups of runs, with its interval."""
+def difference(first: NDArray[np.float64], second: NDArray[np.float64], *, median: bool = False) -> Statistic | None:
+    """Mean (or :func:`middle`) of ``first`` minus that of ``second``, independent groups of runs, with its interval.
+
+    None where one of them has no finite one.
+    """
+    reduce = middle if median else np.nanmean
     samples, values = [], []
     for offset, group in enumerate((first, second)):
-        group = group[np.isfinite(group).any(axis=1)]
-        if not len(group):
+        group = group[_known(group, median).any(axis=1)]
+        value = float(reduce(group.ravel())) if len(group) else np.nan
+        if not np.isfinite(value):
             return None
-        values.append(float(np.nanmean(group)))
-        samples.append(_resampled(group, np.nanmean, seed=offset))
+        values.append(value)
+        drawn = _resampled(group, reduce, seed=offset)
+        samples.append(np.where(np.isinf(drawn), np.nan, drawn))
     low, high = _quantiles(samples[0] - samples[1])
-    runs = int(np.isfinite(first).sum() + np.isfinite(second).sum())
+    runs = int(_known(first, median).sum() + _known(second, median).sum())
     return {"value": values[0] - values[1], "low": low, "high": high, "runs": runs}
 
 
@@ -172,7 +178,7 @@ def over_groups(measure: Callable[[NDArray[np.intp]], float], groups: Sequence[N
 
 def cliffs_delta(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
     """P(first > second) - P(first < second) over all pairs of runs: -1 to 1, 0 where neither is larger."""
-    first, second = first[np.isfinite(first)], np.sort(second[np.isfinite(second)])
+    first, second = first[~np.isnan(first)], np.sort(second[~np.isnan(second)])
     if not len(first) or not len(second):
         return None
     below = np.searchsorted(second, first, side="left")

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import enum
 import io
+import shlex
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +22,7 @@ from tips_dist.commands.address import run_folder
 from tips_dist.commands.datasets import data_app
 from tips_dist.commands.jobs import Address as ClusterAddress
 from tips_dist.commands.jobs import jobs_app
+from tips_dist.commands.output import Commands
 from tips_dist.commands.plugins import Plugins
 from tips_dist.escaping import plain
 from tips_dist.files import StorageError, UserError
@@ -50,9 +54,9 @@ class GroupBy(enum.StrEnum):
 app = typer.Typer(
     name="tips-dist",
     help="Stability studies of adversarial 2D-to-3D human pose lifters, judged without 3D ground truth.",
+    cls=Commands,
     rich_markup_mode=None,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
@@ -91,6 +95,18 @@ Storage = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Mirror the run folder below this address (s3://, gs://, …) while it runs."),
 ]
+
+
+@app.command()
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where to put it; made if it does not exist.", file_okay=False)
+    ] = Path(),
+) -> None:
+    """Write a commented study file to start from, and say the next commands."""
+    from tips_dist.commands import start as command
+
+    command.init(folder)
 
 
 @app.command()
@@ -461,15 +477,30 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 gets a ? for what it does not know
             stream.reconfigure(errors="replace")
+    _listen()
     try:
         with cleaned():
             app()
+    except SystemExit as end:
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):  # and no command said more
+            line = shlex.join(["tips-dist", *sys.argv[1:]])
+            print(f"Interrupted; nothing is left half. Do it again with: {plain(line)}", file=sys.stderr)
+        raise
     except UserError as error:
         print(f"tips-dist: {plain(error, lines=True)}", file=sys.stderr)
         sys.exit(1 if isinstance(error, StorageError) else 2)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         sys.stderr.close()
         sys.exit(0)
+
+
+def _listen() -> None:
+    """Let the end of a terminal or session, and whoever stops us politely, do what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Procedural(Section):
     """Poses made by the embedded generator instead of read from a file."""
 
-    poses: Annotated[int, Field(ge=1, le=10_000_000)] = 20_000  # they are made in memory
-    seed: Seed = 0
+    poses: Annotated[int, Field(ge=1, le=10_000_000)] = 20_000  # how many; they are made in memory
+    seed: Seed = 0  # random start of the generator
 
 
 class Data(Section):
@@ -74,7 +74,7 @@ class Data(Section):
 
     poses: str | None = None  # path of NAME.pose2d.h5, relative to the study file, or its address (s3://…, gs://…)
     digest: Annotated[str | None, Field(pattern=r"^[0-9a-f]{8,64}$")] = None  # of the poses' content: refuse others
-    procedural: Procedural = Procedural()
+    procedural: Procedural = Procedural()  # what is made where `poses` is not set
 
     @field_validator("poses")
     @classmethod
@@ -91,8 +91,8 @@ class Model(Section):
     """Network sizes, shared by lifter, discriminator and student."""
 
     width: Annotated[int, Field(ge=8, le=8192)] = 256  # features of a solo lifter; others match its parameters
-    discriminator_blocks: Blocks = 3
-    student_blocks: Blocks = 3
+    discriminator_blocks: Blocks = 3  # residual blocks of the discriminator
+    student_blocks: Blocks = 3  # residual blocks of the student
     batch_norm: bool = False  # lifter only; the authors' recipe has it on (docs/recipe.md says why it is off)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # lifter only; the authors use 0.5
     lifter: str = "packed"  # the lifter's architecture: packed, or one that a plug-in registered (docs/doors.md)
@@ -102,29 +102,29 @@ class Model(Section):
 class Training(Section):
     """How one run trains."""
 
-    steps: Count = 6000
-    batch_size: Batch = 256
+    steps: Count = 6000  # each a batch of every seed; a multiple of evaluate_every
+    batch_size: Batch = 256  # poses per step and seed
     evaluate_every: Count = 50  # steps between evaluation steps
     checkpoint_every: Count = 10  # evaluation steps between resumable checkpoints
-    validation_poses: Annotated[int, Field(ge=32)] = 512
-    generator_lr: Positive = 2e-4
-    discriminator_lr: Positive = 2e-4
-    weight_decay: NonNegative = 0.0
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    validation_poses: Annotated[int, Field(ge=32)] = 512  # on which signals are measured and checkpoints judged
+    generator_lr: Positive = 2e-4  # Adam's learning rate of the lifter
+    discriminator_lr: Positive = 2e-4  # Adam's learning rate of the discriminator
+    weight_decay: NonNegative = 0.0  # of both players: share of the weights added to the gradient
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9  # Adam's memory of the gradient
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999  # Adam's memory of its square
     final_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0  # exponential decay of both rates to this share
     average: Annotated[float, Field(ge=0, lt=1), Before(0.0)] = 0.998  # decay of the lifter's moving average; 0: off
-    judge: Literal["averaged", "raw", "both"] = "averaged"  # both: raw depths lie beside (depths_raw.npy)
+    judge: Literal["averaged", "raw", "both"] = "averaged"  # which weights; both: raw depths in depths_raw.npy
     instance_noise: NonNegative = 0.0  # on all that the discriminator sees, in root-to-head distances; 0 at the end
     gradient_clip: NonNegative = 0.0  # longest gradient, per seed and player (arXiv 1211.5063); 0: any
     flip_probability: Share = 0.5  # mirror a pose left to right (sides relabelled)
-    rotation: Literal["per_sample", "batch"] = "per_sample"
-    azimuth_degrees: Annotated[float, Field(gt=0, le=180)] = 160.0
-    elevation_degrees: Annotated[float, Field(ge=0, le=90)] = 10.0
+    rotation: Literal["per_sample", "batch"] = "per_sample"  # a random view for each pose, or one for a batch
+    azimuth_degrees: Annotated[float, Field(gt=0, le=180)] = 160.0  # views are turned by at most this, either way
+    elevation_degrees: Annotated[float, Field(ge=0, le=90)] = 10.0  # views are tilted by at most this, up or down
     precision: Literal["float32", "tf32", "bf16"] = "float32"  # of matrix products; tf32 is float32 on a CPU
     compile: bool = False  # torch.compile both networks (with CUDA graphs on a card)
     turns: Literal["sampled", "all"] = "sampled"  # 90° consistency: one of ±90°, 180° per pose and step, or all
-    candidates: Count = 2  # checkpoints kept per seed, by risk
+    candidates: Annotated[Count, Before(2)] = 8  # checkpoints kept per seed, by risk, spread over the good stretch
     record_depths: bool = True  # keep the validation depths of every evaluation step, for audits and evaluation
     signals: list[str] = []  # further signals to measure, registered by plug-ins
 
@@ -141,16 +141,16 @@ class Training(Section):
 class Losses(Section):
     """Weights of the generator's losses and the recipe of the adversarial game."""
 
-    adversarial: NonNegative = 1.0
-    cycle_2d: NonNegative = 10.0
-    cycle_3d: NonNegative = 0.0
-    consistency_90: NonNegative = 3.0
+    adversarial: NonNegative = 1.0  # what the discriminator says of the pose seen from elsewhere
+    cycle_2d: NonNegative = 10.0  # lift, turn, project, lift, turn back: is it the input again?
+    cycle_3d: NonNegative = 0.0  # is the second lift the first one, turned?
+    consistency_90: NonNegative = 3.0  # is the depth lifted from a quarter or half turn the known one?
     bone_prior: NonNegative = 0.0  # mean human bone ratios: needs 3D statistics, so this is weak supervision
     bend: NonNegative = 0.0  # anatomical prior: knees bend forward, elbows backward
-    bend_margin: NonNegative = 0.0  # how far they should at least, in limb lengths
+    bend_margin: NonNegative = 0.0  # how far knees and elbows should bend at least, in limb lengths
     r1: NonNegative = 0.0  # penalty on the discriminator's slope at real poses (arXiv 1801.04406)
-    adversarial_kind: Literal["least_squares", "cross_entropy"] = "least_squares"
-    real_label: Annotated[float, Field(gt=0.5, le=1)] = 1.0
+    adversarial_kind: Literal["least_squares", "cross_entropy"] = "least_squares"  # the game's loss
+    real_label: Annotated[float, Field(gt=0.5, le=1)] = 1.0  # what real poses are to score; below 1: soft labels
     label_swap: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # probability that a pose's real/fake label is swapped
     extra: dict[str, NonNegative] = {}  # weights of further terms, registered by plug-ins
 
@@ -164,7 +164,7 @@ class Policy(Section):
     warm_up: Share = 0.2  # share of the budget before any verdict but non_finite
     patience: Count = 6  # evaluation steps in a row that a fixed threshold must be crossed
     dominance: NonNegative = 0.1  # discriminator loss, 0 = perfect and 1 = balanced, below which it dominates
-    dominance_accuracy: NonNegative = 0.98  # and held-out accuracy above which it does
+    dominance_accuracy: NonNegative = 0.98  # and accuracy on held-out poses, above which it dominates
     failure: NonNegative = 1.6  # discriminator loss on the same scale, above which it has failed
     flat: NonNegative = 0.1  # depth spread over x spread below which poses are flat
     deep: NonNegative = 4.0  # and above which they are stretched beyond any human
@@ -180,10 +180,10 @@ class Policy(Section):
 class Stopping(Section):
     """Which verdicts end a seed's run (``non_finite`` always does), and the thresholds behind them."""
 
-    divergence: Literal["default", "off"] = "default"  # diverged and collapsed
-    plateau: Literal["default", "off"] = "default"
+    divergence: Literal["default", "off"] = "default"  # end seeds that diverged or collapsed
+    plateau: Literal["default", "off"] = "default"  # end seeds that plateaued
     detectors: list[str] = []  # further detectors, registered by plug-ins
-    policy: Policy = Policy()
+    policy: Policy = Policy()  # the thresholds behind the verdicts
 
 
 SEARCH_STORAGE = "TIPS_DIST_SEARCH_STORAGE"  # environment variable: the Optuna storage of `search.storage: environment`
@@ -192,9 +192,9 @@ SEARCH_STORAGE = "TIPS_DIST_SEARCH_STORAGE"  # environment variable: the Optuna 
 class Search(Section):
     """How many trials each representation gets, and who proposes their configurations."""
 
-    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 1
-    sampler: str = "tpe"  # tpe, gp, nsga2, cmaes, qmc, random, grid, or one that a plug-in registered
-    objectives: Annotated[list[Literal["risk", "instability"]], Field(min_length=1)] = ["risk"]
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 1  # for each representation: equal budgets
+    sampler: str = "tpe"  # who proposes: tpe, gp, nsga2, cmaes, qmc, random, grid, or one that a plug-in registered
+    objectives: Annotated[list[Literal["risk", "instability"]], Field(min_length=1)] = ["risk"]  # minimised
     scheduler: Literal["none", "asha", "median"] = "none"  # stops whole trials early, on their risk
     storage: Literal["environment"] | None = None  # None: optuna.journal in the run folder; else see SEARCH_STORAGE
     enqueue: Annotated[
@@ -214,10 +214,10 @@ class Search(Section):
 class Resources(Section):
     """What one trial occupies."""
 
-    cpus: Annotated[float, Field(gt=0)] = 1
-    gpus: NonNegative = 0
-    workers: Count = 1
-    max_concurrent: Annotated[int, Field(ge=0)] = 0  # 0: as many trials as fit
+    cpus: Annotated[float, Field(gt=0)] = 1  # cores; threads follow them
+    gpus: NonNegative = 0  # cards; may be a fraction of one
+    workers: Count = 1  # processes that train the trial together and share its cpus and gpus
+    max_concurrent: Annotated[int, Field(ge=0)] = 0  # trials at a time; 0: as many as fit
     max_failures: Annotated[int, Field(ge=0)] = 3  # deaths of a trial's worker before the trial counts as failed
     heartbeat_seconds: Positive = 60.0  # a worker without a sign of life for this long is killed and replaced
 
@@ -225,10 +225,10 @@ class Resources(Section):
 class Distillation(Section):
     """How the student learns from the teachers."""
 
-    teachers: Count = 3
-    steps: Count = 2000
-    batch_size: Batch = 256
-    lr: Positive = 1e-3
+    teachers: Count = 3  # candidates of lowest risk, from different seeds, that teach the student
+    steps: Count = 2000  # of the student's training
+    batch_size: Batch = 256  # poses per step
+    lr: Positive = 1e-3  # Adam's learning rate
     noise: NonNegative = 0.0  # added to every input joint: its deviation as a share of the mean root-head distance
     joint_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of joints put where their parent is
 
@@ -236,31 +236,31 @@ class Distillation(Section):
 class Dimension(Section):
     """One searched key; ``only`` limits it to some representations (none listed: all of them)."""
 
-    only: list[str] = []
+    only: list[str] = []  # representations whose trials have this dimension; empty: all
 
 
 class Uniform(Dimension):
     """A float, uniform over ``[low, high]``."""
 
-    uniform: tuple[float, float]
+    uniform: tuple[float, float]  # [low, high]
 
 
 class LogUniform(Dimension):
     """A float, uniform in its logarithm."""
 
-    log_uniform: tuple[Positive, Positive]
+    log_uniform: tuple[Positive, Positive]  # [low, high], both above 0
 
 
 class Integer(Dimension):
     """An integer from ``low`` to ``high``, both included."""
 
-    int: tuple[int, int]
+    int: tuple[int, int]  # [low, high]
 
 
 class Choice(Dimension):
     """One of the values listed."""
 
-    choice: Annotated[list[bool | int | float | str], Field(min_length=1, max_length=128)]
+    choice: Annotated[list[bool | int | float | str], Field(min_length=1, max_length=128)]  # the values
 
 
 Distribution = Uniform | LogUniform | Integer | Choice
@@ -289,19 +289,19 @@ class Configuration(Section):
 class Study(Section):
     """A whole study file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$")]
-    seed: Seed = 0
-    data: Data = Data()
-    representations: Annotated[list[str], Field(min_length=1)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$")]  # run folders are called after it
+    seed: Seed = 0  # the one random start that all others of the study follow from
+    data: Data = Data()  # the 2D poses
+    representations: Annotated[list[str], Field(min_length=1)]  # how the 2D pose is cut up for lifting
     seeds: Annotated[int, Field(ge=1, le=4096)] = 4  # per configuration, packed into one program
-    model: Model = Model()
-    training: Training = Training()
-    losses: Losses = Losses()
-    stopping: Stopping = Stopping()
-    search: Search = Search()
-    space: Annotated[dict[str, Distribution], Field(max_length=64)] = {}
-    resources: Resources = Resources()
-    distillation: Distillation = Distillation()
+    model: Model = Model()  # network sizes
+    training: Training = Training()  # how one run trains
+    losses: Losses = Losses()  # the generator's losses and the game
+    stopping: Stopping = Stopping()  # which verdicts end a seed
+    search: Search = Search()  # how many trials, and who proposes them
+    space: Annotated[dict[str, Distribution], Field(max_length=64)] = {}  # what is searched: dotted key -> distribution
+    resources: Resources = Resources()  # what one trial occupies
+    distillation: Distillation = Distillation()  # how the student learns
 
     @model_validator(mode="after")
     def _check(self) -> Study:

@@ -1,12 +1,19 @@
-"""Teachers into one student: a whole-pose network that learns the teachers' depths from 2D poses alone.
+"""Many teachers into one student: a whole-pose network that learns their mean depths from 2D poses alone.
 
-Each teacher's depths are sign-resolved (the signs stand in ``selection.json``, told without truth), averaged with
-those it gives for the mirrored pose, and averaged over teachers by the confidence in their signs and by their agreement
-with the others, so that one teacher that is wrong (mirrored, or flat) has little to say. The student learns that mean
-(arXiv 2205.05980, section 3.4: mean squared error on the depths only) on the train poses, and stops on a part of them
-that it does not see, whole sequences at a time.
+Teachers are the candidates that ``selection.json`` lists, many of each seed and of whichever representations were
+chosen. Each one's depths are sign-resolved, pose by pose where the network holds poses mirrored (module
+``pose_signs``), averaged with those it gives for the mirrored pose, and averaged over teachers, weighted by what is
+known without truth: confidence in the sign, the risk, and agreement with the median of all, so that one teacher that is
+wrong (mirrored, or flat) has little to say. The errors of single checkpoints, the oracle's included, are in part noise
+of the adversarial game, which the mean has less of. Teachers are read one after the other, so memory does not depend on
+their number.
 
-Shapes: N train poses; inputs (N, 17, 2) normalised, depth offsets (N, 17).
+The student learns that mean (arXiv 2205.05980, section 3.4: mean squared error on the depths only) on the train poses,
+and stops on a part of them that it does not see, whole sequences at a time. A second output learns, from the same
+features and without moving them, how far the teachers were apart (as deep ensembles do, arXiv 1612.01474): where they
+disagree none can be right for sure. It is no error bar: what all teachers get wrong does not show.
+
+Shapes: N train poses; inputs (N, 17, 2) normalised, depth offsets and their spread (N, 17) in root-to-head distances.
 """
 
 from __future__ import annotations
@@ -14,7 +21,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +30,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tips_dist import config, geometry
+from tips_dist import config, geometry, pose_signs
 from tips_dist.data.store import Poses, normalised
 from tips_dist.files import UserError
 from tips_dist.model_card import write_card
@@ -31,7 +38,8 @@ from tips_dist.models import BaseLifter, Lifter, initialise, load_weights, save_
 from tips_dist.runfolder import RunFolder, layout, records
 from tips_dist.runfolder.poses import expect
 from tips_dist.runfolder.records import Disagreement, StudentLoss, StudentModel, StudentRecord
-from tips_dist.skeleton import JOINTS, LEGS, MIRROR, PARENT, REPRESENTATIONS, ROOT, TORSO
+from tips_dist.runfolder.weights import read_weights_record
+from tips_dist.skeleton import JOINTS, LEGS, MIRROR, PARENT, REPRESENTATIONS, ROOT, TORSO, Representation
 from tips_dist.training.sampling import stream
 
 HELD_OUT = 0.1  # share of the train sequences that the student stops on
@@ -39,17 +47,28 @@ EVALUATIONS = 40  # looks at the held-out part
 PATIENCE = 10  # looks without an improvement of a thousandth before it stops
 LEAST = 0.05  # of confidence and of agreement: even a teacher unsure of its sign keeps some weight
 PARTS = {"legs": LEGS, "torso": TORSO}
+MIXED = 0.1  # share of mirrored poses from which a teacher's signs are told pose by pose
+SAMPLE = 1024  # poses on which teachers are compared with their median
+LEAST_SPREAD = 1e-3  # root-to-head distances: teachers that are closer count as equal
 _CHUNK = 16_384
+
+Progress = Callable[[int, int], None]  # teachers heard, of how many
 
 
 @dataclass(frozen=True)
 class LoadedTeacher:
-    """A candidate chosen for distillation, with the signs that make its depths right way round."""
+    """A candidate chosen for distillation; its weights are read when they are needed, and not kept."""
 
-    lifter: BaseLifter
-    signs: Tensor  # (17,) +1 or -1
+    path: Path
+    representation: Representation
+    part_signs: Tensor  # (P,) +1 or -1
     confidence: Tensor  # (17,) 0..1
     entry: records.Teacher  # as selection.json has it
+
+    @property
+    def lifter(self) -> BaseLifter:
+        """Its network."""
+        return load_weights(self.path)[0]
 
 
 @dataclass
@@ -62,10 +81,16 @@ class Learning:
     best_step: int = 0
 
 
-def distill(run: Path, poses: Poses) -> Path:
+def distill(run: Path, poses: Poses, *, device: str | None = None, progress: Progress | None = None) -> Path:
     """Train the student of a run from its selected teachers; write ``student/``; return the weights' path.
 
     Deterministic: the same run folder and poses give the same student.
+
+    Args:
+        run: the run folder.
+        poses: those of the run.
+        device: where teachers lift; a card where there is one. (The student is small and learns on the processor.)
+        progress: hears of every teacher.
 
     Raises:
         UserError: there is no selection, no teacher in it, or ``poses`` are not those of the run.
@@ -81,9 +106,11 @@ def distill(run: Path, poses: Poses) -> Path:
         raise UserError(f"{layout.SELECTION.at(run)}: no teacher was selected, so there is nothing to distil")
     rows, scale = poses.rows("train"), record.data.scale
     inputs = torch.from_numpy(normalised(poses, rows, scale))
-    targets, disagreement = teach(teachers, inputs)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    targets, spread, disagreement = teach(teachers, inputs, device=where, progress=progress)
     held_out = torch.from_numpy(held_out_rows(poses.sequence[rows], study.seed))
-    student, learning = train_student(inputs, targets, held_out, study.distillation, study.model, study.seed)
+    apart = spread if len(teachers) > 1 else None
+    student, learning = train_student(inputs, targets, held_out, study.distillation, study.model, study.seed, apart)
     weights = layout.STUDENT_WEIGHTS.at(run)
     kept = save_weights(
         weights,
@@ -125,41 +152,67 @@ def load_teachers(run: Path, entries: Sequence[records.Teacher]) -> list[LoadedT
     """
     teachers = []
     for entry in entries:
-        lifter, _ = load_weights(run / entry.file)
-        count = len(lifter.representation.lifters)
+        representation = REPRESENTATIONS[read_weights_record(run / entry.file).representation]
+        count = len(representation.lifters)
         signs, confidence = (
             torch.tensor(values, dtype=torch.float32) for values in (entry.part_signs, entry.sign_confidence)
         )
         if signs.shape != (count,) or confidence.shape != (count,):
             raise UserError(
                 f"{layout.SELECTION.at(run)}: teacher {entry.file}: expected {count} part_signs and as many "
-                f"sign_confidence, one for each lifter of {lifter.representation.name}"
+                f"sign_confidence, one for each lifter of {representation.name}"
             )
-        spread = [geometry.joint_signs(values, lifter.representation) for values in (signs, confidence)]
-        teachers.append(LoadedTeacher(lifter, spread[0], spread[1], entry))
+        sure = geometry.joint_signs(confidence, representation)
+        teachers.append(LoadedTeacher(run / entry.file, representation, signs, sure, entry))
     return teachers
 
 
-def teach(teachers: Sequence[LoadedTeacher], inputs: Tensor) -> tuple[Tensor, Disagreement]:
-    """The depths the student is to learn (N, 17), how far the teachers disagree about them, and each one's weight.
+def teach(
+    teachers: Sequence[LoadedTeacher],
+    inputs: Tensor,
+    *,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+) -> tuple[Tensor, Tensor, Disagreement]:
+    """The depths the student is to learn and the teachers' spread (N, 17) each, and a summary of how far they disagree.
 
-    Disagreement is the standard deviation over teachers, averaged over poses, in units of the root-to-head distance.
+    The spread is the (weighted) standard deviation over teachers, in units of the root-to-head distance.
+
+    Raises:
+        UserError: a teacher predicts depths that are not finite.
     """
-    outputs = torch.stack([_both_sides(teacher, inputs) for teacher in teachers])  # (T, N, 17)
-    for teacher, finite in zip(teachers, outputs.isfinite().flatten(1).all(1), strict=True):
-        if not finite:
-            raise UserError(f"teacher {teacher.entry.file}: predicts non-finite depths; it cannot teach")
-    weights = torch.stack([teacher.confidence.clamp_min(LEAST) for teacher in teachers]) * agreement(outputs)
+    where = device or torch.device("cpu")
+    some = inputs[:: max(1, len(inputs) // SAMPLE)]
+    told = torch.stack([_both_sides(teacher, some, where) for teacher in teachers])  # (T, some, 17)
+    weights = torch.stack([teacher.confidence.clamp_min(LEAST) for teacher in teachers])
+    weights = weights * evidence([teacher.entry for teacher in teachers])[:, None] * agreement(told)
     weights = weights / weights.sum(0)
-    targets = (weights[:, None] * outputs).sum(0)
-    per_joint = (outputs - outputs.mean(0)).square().mean(0).sqrt().mean(0)
-    spread = float(targets[:, 1:].std())
-    return targets, Disagreement(
-        mean=float(per_joint[1:].mean()),
-        relative_to_depth_spread=float(per_joint[1:].mean()) / max(spread, 1e-9),
-        per_joint=dict(zip(JOINTS, per_joint.tolist(), strict=True)),
-        weights={name: weights[:, list(joints)].mean(1).tolist() for name, joints in PARTS.items()},
+    mean, square = torch.zeros_like(inputs[..., 0]), torch.zeros_like(inputs[..., 0])
+    for place, (teacher, weight) in enumerate(zip(teachers, weights, strict=True)):
+        outputs = _both_sides(teacher, inputs, where)
+        mean += weight * outputs
+        square += weight * outputs.square()
+        if progress is not None:
+            progress(place + 1, len(teachers))
+    spread = (square - mean.square()).clamp_min(0).sqrt()
+    per_joint = spread.mean(0)
+    return (
+        mean,
+        spread,
+        Disagreement(
+            mean=float(per_joint[1:].mean()),
+            relative_to_depth_spread=float(per_joint[1:].mean()) / max(float(mean[:, 1:].std()), 1e-9),
+            per_joint=dict(zip(JOINTS, per_joint.tolist(), strict=True)),
+            weights={name: weights[:, list(joints)].mean(1).tolist() for name, joints in PARTS.items()},
+        ),
     )
+
+
+def evidence(entries: Sequence[records.Teacher]) -> Tensor:
+    """What each teacher's risk is worth, (T,): the square of the lowest over its own, as of errors that add up."""
+    seconds = [entry.second_risk for entry in entries]
+    risks = [entry.risk for entry in entries] if None in seconds else [risk for risk in seconds if risk is not None]
+    return torch.tensor([(min(risks) / max(risk, 1e-9)) ** 2 for risk in risks], dtype=torch.float32)
 
 
 def agreement(outputs: Tensor) -> Tensor:
@@ -180,18 +233,37 @@ def agreement(outputs: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def _both_sides(teacher: LoadedTeacher, inputs: Tensor) -> Tensor:
+def _both_sides(teacher: LoadedTeacher, inputs: Tensor, device: torch.device) -> Tensor:
     """Sign-resolved depths (N, 17), averaged over the pose and its mirror image."""
-    outputs = []
-    for chunk in torch.split(inputs, _CHUNK):
-        straight, mirrored = teacher.lifter(torch.stack((chunk, mirror(chunk))).flatten(0, 1)[None])[0].chunk(2)
-        outputs.append((straight + mirrored[:, list(MIRROR)]) / 2 * teacher.signs)
-    return torch.cat(outputs).clone()
+    lifter = teacher.lifter.to(device)
+    outputs: list[Tensor] = []
+    by_pose = None
+    for part in torch.split(inputs, _CHUNK):
+        chunk = part.to(device)
+        both = torch.cat((chunk, mirror(chunk)))
+        raw = lifter(both[None])
+        if by_pose is None:  # the first chunk tells whether the network holds poses mirrored
+            by_pose = bool((_signs(teacher, both, raw).mirrored > MIXED).any())
+        if by_pose:
+            signs = _signs(teacher, both, raw).joints(teacher.representation)[0]
+        else:
+            signs = geometry.joint_signs(teacher.part_signs, teacher.representation).to(device)
+        straight, mirrored = (raw[0] * signs).chunk(2)
+        outputs.append(((straight + mirrored[:, list(MIRROR)]) / 2).cpu())
+    found = torch.cat(outputs).clone()
+    if not bool(found.isfinite().all()):
+        raise UserError(f"teacher {teacher.entry.file}: predicts non-finite depths; it cannot teach")
+    return found
+
+
+def _signs(teacher: LoadedTeacher, poses: Tensor, raw: Tensor) -> pose_signs.PoseSigns:
+    own = teacher.part_signs[None].to(poses.device)
+    return pose_signs.resolve_pose_signs(poses, raw, teacher.representation, signs=own)
 
 
 def mirror(poses: Tensor) -> Tensor:
     """The mirror image (..., 17, 2) of poses: left and right change places and sides."""
-    return poses[..., list(MIRROR), :] * torch.tensor([-1.0, 1.0])
+    return poses[..., list(MIRROR), :] * poses.new_tensor([-1.0, 1.0])
 
 
 def held_out_rows(sequences: npt.NDArray[np.int32], seed: int) -> npt.NDArray[np.bool_]:
@@ -212,13 +284,17 @@ def train_student(
     settings: config.Distillation,
     model: config.Model,
     seed: int,
+    spread: Tensor | None = None,
 ) -> tuple[Lifter, Learning]:
     """Fit a whole-pose network to ``targets`` (N, 17); keep the weights that were best on the ``held_out`` rows (N,).
+
+    With ``spread`` (N, 17) a second output learns its logarithm.
 
     The rate falls along a cosine. It stops early once :data:`PATIENCE` looks in a row bring no improvement.
     """
     generator = stream(seed, "student")
-    student = Lifter(REPRESENTATIONS["solo"], model.width, blocks=model.student_blocks)
+    student = Lifter(REPRESENTATIONS["solo"], model.width, blocks=model.student_blocks, spread=spread is not None)
+    logarithms = None if spread is None else spread.clamp_min(LEAST_SPREAD).log()
     initialise(student, [generator])
     optimiser = torch.optim.Adam(student.parameters(), lr=settings.lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -229,14 +305,20 @@ def train_student(
     learning, best, best_weights, stale, running = Learning([], [], []), math.inf, {}, 0, 0.0
     for step in range(1, settings.steps + 1):
         rows = seen[torch.randint(len(seen), (settings.batch_size,), generator=generator)]
-        batch, wanted = flipped(inputs[rows], targets[rows], generator)
+        learnt = targets[rows] if logarithms is None else torch.stack((targets[rows], logarithms[rows]), dim=1)
+        batch, wanted = flipped(inputs[rows], learnt, generator)
         batch = disturbed(batch, settings.noise, settings.joint_dropout, generator)
-        loss = (student(batch[None])[0] - wanted).square().mean()
+        if logarithms is None:
+            loss = depth_loss = (student(batch[None])[0] - wanted).square().mean()
+        else:
+            depths, apart = student.with_spread(batch[None])
+            depth_loss = (depths[0] - wanted[:, 0]).square().mean()
+            loss = depth_loss + (apart[0] - wanted[:, 1])[:, 1:].square().mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         schedule.step()
-        running += loss.item()
+        running += depth_loss.item()
         if step % every and step < settings.steps:
             continue
         error = _error(student, inputs[unseen], targets[unseen])
@@ -254,11 +336,11 @@ def train_student(
 
 
 def flipped(inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mirror half of the poses (B, 17, 2) at random, and their depths (B, 17) with them."""
+    """Mirror half of the poses (B, 17, 2) at random, and what is known of their joints (B, ..., 17) with them."""
     chosen = torch.rand(len(inputs), generator=generator) < 0.5
     return (
         torch.where(chosen[:, None, None], mirror(inputs), inputs),
-        torch.where(chosen[:, None], targets[:, list(MIRROR)], targets),
+        torch.where(chosen.view(-1, *[1] * (targets.ndim - 1)), targets[..., list(MIRROR)], targets),
     )
 
 

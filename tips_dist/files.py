@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import re
+import shutil
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -126,6 +128,20 @@ def _lives(process: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def half_folder(path: Path, family: str) -> Path:
+    """Where a folder is filled before it is renamed to ``path``; what killed makers of the family's left is removed.
+
+    Args:
+        path: the folder to be.
+        family: how the names of such folders begin.
+    """
+    for left in path.parent.glob(f".{glob.escape(family)}*.{_HERE}-*.tmp") if path.parent.is_dir() else ():
+        process = left.name.removesuffix(".tmp").rpartition("-")[2]
+        if process.isdecimal() and not _lives(int(process)) and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+    return path.with_name(f".{path.name}.{_HERE}-{os.getpid()}.tmp")
 
 
 def drop_unfinished(folder: Path) -> list[Path]:

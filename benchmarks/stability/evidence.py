@@ -24,7 +24,7 @@ from tips_dist.bootstrap import over_groups
 from tips_dist.data.store import Poses, normalisation_scale, read_poses
 from tips_dist.evaluation.measuring import Bench, error_curves
 from tips_dist.evaluation.truth import read_truth
-from tips_dist.files import write_with
+from tips_dist.files import read_json_lines, write_with
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability import signals
 from tips_dist.training.validation import validation_rows, validation_set
@@ -98,20 +98,25 @@ def main() -> None:
     poses = read_poses(arguments.poses)
     joints = read_truth(arguments.truth, poses).joints
     for run in runs():
-        if (arguments.work / run.name / "done").exists():
+        if (arguments.work / run.name / "history.jsonl").exists():
             label(run, poses, joints, arguments.work / run.name, arguments.bank / f"{run.name}.npz")
             print(f"{run.name}: labelled", flush=True)
 
 
 def label(run: Run, poses: Poses, joints: npt.NDArray[np.float32], folder: Path, path: Path) -> None:
-    """Write the signals (E, S, K), errors and truly mirrored shares (E, S) of one run's two kinds of weights."""
+    """Write the signals (E, S, K), errors and truly mirrored shares (E, S) of one run's two kinds of weights.
+
+    A run that has not ended counts up to the evaluation step that it has reached.
+    """
     configuration = run.configuration()
     scale, count = normalisation_scale(poses), configuration.training.validation_poses
     validation = validation_set(poses, configuration, scale)
     bench = Bench.of(poses, joints, validation_rows(poses, count), scale)
+    reached = max(int(row["step"]) for row in read_json_lines(folder / "history.jsonl"))
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     for kind, name in KINDS.items():
-        depths = np.load(folder / name).astype(np.float32)
+        depths = np.load(folder / name, mmap_mode="r")[: reached // configuration.training.evaluate_every]
+        depths = depths.astype(np.float32)
         found = signals.from_depths(depths, validation, REPRESENTATIONS[run.representation])
         arrays["names"] = np.array(sorted(found))
         arrays[kind] = np.stack([found[name].numpy() for name in sorted(found)], axis=-1).astype(np.float32)

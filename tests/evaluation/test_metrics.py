@@ -139,6 +139,8 @@ def test_any_leading_axes() -> None:
         ("S9/Walking-1", "Walking"),
         ("Phoning 1", "Phoning"),
         ("Greeting", "Greeting"),
+        ("dance/s05_02", "dance"),
+        ("cmu/dance/05_02", "dance"),
         ("42", "42"),
     ],
 )

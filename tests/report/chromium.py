@@ -40,12 +40,12 @@ class Visit:
     requests: list[str]  # addresses fetched over a network
 
 
-def visit(url: str, width: int = 1280) -> Visit:
+def visit(url: str, width: int = 1280, height: int = 2000) -> Visit:
     """Open ``url`` in a fresh browser profile."""
     assert BINARY is not None
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "net.json"
-        profile = [f"--user-data-dir={folder}/profile", f"--log-net-log={log}", f"--window-size={width},2000"]
+        profile = [f"--user-data-dir={folder}/profile", f"--log-net-log={log}", f"--window-size={width},{height}"]
         done = subprocess.run(
             [BINARY, *FLAGS, *profile, "--dump-dom", url], capture_output=True, text=True, timeout=300, check=True
         )

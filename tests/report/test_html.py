@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import base64
+import itertools
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from plotly.offline import get_plotlyjs
 
 from tests.report import chromium
+from tips_dist.drawing import SIDE_COLOUR
 from tips_dist.report.curves import band, read_series
+from tips_dist.report.figures import stops
+from tips_dist.report.forest import forest_figures
 from tips_dist.report.html import write_report
-from tips_dist.report.style import REPRESENTATION
+from tips_dist.report.style import REPRESENTATION, VERDICT_COLOUR
 from tips_dist.report.summary import write_summary
 from tips_dist.runfolder import RunFolder, TrialState, read_trial
 from tips_dist.runfolder.example import build
@@ -50,8 +57,8 @@ def test_the_page_has_every_section_and_the_answer_first(report: Path) -> None:
     text = report.read_text()
     titles = re.findall(r"<h2>(.*?)</h2>", text)
     assert titles == [
-        "The numbers", "Over the steps", "When and why runs ended", "Risk and error", "Search",
-        "What depths depend on", "Lifted poses", "Selection", "Every trial", "Environment",
+        "Side by side", "Lifted poses", "The numbers", "Over the steps", "When and why runs ended", "Risk and error",
+        "Search", "What depths depend on", "Selection", "Every trial", "Environment",
     ]  # fmt: skip
     assert text.index('class="answer"') < text.index("<h2>")
     assert "torso_legs" in text[text.index('class="answer"') : text.index("<h2>")]
@@ -82,9 +89,60 @@ def test_a_representation_has_one_colour_everywhere(report: Path) -> None:
                 assert colour == look.colour
 
 
-def test_size_for_fifty_trials_stays_below_8_mb(tmp_path: Path) -> None:
-    run = build(tmp_path / "run", trials=25, seeds=2, steps=10_000, every=100)
-    assert write(run).stat().st_size < 8e6
+def test_the_page_of_144_runs_stays_below_2_5_mb(tmp_path: Path) -> None:
+    run = build(tmp_path / "run", trials=9, seeds=8, steps=12_000, every=100, depths=64)
+    assert write(run).stat().st_size < 2.5e6
+
+
+def test_the_packed_library_is_plotly(report: Path) -> None:
+    (packed,) = re.findall(r'<script id="plotly"[^>]*>(.*?)</script>', report.read_text(), re.DOTALL)
+    assert zlib.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()
+
+
+def test_every_trial_has_a_drawer_with_parameters_verdicts_and_what_was_kept(report: Path) -> None:
+    text = report.read_text()
+    summary = RunFolder(report.parent).summary
+    assert summary is not None
+    for trial in summary.trials:
+        drawer = text[text.index(f'<details id="{trial.trial}">') :]
+        drawer = drawer[: drawer.index("</details>")]
+        for word in (*trial.parameters, "lowest risk", "kept step", "onset", "last, mm", trial.verdicts and "verdict"):
+            assert str(word) in drawer
+    first = min(summary.trials, key=lambda row: row.risk.value if row.risk else 9e9)
+    assert text.index("<details id=") == text.index(f'<details id="{first.trial}">')  # the best comes first
+
+
+def test_the_forest_shows_what_the_answer_says(report: Path) -> None:
+    summary = RunFolder(report.parent).summary
+    assert summary is not None
+    assert summary.answer is not None
+    risk = next(one for one in forest_figures(summary) if one.title == "Risk")
+    dots = {trace.text[0]: trace for trace in risk.figure.data if trace.text}
+    for best in summary.answer.best:
+        dot = dots[f"{best.representation}, {best.trial}"]
+        assert (dot.x[0], dot.error_x.array[0]) == (best.risk.value, best.risk.high - best.risk.value)
+
+
+def test_a_study_whose_runs_all_end_together_has_a_sensible_axis(tmp_path: Path) -> None:
+    series = read_series(RunFolder(build(tmp_path / "run", representations=("torso_legs",), steps=400)), ["risk"])
+    drawn = stops(series)
+    assert drawn is not None
+    assert tuple(drawn.figure.layout.xaxis.range) == (0, 416)
+
+
+def test_no_colour_means_two_things() -> None:
+    """Representations, verdicts, left and right: any two colours of different languages are well apart."""
+    languages = [
+        [colour(look.colour) for look in REPRESENTATION.values()],
+        [colour(one) for one in set(VERDICT_COLOUR.values())],
+        [np.array(SIDE_COLOUR[side]) for side in ("left", "right")],
+    ]
+    for one, other in itertools.combinations(languages, 2):
+        assert min(np.linalg.norm(a - b) for a in one for b in other) > 60
+
+
+def colour(text: str) -> np.ndarray:
+    return np.array([int(text[i : i + 2], 16) for i in (1, 3, 5)])
 
 
 @pytest.mark.parametrize("missing", ["evaluation.json", "selection.json", "study.yaml"])
@@ -166,7 +224,7 @@ def test_chromium_draws_every_figure_without_a_word_or_a_request(report: Path, w
     if width < 500:  # the smallest window that Chromium makes; a frame gives the page its width
         page = report.with_name("narrow.html")
         page.write_text(f'<body style="margin:0"><iframe width={width} height=1800 src="report.html"></iframe>')
-    seen = chromium.visit(page.as_uri())
+    seen = chromium.visit(page.as_uri(), height=20_000)  # figures are drawn when they come near the view
     assert seen.console == []
     assert seen.requests == []
     if page is report:

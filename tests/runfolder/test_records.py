@@ -279,6 +279,8 @@ def without(name: str) -> Callable[[dict[str, np.ndarray]], None]:
         (lambda arrays: arrays.update(step=arrays["step"][:-1]), "expected"),
         (lambda arrays: arrays.update(seed=arrays["seed"].astype(float)), "expected"),
         (lambda arrays: arrays.update(trial=arrays["trial"] + 7), "counts beyond"),
+        (lambda arrays: arrays.update(step=np.array(7)), "expected"),
+        (lambda arrays: arrays.update(trials=np.array(3.0)), "no names"),
         (lambda arrays: arrays.update(schema=np.array(9)), "newer version"),
     ],
 )
@@ -294,7 +296,7 @@ def test_damaged_curves_are_one_line(
     with pytest.raises(UserError, match=words):
         Curves.load(path)
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(UserError, match="not a readable NumPy file"):
+    with pytest.raises(UserError, match=r"cannot be read as \.npz.*; evaluate the run again"):
         Curves.load(path)
 
 

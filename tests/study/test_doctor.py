@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from tests.study.conftest import make_study, study_text
 from tips_dist.cli import app
-from tips_dist.files import UserError
 from tips_dist.study import doctor
 from tips_dist.study.doctor import Finding
 
@@ -134,32 +133,3 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"name", "state", "found", "advice", "where"} == set(found["findings"][0])
     study.write_text(study_text(data={"procedural": {"poses": 100}}))
     assert CliRunner().invoke(app, ["doctor", str(study), "--runs", str(tmp_path)]).exit_code == 0
-
-
-def test_data_of_another_content_is_refused(tmp_path: Path) -> None:
-    from tips_dist.runfolder.poses import study_poses
-
-    right = study_poses(make_study(data={"procedural": {"poses": 100}}).data, tmp_path).digest
-    study_poses(make_study(data={"procedural": {"poses": 100}, "digest": right[:12]}).data, tmp_path)
-    with pytest.raises(UserError, match=r"bring the file that was meant"):
-        study_poses(make_study(data={"procedural": {"poses": 101}, "digest": right[:12]}).data, tmp_path)
-
-
-def test_data_at_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.fakes import fake_poses
-    from tips_dist.data.store import write_poses
-    from tips_dist.runfolder import RunFolder
-    from tips_dist.runfolder.poses import run_poses, study_poses
-    from tips_dist.storage import Store
-    from tips_dist.study.folder import create
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    write_poses(tmp_path / "fake.pose2d.h5", fake_poses())
-    Store("memory://data").put(tmp_path / "fake.pose2d.h5", "fake.pose2d.h5")
-    study = make_study(data={"poses": "memory://data/fake.pose2d.h5"})
-    poses = study_poses(study.data, tmp_path)
-    assert poses.digest == fake_poses().digest
-    run = create(study, poses, tmp_path / "s.yaml", study_text(), [], tmp_path / "runs")
-    record = RunFolder(run).study
-    assert record.data.path == "memory://data/fake.pose2d.h5"
-    assert run_poses(run, record).digest == poses.digest

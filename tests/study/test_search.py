@@ -218,7 +218,12 @@ def test_schedulers_stop_the_hopeless_and_survive_a_restart(scheduler: str, tmp_
     assert [trial.id for trial in unfinished] == [bad.id]
     steps = [step for step in range(5, 41, 5) if search.report(bad.id, "solo", step, 5.0)]
     assert steps
-    assert not [step for step in range(5, 41, 5) if make_none(study, tmp_path).report(bad.id, "solo", step, 5.0)]
+    idle = make_none(study, tmp_path)
+    trial = idle.propose()
+    assert trial is not None
+    assert not [step for step in range(5, 41, 5) if idle.report(trial.id, "solo", step, 5.0)]
+    (drawn,) = optuna_trials(study, tmp_path / "none", "solo")
+    assert drawn.intermediate_values == dict.fromkeys(range(5, 41, 5), 5.0)  # for dashboards, all the same
 
 
 def make_none(study: Study, folder: Path) -> Search:

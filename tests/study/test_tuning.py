@@ -10,6 +10,7 @@ import pytest
 
 from tests.study.conftest import make_study
 from tests.study.test_records import make_trial
+from tips_dist.config import Resources
 from tips_dist.runfolder import Outcome, TrialState, read_trial
 from tips_dist.runfolder.example import outcome
 from tips_dist.study.search import Search
@@ -107,6 +108,16 @@ def test_storage_trouble_of_one_trial_ends_the_study(driver: Driver) -> None:
     assert driver.halted == "the disk is full"
     driver.on_trial_complete("t", {}, error=True)
     assert read_trial(driver.run, "solo-000").state == "pending"  # a resume goes on with it
+
+
+def test_at_most_so_many_at_a_time(driver: Driver) -> None:
+    driver.study = driver.study.model_copy(update={"resources": Resources(max_concurrent=2)})
+    assert driver.suggest("a") == {"trial": "solo-000"}
+    assert driver.suggest("b") == {"trial": "solo-001"}
+    assert driver.suggest("c") is None  # which tells Tune to ask again later
+    finish(driver, "a")
+    assert driver.suggest("c") == {"trial": "solo-002"}
+    assert driver.suggest("d") is None
 
 
 def test_unfinished_trials_come_before_new_ones(tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ from tips_dist.files import read_json_lines
 from tips_dist.training.loop import train
 from tips_dist.training.values import Values
 
-BROKEN, FROM_STEP, RAISE = 1, 300, 10
+BROKEN, FROM_STEP, STEPS, RAISE = 1, 120, 340, 10
 
 
 def test_a_raised_discriminator_rate_is_told_and_its_neighbours_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configuration = tiny(
-        "solo", "training.steps=800", "training.evaluate_every=20", "training.batch_size=32", "model.width=24",
+        "solo", f"training.steps={STEPS}", "training.evaluate_every=20", "training.batch_size=32", "model.width=24",
         "training.generator_lr=1e-3", "training.discriminator_lr=2e-2", "stopping.divergence=default",
         "stopping.policy.drift_alarm=1000.0",  # the discriminator's own detectors are under test
     )  # fmt: skip
@@ -37,6 +37,6 @@ def test_a_raised_discriminator_rate_is_told_and_its_neighbours_go_on(
     assert FROM_STEP < broken.onset <= FROM_STEP + 100
     assert broken.stopped_step <= broken.onset + 120  # patience: six evaluation steps
     assert all(outcome[seed].verdict in ("healthy", "plateaued") for seed in (0, 2))
-    assert all(outcome[seed].stopped_step == 800 for seed in (0, 2))
+    assert all(outcome[seed].stopped_step == STEPS for seed in (0, 2))
     rows = list(read_json_lines(tmp_path / "history.jsonl"))
-    assert {row["seed"] for row in rows if row["step"] == 800} == {0, 2}
+    assert {row["seed"] for row in rows if row["step"] == STEPS} == {0, 2}

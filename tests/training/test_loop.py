@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,31 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> 
     assert records(tmp_path / "whole") == records(tmp_path / "cut")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-50]),
+        lambda path: path.write_bytes(b"\xff" * 500),
+    ],
+    ids=["gone", "empty", "truncated", "garbage"],
+)
+def test_a_run_goes_on_without_a_candidate_that_is_gone_or_damaged(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """Its weights are not needed to go on; what is left behind is readable."""
+    whole = train(tiny(), [0, 1], world(), tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(tiny(), [0, 1], world(), tmp_path / "cut", should_stop=StopAfter(25))
+    for path in (tmp_path / "cut" / "candidates").iterdir():
+        damage(path)
+    assert train(tiny(), [0, 1], world(), tmp_path / "cut").seeds == whole.seeds
+    assert history(tmp_path / "cut") == history(tmp_path / "whole")
+    for path in (tmp_path / "cut" / "candidates").iterdir():
+        load_weights(path)
+
+
 def test_at_most_two_checkpoints_are_kept(tmp_path: Path) -> None:
     train(tiny("solo", "training.checkpoint_every=1"), [0], world(), tmp_path)
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
@@ -190,11 +216,11 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> Non
 
 
 def test_training_lowers_the_risk_and_the_cycle(tmp_path: Path) -> None:
-    overrides = ("training.steps=120", "training.evaluate_every=40", "training.batch_size=32")
+    overrides = ("training.steps=600", "training.evaluate_every=200", "training.batch_size=32")
     train(tiny("solo", *overrides, "training.generator_lr=2e-3", "model.width=24"), [0, 1], world(), tmp_path)
     rows = history(tmp_path)
     for name, share in (("risk", 0.99), ("consistency/cycle_2d", 0.8)):
-        before, after = ({row["seed"]: row[name] for row in rows if row["step"] == step} for step in (40, 120))
+        before, after = ({row["seed"]: row[name] for row in rows if row["step"] == step} for step in (200, 600))
         assert all(after[seed] < share * before[seed] for seed in before), name
 
 

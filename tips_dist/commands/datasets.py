@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from tips_dist.commands.output import print_json, print_record
+from tips_dist.commands.output import Commands, print_json, print_record
 from tips_dist.commands.plugins import Plugins
 from tips_dist.files import UserError
 from tips_dist.study_yaml import load_yaml
 
-data_app = typer.Typer(help="Make, import or inspect a data set.", rich_markup_mode=None, no_args_is_help=True)
+data_app = typer.Typer(
+    help="Make, import or inspect a data set.", cls=Commands, rich_markup_mode=None, no_args_is_help=True
+)
 
 Prefix = Annotated[Path, typer.Option("--output", "-o", help="PREFIX of the files to write.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]

@@ -9,10 +9,20 @@ from tips_dist.commands.output import console, print_json, say
 
 def select(folder: Path, *, as_json: bool) -> None:
     """Select teachers and print them."""
-    from tips_dist.runfolder import layout
+    from tips_dist.files import UserError
+    from tips_dist.runfolder import RunFolder, layout
+    from tips_dist.second_look import Looker
     from tips_dist.selection import select as select_teachers
 
-    found = select_teachers(folder)
+    run, looker, why = RunFolder(folder), None, ""
+    record = run.study  # what is wrong with the run itself comes first
+    try:
+        looker = Looker(run.poses(), record.data.scale)
+    except UserError as error:
+        why = f"{record.name}: no second look at the candidates: {error}"
+    found = select_teachers(folder, looker)
+    if why:
+        say(why, stderr=True)
     if as_json:
         print_json(found.plain())
         return

@@ -44,12 +44,14 @@ def evaluate(folder: Path, truth: Path, poses: Path | None, *, as_json: bool) ->
     """Evaluate a run, print the tables that show it."""
     from tips_dist.evaluation.evaluate import evaluate_run
     from tips_dist.report import formats, summary, tables
+    from tips_dist.report.answer_words import answer_lines
 
     result = evaluate_run(folder, truth, poses)
     found = summary.write_summary(folder)
     if as_json:
         print_json(result.plain())
         return
+    formats.print_answer(console(), answer_lines(found))
     formats.print_tables(console(), tables.representation_tables(found), tables.notes(found))
     say(f"Wrote {folder / 'evaluation.json'}")
 

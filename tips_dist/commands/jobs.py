@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tips_dist.commands.output import console, print_json, print_record, say
+from tips_dist.commands.output import Commands, console, print_json, print_record, say
 from tips_dist.escaping import plain
 
 if TYPE_CHECKING:
     from tips_dist.study.jobs import Jobs, Order
 
 jobs_app = typer.Typer(
-    help="List, read, follow or stop submitted studies.", rich_markup_mode=None, no_args_is_help=True
+    help="List, read, follow or stop submitted studies.", cls=Commands, rich_markup_mode=None, no_args_is_help=True
 )
 
 _COLUMNS = {"job": "id", "study": "study", "status": "status", "started": "started", "ended": "ended", "runs": "runs"}

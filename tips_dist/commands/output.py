@@ -6,8 +6,20 @@ import json
 import sys
 from typing import Any
 
+from typer.core import TyperGroup
+
 from tips_dist.escaping import plain
 from tips_dist.terminal import console as console
+
+
+class Commands(TyperGroup):
+    """A group whose help says in full what each command does; typer's own cuts it to one line."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands, wrapped where it is long."""
+        commands = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, c.get_short_help_str(limit=10_000)) for name, c in commands if not c.hidden])
 
 
 def say(text: object, *, stderr: bool = False) -> None:

@@ -113,6 +113,7 @@ class Show:
 def summary(folder: Path, show: Show) -> None:
     """Print a run folder's summary as tables, Markdown, LaTeX or JSON; the whole one is written to summary.json."""
     from tips_dist.report import choosing, formats, tables
+    from tips_dist.report.answer_words import answer_lines
     from tips_dist.report.summary import summarise, write_summary
     from tips_dist.runfolder import RunFolder
     from tips_dist.study.importance import importances
@@ -133,13 +134,14 @@ def summary(folder: Path, show: Show) -> None:
         shown = [
             *tables.representation_tables(found), *tables.difference_tables(found), *tables.importance_table(ranks),
         ]  # fmt: skip
-    lines = tables.notes(found)
+    lines, answer = tables.notes(found), answer_lines(found)
     if show.style == "table":
+        formats.print_answer(console(), answer)
         formats.print_tables(console(), shown, lines)
     elif show.style == "csv":
-        sys.stdout.write(formats.comma_separated(shown))
+        sys.stdout.write(formats.comma_separated(shown, answer))
     else:
-        sys.stdout.write((formats.markdown if show.style == "markdown" else formats.latex)(shown, lines))
+        sys.stdout.write((formats.markdown if show.style == "markdown" else formats.latex)(shown, lines, answer))
 
 
 def report(folder: Path, poses: Path | None) -> None:

@@ -98,6 +98,7 @@ def _follow(
     try:
         with _view(trials, job=job) as view:
             folder = work(view)
+        finish(short(folder), truth, as_json=as_json)
     except KeyboardInterrupt as interrupt:
         folder = getattr(interrupt, "run", folder)
         if folder is not None:
@@ -105,8 +106,8 @@ def _follow(
             words = ["tips-dist", "resume", str(short(folder)), *(["--truth", str(truth)] if truth else []), *foreign]
             line = shlex.join(words)
             say(f"Interrupted; the state is saved. Go on with: {line}", stderr=True)
-        raise typer.Exit(130) from None
-    finish(short(folder), truth, as_json=as_json)
+            raise typer.Exit(130) from None
+        raise
 
 
 @contextlib.contextmanager
@@ -126,6 +127,7 @@ def _view(trials: int, *, job: bool) -> Iterator[Progress]:
 def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
     """Evaluate if there is truth (everything is decided by now), summarise, and say what was written."""
     from tips_dist.report import formats, summary, tables
+    from tips_dist.report.answer_words import answer_lines
 
     if truth is not None:
         from tips_dist.commands.evaluating import at_the_end
@@ -142,6 +144,8 @@ def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
             say(f"  {folder / name}: {what}")
     if copy is not None:
         say(f"  {copy}: a copy of the whole folder")
+    say("")
+    formats.print_answer(console(), answer_lines(found))
 
 
 _WRITTEN = {

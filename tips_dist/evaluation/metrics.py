@@ -94,8 +94,13 @@ def auc(errors: npt.ArrayLike) -> float:
 
 
 def action(sequence: str) -> str:
-    """The action of a sequence: its name's last component without the trailing number (Walking-1 → Walking)."""
-    name = sequence.rsplit("/", 1)[-1]
+    """The action of a sequence: its name's last component without the trailing number (S1/Walking-1 → Walking).
+
+    Where that only names a person and a trial, as in the CMU database, the component before it (dance/s05_02 → dance).
+    """
+    folder, _, name = sequence.rpartition("/")
+    if folder and re.fullmatch(r"[sS]?\d+[-_]\d+", name):
+        return folder.rsplit("/", 1)[-1]
     return re.sub(r"[-_ .]*\d+$", "", name) or name
 
 

@@ -33,6 +33,7 @@ class Lifter(BaseLifter):
         blocks: int | None = None,
         batch_norm: bool = False,
         dropout: float = 0.0,
+        spread: bool = False,
     ) -> None:
         super().__init__(representation, width, seeds)
         parts = representation.parts
@@ -42,12 +43,28 @@ class Lifter(BaseLifter):
         self.shared = Trunk(representation.shared_blocks, seeds, width, batch_norm=batch_norm, dropout=dropout)
         heads = [len(part.joints) for part in parts] if representation.independent else [len(JOINTS)]
         self.heads = nn.ModuleList(PackedLinear(seeds, width, joints) for joints in heads)
+        # A second output of a student: the logarithm of how far its teachers were apart.
+        self.spread = PackedLinear(seeds, width, len(JOINTS)) if spread else None
         # (heads' outputs, 17): which outputs are averaged into which joint; the root's column stays empty.
         self.gather: Tensor
         self.register_buffer("gather", _gather_matrix(representation), persistent=False)
 
     def forward(self, poses: Tensor) -> Tensor:
         """Predict depth offsets; (S, B, 17, 2) -> (S, B, 17)."""
+        return self._depths(self._features(poses))
+
+    def with_spread(self, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """Depth offsets and the logarithm of their spread, (S, B, 17) each; learning the spread leaves depths alone."""
+        assert self.spread is not None
+        features = self._features(poses)
+        return self._depths(features), self.spread(features[0].detach())
+
+    def _depths(self, features: tuple[Tensor, ...]) -> Tensor:
+        outputs = torch.cat([head(trunk) for head, trunk in zip(self.heads, features, strict=True)], dim=-1)
+        return outputs @ self.gather
+
+    def _features(self, poses: Tensor) -> tuple[Tensor, ...]:
+        """The last features (S, B, width) of each independent part."""
         seeds, batch = poses.shape[:2]
         poses = poses * CAMERA_DISTANCE  # networks see poses of unit size
         parts = self.representation.parts
@@ -55,12 +72,8 @@ class Lifter(BaseLifter):
         features = first[0] if len(first) == 1 else torch.stack(first, dim=1).flatten(0, 1)  # (S * P, B, width)
         features = self.blocks(features)
         if self.representation.independent:
-            trunks = features.view(seeds, len(parts), batch, self.width).unbind(1)
-        else:
-            features = features.view(seeds, len(parts), batch, self.width).sum(1) / len(parts) ** 0.5
-            trunks = (self.shared(features),)
-        outputs = torch.cat([head(trunk) for head, trunk in zip(self.heads, trunks, strict=True)], dim=-1)
-        return outputs @ self.gather
+            return tuple(features.view(seeds, len(parts), batch, self.width)[:, part] for part in range(len(parts)))
+        return (self.shared(features.view(seeds, len(parts), batch, self.width).sum(1) / len(parts) ** 0.5),)
 
     @classmethod
     def width_for(cls, representation: str, width: int) -> int:

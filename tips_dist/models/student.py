@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tips_dist import geometry, pose_signs
 from tips_dist.files import UserError
 from tips_dist.models.base import BaseLifter
+from tips_dist.models.lifter import Lifter
 from tips_dist.models.plan import Plan
 from tips_dist.models.weights import load_weights
 from tips_dist.runfolder.records import WeightsRecord
@@ -79,3 +80,32 @@ class Student:
                 offsets = torch.from_numpy(part[..., 2]) * told.joints(representation)[0]
                 lifted[start : start + _TOLD_TOGETHER] = geometry.lift(flat, offsets).numpy()
         return lifted
+
+    @property
+    def knows_spread(self) -> bool:
+        """Whether it was taught by several teachers, and so knows how far they were apart."""
+        return isinstance(self.lifter, Lifter) and self.lifter.spread is not None
+
+    @torch.inference_mode()
+    def uncertainty(self, poses: NDArray[Any], batch: int = 16_384) -> NDArray[np.float32]:
+        """How far the teachers would be apart about each joint's depth of poses (N, 17, 2) in pixels: (N, 17).
+
+        A standard deviation in the unit of :meth:`lift` (0 for the root): large where a pose is unlike those it was
+        taught on or depth is ambiguous. No error bar: what all teachers get wrong does not show
+        (``evaluate`` says how many joints lie within it).
+
+        Raises:
+            UserError: the student was taught by one teacher, or before students knew, or the array is none of poses.
+        """
+        if not isinstance(self.lifter, Lifter) or self.lifter.spread is None:
+            raise UserError("this network does not know its uncertainty; distil it again, from two teachers or more")
+        array = np.asarray(poses, dtype=np.float32)
+        if array.ndim != 3 or array.shape[1:] != (17, 2):
+            raise UserError(f"poses: expected an array of shape (N, 17, 2), got {array.shape}")
+        found = np.zeros(array.shape[:2], dtype=np.float32)
+        for start in range(0, len(array), batch):
+            chunk = torch.from_numpy(array[start : start + batch])
+            centred = (chunk - chunk[:, ROOT : ROOT + 1]) / self.record.scale
+            found[start : start + batch] = self.lifter.with_spread(centred[None])[1][0].exp().numpy()
+        found[:, ROOT] = 0.0
+        return found

@@ -34,6 +34,7 @@ def network_of(lifter: BaseLifter) -> Network:
         width=lifter.width,
         blocks=len(lifter.blocks) if isinstance(lifter, Lifter) else 0,
         batch_norm=any("variance" in name for name, _ in lifter.named_buffers()),
+        spread=isinstance(lifter, Lifter) and lifter.spread is not None,
     )
 
 
@@ -102,7 +103,12 @@ def load_weights(path: Path) -> tuple[BaseLifter, WeightsRecord]:
             if kind is Lifter:
                 # Dropout has no tensors and is not recorded, but moves a block's second linear layer on by one place.
                 second = f"blocks.0.layers.{3 if record.batch_norm else 2}.weight"
-                build = functools.partial(build, blocks=record.blocks, dropout=0.0 if second in present else 0.5)
+                build = functools.partial(
+                    build,
+                    blocks=record.blocks,
+                    dropout=0.0 if second in present else 0.5,
+                    spread=record.spread,
+                )
             with torch.device("meta"):  # shapes without memory
                 expected = build().state_dict()
             _check_tensors(path, expected, present)

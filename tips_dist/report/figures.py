@@ -14,12 +14,13 @@ from scipy.stats import spearmanr
 from tips_dist.escaping import for_plotly
 from tips_dist.report.curves import BAND, Series, band
 from tips_dist.report.runs import SeedRun
-from tips_dist.report.style import VERDICT_COLOUR, VERDICT_SYMBOL, style
+from tips_dist.report.style import style, verdict_look
 from tips_dist.report.tables import number
-from tips_dist.stability.verdicts import is_sound
+from tips_dist.stability.verdicts import is_sound, severity
 
-POINTS = 4000  # the most points of a scatter
-THIN_LINES = 24  # the most runs of a representation that are drawn one by one
+POINTS = 2500  # the most points of a scatter
+THIN_LINES = 12  # the most runs of a representation that are drawn one by one
+THIN_POINTS = 60  # and the most points of such a line
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,17 @@ def translucent(colour: str, share: float) -> str:
 def new_figure(x: str, y: str, height: int = 360, **layout: Any) -> Any:
     """An empty figure in the report's look; ``x`` and ``y`` are the axis titles."""
     figure = go.Figure()
-    axis = {"gridcolor": "#e6e6e6", "linecolor": "#888888", "zeroline": False, "automargin": True, "ticks": "outside"}
+    axis = {"zeroline": False, "automargin": True, "ticks": "outside"}  # page.js gives them the colours of the page
     figure.update_layout(
         height=height,
         template="none",
         margin={"l": 10, "r": 24, "t": 10, "b": 10},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        font={"family": "system-ui, sans-serif", "size": 13, "color": "#222222"},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 13},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
         hovermode="closest",
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#888888", "activecolor": "#444444"},
     )
     figure.update_xaxes(title=x, **axis)
     figure.update_yaxes(title=y, **axis)
@@ -60,7 +62,7 @@ def new_figure(x: str, y: str, height: int = 360, **layout: Any) -> Any:
 
 
 def curves(series: Sequence[Series], name: str, title: str, unit: str) -> Figure | None:
-    """One value over steps: a median and a band per representation, single runs as thin lines."""
+    """One value over steps: a median and a band per representation; single runs are there for whoever asks."""
     figure = new_figure("training step", unit)
     words = []
     for representation, items in by_representation(series).items():
@@ -68,26 +70,29 @@ def curves(series: Sequence[Series], name: str, title: str, unit: str) -> Figure
         if found is None:
             continue
         look = style(representation)
-        if len(items) <= THIN_LINES:
-            for item in items:
-                thin = {"color": translucent(look.colour, 0.35), "width": 1}
-                figure.add_scatter(
-                    x=item.steps,
-                    y=item.values[name].astype(np.float32),
-                    mode="lines",
-                    line=thin,
-                    showlegend=False,
-                    legendgroup=representation,
-                    name=for_plotly(f"{item.run.trial} seed {item.run.seed}"),
-                )
+        for number_of, item in enumerate(items[:THIN_LINES]):
+            every = max(1, -(-len(item.steps) // THIN_POINTS))
+            figure.add_scatter(
+                x=item.steps[::every].astype(np.int32),
+                y=item.values[name][::every].astype(np.float32),
+                mode="lines",
+                line={"color": translucent(look.colour, 0.45), "width": 1},
+                visible="legendonly",
+                showlegend=number_of == 0,
+                legendrank=1001,
+                legendgroup=f"{representation}, runs",
+                name=for_plotly(f"{representation}, single runs"),
+                hovertext=for_plotly(f"{item.run.trial} seed {item.run.seed}"),
+                hovertemplate="%{hovertext}, step %{x}: %{y:.4g}<extra></extra>",
+            )
         steps = np.concatenate([found.steps, found.steps[::-1]])
         edge = np.concatenate([found.high, found.low[::-1]]).astype(np.float32)
         figure.add_scatter(
             x=steps,
             y=edge,
             fill="toself",
-            fillcolor=translucent(look.colour, 0.15),
-            line={"width": 0},
+            fillcolor=translucent(look.colour, 0.25),
+            line={"width": 1, "color": translucent(look.colour, 0.4)},
             hoverinfo="skip",
             showlegend=False,
             legendgroup=representation,
@@ -112,7 +117,8 @@ def curves(series: Sequence[Series], name: str, title: str, unit: str) -> Figure
     if not words:
         return None
     caption = (
-        f"Thick: median of the runs still training; band: {BAND[0]} to {BAND[1]} % of them; thin: single runs. "
+        f"Line: median of the runs still training; band: {BAND[0]} to {BAND[1]} % of them; single runs (the first "
+        f"{THIN_LINES}) by a click on their name. "
         "Runs that were stopped leave the median, which flatters a representation whose bad runs were stopped."
     )
     return Figure(title, figure, caption, f"{title} over training steps. {'; '.join(words)}.")
@@ -169,11 +175,12 @@ def stops(series: Sequence[Series]) -> Figure | None:
         return None
     names = list(by_representation(series))
     figure = new_figure("step at which the run ended", "", height=150 + 70 * len(names))
+    figure.update_xaxes(range=[0, 1.04 * max(item.run.steps for item in series)])  # also when all end together
     random = np.random.default_rng(0)
-    for verdict, colour in VERDICT_COLOUR.items():
+    found = {item.run.verdict for item in series}
+    for verdict in sorted(found, key=severity):
         runs = [item.run for item in series if item.run.verdict == verdict]
-        if not runs:
-            continue
+        colour, symbol = verdict_look(verdict)
         places = np.array([names.index(run.representation) for run in runs]) + random.uniform(-0.25, 0.25, len(runs))
         figure.add_scatter(
             x=[run.stopped_step for run in runs],
@@ -182,7 +189,7 @@ def stops(series: Sequence[Series]) -> Figure | None:
             name=verdict.replace("_", "-"),
             marker={
                 "color": colour,
-                "symbol": VERDICT_SYMBOL[verdict],
+                "symbol": symbol,
                 "size": 10,
                 "line": {"width": 1, "color": "white"},
             },
@@ -231,7 +238,7 @@ def risk_against_error(series: Sequence[Series]) -> Figure | None:
             mode="markers",
             name=for_plotly(f"{representation}, selected"),
             legendgroup=representation,
-            marker={"color": look.colour, "size": 12, "symbol": look.symbol, "line": {"color": "black", "width": 2}},
+            marker={"color": look.colour, "size": 12, "symbol": look.symbol, "line": {"color": "#888888", "width": 2}},
             text=[for_plotly(f"{item.run.trial} seed {item.run.seed} step {item.steps[at]}") for item, at in chosen],
             hovertemplate="%{text}: risk %{x:.4g}, %{y:.1f} mm<extra></extra>",
         )

@@ -10,10 +10,25 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tips_dist.escaping import for_csv, for_latex, for_markdown, plain
+from tips_dist.report.answer_words import Line, answer_table, in_one_line
 from tips_dist.report.tables import WORDS, Table
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def print_answer(console: Console, lines: Sequence[Line]) -> None:
+    """Print the answer for a person: topics in bold, commands on lines of their own that can be copied."""
+    from rich.text import Text
+
+    topic = ""
+    for line in lines:
+        head = f"{line.topic}: " if line.topic != topic else "  "
+        topic = line.topic
+        console.print(Text.assemble((head, "bold"), plain(line.text)))
+        if line.command:
+            console.print(Text(f"    {plain(line.command)}", style="cyan"), soft_wrap=True)
+    console.print()
 
 
 def print_tables(console: Console, tables: Sequence[Table], lines: Sequence[str]) -> None:
@@ -69,9 +84,10 @@ def fitted(table: Table, width: int) -> list[Table]:
     ]
 
 
-def markdown(tables: Sequence[Table], lines: Sequence[str]) -> str:
-    """Tables and notes as GitHub-flavoured Markdown."""
-    parts = []
+def markdown(tables: Sequence[Table], lines: Sequence[str], answer: Sequence[Line] = ()) -> str:
+    """The answer, tables and notes as GitHub-flavoured Markdown."""
+    said = [f"- **{line.topic}**: {for_markdown(line.text)}{_code(line.command)}" for line in answer]
+    parts = ["\n".join(said)] if said else []
     for table in tables:
         sides = ["left" if index in table.words else "right" for index in range(len(table.head))]
         body = _frame(table, for_markdown).to_markdown(index=False, disable_numparse=True, colalign=sides)
@@ -80,9 +96,19 @@ def markdown(tables: Sequence[Table], lines: Sequence[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def latex(tables: Sequence[Table], lines: Sequence[str]) -> str:
-    """Tables for a paper (package booktabs); the notes follow as comments."""
-    parts = [
+def _code(command: str | None) -> str:
+    """A command as code of Markdown, which may hold backticks itself."""
+    if command is None:
+        return ""
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", command)), default=0))
+    space = " " if "`" in command else ""
+    return f" {fence}{space}{plain(command)}{space}{fence}"
+
+
+def latex(tables: Sequence[Table], lines: Sequence[str], answer: Sequence[Line] = ()) -> str:
+    """Tables for a paper (package booktabs); the answer stands before them and the notes behind, as comments."""
+    parts = ["\n".join(f"% {plain(line)}" for line in in_one_line(answer))] if answer else []
+    parts += [
         _frame(table, _typeset)
         .style.hide(axis="index")
         .to_latex(
@@ -97,8 +123,9 @@ def latex(tables: Sequence[Table], lines: Sequence[str]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def comma_separated(tables: Sequence[Table]) -> str:
-    """Tables as CSV, an empty line between them, without their titles."""
+def comma_separated(tables: Sequence[Table], answer: Sequence[Line] = ()) -> str:
+    """The answer and tables as CSV, an empty line between them, without their titles."""
+    tables = [answer_table(answer), *tables] if answer else tables
     return "\n".join(_frame(table, for_csv).to_csv(index=False) for table in tables)
 
 

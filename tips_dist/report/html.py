@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +19,11 @@ from plotly.offline import get_plotlyjs
 from tips_dist.escaping import plain
 from tips_dist.files import write_text
 from tips_dist.report import anatomy, figures, search_figures, tables
-from tips_dist.report.answer import answer
+from tips_dist.report.answer_words import answer_lines
 from tips_dist.report.curves import Series, read_series
+from tips_dist.report.drawers import Drawer, drawers
 from tips_dist.report.figures import Figure
+from tips_dist.report.forest import forest_figures
 from tips_dist.report.style import style
 from tips_dist.runfolder import RunFolder, Summary, layout
 
@@ -45,12 +50,12 @@ class PageSection:
     captions: bool = True
     figures: list[Figure] = field(default_factory=list)  # as wide as the page
     tables: list[tables.Table] = field(default_factory=list)
-    folded: str = ""  # what the reader opens to see the tables
+    drawers: list[Drawer] = field(default_factory=list)  # what the reader opens, one per trial
     notes: list[str] = field(default_factory=list)
     file: tuple[str, str] | None = None  # name and content
 
     def __bool__(self) -> bool:
-        return any([self.text, *self.grids, self.figures, self.tables, self.notes, self.file])
+        return any([self.text, *self.grids, self.figures, self.tables, self.drawers, self.notes, self.file])
 
     @property
     def anchor(self) -> str:
@@ -82,6 +87,8 @@ def page(run: RunFolder, summary: Summary, importances: Importances, poses: NDAr
     """The whole page as text."""
     series = read_series(run, ["risk", *DRAWN_SIGNALS])
     sections = [
+        PageSection("Side by side", grids=[forest_figures(summary)]),
+        _poses(anatomy.best_bodies(run), poses),
         PageSection(
             "The numbers",
             tables=[*tables.representation_tables(summary), *tables.difference_tables(summary)],
@@ -95,20 +102,15 @@ def page(run: RunFolder, summary: Summary, importances: Importances, poses: NDAr
         PageSection(
             "What depths depend on", grids=[anatomy.dependence_figures(run.dependence) if run.dependence else []]
         ),
-        _poses(anatomy.best_bodies(run), poses),
         _selection(run, summary),
-        PageSection(
-            "Every trial",
-            tables=[tables.trial_table(summary, limit=100)],
-            folded=f"{len(summary.trials)} trials",
-        ),
+        PageSection("Every trial", tables=[tables.trial_table(summary)], drawers=drawers(run, summary)),
         _environment(run),
     ]
     return _template().render(
         name=summary.study.name,
         studied=_studied(run),
         created=summary.study.created,
-        answer=answer(summary),
+        answer=answer_lines(summary),
         sections=[section for section in sections if section],
     )
 
@@ -124,8 +126,14 @@ def _template() -> jinja2.Template:
         finalize=lambda value: value if isinstance(value, Markup) else plain(value, lines=True),
     )
     environment.filters["drawn"] = _drawn
-    environment.globals.update(plotly=Markup(get_plotlyjs()), colour=lambda name: style(name).colour)
+    environment.globals.update(plotly=Markup(_packed_plotly()), colour=lambda name: style(name).colour)
     return environment.get_template("page.html.jinja")
+
+
+@functools.cache
+def _packed_plotly() -> str:
+    """plotly.js, deflated, as base64; page.js unpacks it. No Python package brings a smaller bundle of it."""
+    return base64.b64encode(zlib.compress(get_plotlyjs().encode(), 9)).decode()
 
 
 def _drawn(figure: Figure) -> Markup:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tips_dist.runfolder import RunFolder
 from tips_dist.runfolder.results import SeedErrors
+from tips_dist.stability.verdicts import is_sound
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +56,16 @@ def seed_runs(run: RunFolder) -> list[SeedRun]:
         for trial in run.trials
         for seed in trial.seed_outcomes
     ]
+
+
+def risks(runs: Sequence[SeedRun]) -> Array:
+    """The lowest risk of each run, NaN where there is none."""
+    return np.array([np.nan if run.best_risk is None else run.best_risk for run in runs], float)
+
+
+def ranked(runs: Sequence[SeedRun]) -> Array:
+    """The lowest risk of each run as it counts for the risk of a trial: an unsound run is worse than any other.
+
+    Their median is the one risk of a trial, which Optuna minimises too (:mod:`tips_dist.stability.statistic`).
+    """
+    return np.where([is_sound(run.verdict) for run in runs], np.nan_to_num(risks(runs), nan=np.inf), np.inf)

@@ -48,7 +48,6 @@ def parallel_coordinates(trials: Sequence[TrialSummary], space: Mapping[str, Dis
         tickvals=list(range(len(axes))),
         ticktext=[for_plotly(axis.name).replace(".", ".<br>") for axis in axes],
         range=[-0.35, len(axes) - 0.65],
-        gridcolor="#999999",
     )
     figure.update_yaxes(showticklabels=False, showgrid=False, range=[-0.12, 1.12], ticks="")
     for place, axis in enumerate(axes):

@@ -1,14 +1,15 @@
 """One visual language: a colour, a dash and a symbol per representation, a colour and a sign per verdict.
 
 Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; dashes and symbols carry the same
-distinction in a black-and-white print.
+distinction in a black-and-white print. Verdicts, and left and right (:mod:`tips_dist.drawing`), have colours of their
+own, so that no colour means two things.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from tips_dist.stability.verdicts import KINDS, Role
+from tips_dist.stability.verdicts import KINDS, Role, kind_of
 
 
 class Style(NamedTuple):
@@ -30,14 +31,13 @@ REPRESENTATION: dict[str, Style] = {
 OTHER = Style("#555555", "solid", "x")
 
 _ROLE: dict[Role, tuple[str, str]] = {
-    "good": ("#009E73", "circle"),
-    "note": ("#56B4E9", "diamond"),
-    "bad": ("#D55E00", "x"),
-    "warning": ("#E69F00", "triangle-down"),
-    "gone": ("#777777", "cross"),
+    "good": ("#6B8E23", "circle"),
+    "note": ("#A3A9B3", "diamond"),
+    "bad": ("#D33682", "x"),
+    "warning": ("#8A63D2", "triangle-down"),
+    "gone": ("#8B6F4E", "cross"),
 }
 VERDICT_COLOUR = {name: _ROLE[kind.role][0] for name, kind in KINDS.items()}
-VERDICT_SYMBOL = {name: _ROLE[kind.role][1] for name, kind in KINDS.items()}
 STATE_SIGN: dict[str, str] = {
     "pending": "·",
     "running": "▶",
@@ -45,6 +45,11 @@ STATE_SIGN: dict[str, str] = {
     "stopped": "■",
     "failed": "✗",
 }
+
+
+def verdict_look(verdict: str) -> tuple[str, str]:
+    """Colour and symbol of a verdict, one of a newer version included."""
+    return _ROLE[kind_of(verdict).role]
 
 
 def style(representation: str) -> Style:

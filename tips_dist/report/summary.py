@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tips_dist import bootstrap
-from tips_dist.report.runs import SeedRun, seed_runs
+from tips_dist.report.answer import find_answer
+from tips_dist.report.runs import SeedRun, ranked, seed_runs
 from tips_dist.runfolder import RunFolder, Summary, layout
 from tips_dist.runfolder.curves import METRICS
 from tips_dist.runfolder.results import (
@@ -29,7 +30,6 @@ from tips_dist.runfolder.results import (
     StudySummary,
     TrialSummary,
 )
-from tips_dist.stability.verdicts import is_sound
 
 Array = NDArray[np.float64]
 
@@ -44,7 +44,7 @@ def summarise(run: RunFolder) -> Summary:
     runs = seed_runs(run)
     of = {name: [item for item in runs if item.representation == name] for name in run.representations}
     study, selection = run.study, run.selection
-    return Summary(
+    found = Summary(
         study=StudySummary(
             name=study.name,
             digest=study.digest,
@@ -67,6 +67,7 @@ def summarise(run: RunFolder) -> Summary:
         rule=selection.rule if selection else None,
         student=run.evaluation.student if run.evaluation else None,
     )
+    return found.model_copy(update={"answer": find_answer(run, found, runs)})
 
 
 def _trials(run: RunFolder, runs: Sequence[SeedRun]) -> list[TrialSummary]:
@@ -135,11 +136,11 @@ def _differences(groups: dict[str, list[SeedRun]]) -> list[Difference]:
     for first, second in itertools.combinations(groups, 2):
         one, other = groups[first], groups[second]
         pairs = {
-            "risk": (risks(one), risks(other)),
+            "risk": (ranked(one), ranked(other)),
             "n_mpjpe_resolved": (errors(one, "selected"), errors(other, "selected")),
         }
         for metric, (left, right) in pairs.items():
-            found = bootstrap.difference(_table(one, left), _table(other, right))
+            found = bootstrap.difference(_table(one, left), _table(other, right), median=metric == "risk")
             if found is not None:
                 rows.append(
                     Difference(
@@ -151,19 +152,6 @@ def _differences(groups: dict[str, list[SeedRun]]) -> list[Difference]:
                     )
                 )
     return rows
-
-
-def risks(runs: Sequence[SeedRun]) -> Array:
-    """The lowest risk of each run, NaN where there is none."""
-    return np.array([np.nan if run.best_risk is None else run.best_risk for run in runs], float)
-
-
-def ranked(runs: Sequence[SeedRun]) -> Array:
-    """The lowest risk of each run as it counts for the risk of a trial: an unsound run is worse than any other.
-
-    Their median is the one risk of a trial, which Optuna minimises too (:mod:`tips_dist.stability.statistic`).
-    """
-    return np.where([is_sound(run.verdict) for run in runs], np.nan_to_num(risks(runs), nan=np.inf), np.inf)
 
 
 def errors(runs: Sequence[SeedRun], checkpoint: str, metric: str = "n_mpjpe_resolved") -> Array:

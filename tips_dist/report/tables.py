@@ -18,6 +18,8 @@ WORDS = (
     "why",
     "value",
     "dimension",
+    "answer",
+    "command",
 )  # columns of text; the first column is text always
 _RESOLVED = "_resolved"
 ESTIMATED = "Estimated without truth"
@@ -85,14 +87,16 @@ def _checkpoints(groups: Sequence[RepresentationSummary]) -> Table:
         others = (interval(against.get(name), 1, sign=True) for name in ("best", "last", "random"))
         selected = group.errors.checkpoints.get("selected") if group.errors else None
         rows.append((group.representation, number(selected.value if selected else None, 1), *others))
-    return Table("Which checkpoint: sign-resolved N-MPJPE and the others minus the selected, mm", head, rows)
+    return Table(
+        "Which checkpoint: sign-resolved N-MPJPE on validation and the others minus the selected, mm", head, rows
+    )
 
 
 def difference_tables(summary: Summary) -> list[Table]:
     """Differences between representations with intervals and effect sizes; none for a single representation."""
     titles = {
-        "risk": ("Differences in risk, estimated without truth", None),
-        "n_mpjpe_resolved": ("Differences in sign-resolved N-MPJPE, mm", 1),
+        "risk": ("Differences in risk, estimated without truth, all runs pooled", None),
+        "n_mpjpe_resolved": ("Differences in sign-resolved N-MPJPE on validation, mm, all runs pooled", 1),
     }
     found = []
     for metric, (title, digits) in titles.items():
@@ -137,13 +141,14 @@ def trial_table(summary: Summary, *, limit: int | None = None) -> Table:
                 number(trial.stopped_step, 0),
                 interval(trial.risk, None),
                 *([interval(errors, 1)] if summary.evaluated else []),
-                *(_parameter(trial.parameters.get(key)) for key in keys),
+                *(parameter(trial.parameters.get(key)) for key in keys),
             )
         )
-    return Table("Trials (mm: sign-resolved N-MPJPE of the selected checkpoints)", head, rows)
+    return Table("Trials (mm: sign-resolved N-MPJPE of the selected checkpoints, validation)", head, rows)
 
 
-def _parameter(value: object) -> str:
+def parameter(value: object) -> str:
+    """A value of the search space; a dash where the trial has none."""
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -160,7 +165,7 @@ def notes(summary: Summary) -> list[str]:
     if summary.teachers:
         listed = ", ".join(f"{item.trial} seed {item.seed} step {item.step}" for item in summary.teachers)
         lines.append(f"Teachers (chosen by risk, without truth): {listed}.")
-    for split, metrics in (summary.student or {}).items():
+    for split, metrics in sorted((summary.student or {}).items()):  # test first
         n_mpjpe, pa_mpjpe = (
             f"{number(metrics.of(name), 1)} mm as predicted, {number(metrics.of(name + _RESOLVED), 1)} sign-resolved"
             for name in ("n_mpjpe", "pa_mpjpe")

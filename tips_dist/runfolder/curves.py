@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist.files import UserError, write_with
+from tips_dist.data.npz import archive, member_stream
+from tips_dist.files import UserError, check_file, shown, write_with
 
 if TYPE_CHECKING:
     import pandas
@@ -85,21 +85,21 @@ class Curves:
         """
         if not path.exists():
             return cls()
+        check_file(path)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                columns = {name: file[name] for name in ("schema", "trials", *_columns())}
-        except KeyError as error:
-            raise UserError(f"{path}: no array {error.args[0]}; evaluate the run again") from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: not a readable NumPy file ({error}); evaluate the run again") from None
+            columns = _read(path)
+        except UserError as error:
+            raise UserError(f"{error}; evaluate the run again") from None
         if columns["schema"].shape != () or columns["schema"] != SCHEMA:
-            raise UserError(f"{path}: schema {columns['schema']}: made by a newer version of tips-dist")
-        length = len(columns["step"])
+            raise UserError(f"{path}: schema {shown(columns['schema'])}: made by a newer version of tips-dist")
+        length = columns["step"].size
         for name in _columns():
             wanted = "f" if name in METRICS else "i"
             if columns[name].shape != (length,) or columns[name].dtype.kind != wanted:
                 found = f"{columns[name].dtype} {columns[name].shape}"
                 raise UserError(f"{path}: array {name} is {found}, expected {length} numbers; evaluate the run again")
+        if columns["trials"].ndim != 1 or columns["trials"].dtype.kind != "U":
+            raise UserError(f"{path}: array trials holds no names; evaluate the run again")
         trials, trial, seed = columns["trials"].tolist(), columns["trial"], columns["seed"]
         if length and not (trial.min() >= 0 and trial.max() < len(trials)):
             raise UserError(f"{path}: array trial counts beyond the {len(trials)} trials; evaluate the run again")
@@ -112,6 +112,12 @@ class Curves:
                 for start, end in zip(new, [*new[1:], length][: len(new)], strict=True)
             }
         )
+
+
+def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
+    with archive(path) as opened:
+        names = ("schema", "trials", *_columns())
+        return {name: np.lib.format.read_array(member_stream(opened, path, name), allow_pickle=False) for name in names}
 
 
 @functools.cache

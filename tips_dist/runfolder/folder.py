@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
-from tips_dist.files import UserError
+from tips_dist.files import UserError, check_file, shown
 from tips_dist.runfolder import layout
 from tips_dist.runfolder.curves import METRICS, Curve, Curves
 from tips_dist.runfolder.history import History
@@ -99,10 +99,11 @@ class RunFolder:
         path = layout.DEPTHS.at(self.path, trial.id)
         if not path.exists():
             return None
+        check_file(path)
         try:
-            depths: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path}: not a readable NumPy file ({error})") from None
+            depths: np.ndarray = np.lib.format.open_memmap(path, mode="r")  # an array, never an archive or a pickle
+        except Exception as error:  # a damaged header raises a dozen kinds
+            raise UserError(f"{path}: not a readable NumPy file ({shown(error)})") from None
         wanted = (len(trial.seeds), depths.shape[2] if poses is None and depths.ndim == 4 else poses, 17)
         if depths.ndim != 4 or depths.shape[1:] != wanted or depths.dtype.kind != "f":
             raise UserError(
@@ -198,6 +199,7 @@ def _old_curves(path: Path) -> Curves:
     """The curves that an ``evaluation.json`` of schema 1 holds itself."""
     if not path.exists():
         return Curves()
+    check_file(path)
     found, table = json_object(path.read_bytes(), str(path)), {}
     try:
         trials = cast("dict[str, dict[str, dict[str, dict[str, list[float | None]]]]]", found["trials"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pydantic_core
 
-from tips_dist.files import UserError, append_text, write_text
+from tips_dist.files import UserError, append_text, check_file, write_text
 
 if TYPE_CHECKING:
     import pandas
@@ -85,10 +86,11 @@ class History:
         Raises:
             UserError: a line is not JSON, or a field of it is missing or mistyped; the message names file and line.
         """
+        if not os.path.lexists(path):
+            return cls()
+        check_file(path, "history")
         try:
             content = path.read_bytes()
-        except FileNotFoundError:
-            return cls()
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         lines = content[: content.rfind(b"\n") + 1].splitlines()

@@ -22,6 +22,7 @@ lock                      :class:`Holder`                    study/records.py ->
 Changes of these classes are noted here:
 
 - 1 -> 2 of the checkpoint: bound to the values themselves instead of their digest, so that a new knob orphans no run.
+- 1 -> 2 of selection.json: ranks are those of a second look, where there was one; several teachers of one seed.
 - 1 -> 2 of evaluation.json: the errors of every evaluation step moved to ``curves.npz``.
 """
 
@@ -146,6 +147,7 @@ class SeedOutcome(Part):
     best_risk: float | None
     best_step: int | None
     values: dict[str, float | None] = {}  # the signal values behind the verdict
+    candidates: list[int] = []  # steps whose weights were kept, lowest risk first; empty: the lowest risk's alone
 
 
 class Execution(Part):
@@ -256,6 +258,7 @@ class Candidate(Part):
     risk: float
     part_signs: list[int]  # one for each lifter of the representation, told without truth
     sign_confidence: list[float]
+    mixed: float | None = None  # estimated share of mirrored poses (mirror/mixed)
 
 
 class Network(Part):
@@ -266,6 +269,7 @@ class Network(Part):
     width: int
     blocks: int
     batch_norm: bool
+    spread: bool = False
 
 
 class WeightsRecord(Record):
@@ -289,6 +293,7 @@ class WeightsRecord(Record):
     sign_confidence: list[Annotated[float, Field(ge=0, le=1)]] | None = None
     study: str | None = None  # of a student: the study's name
     source: str | None = None  # and of its data
+    spread: bool = False  # whether it predicts its teachers' spread too
     average: float | None = None  # decay of the averaged weights that these are; None: raw
 
     @model_validator(mode="after")
@@ -361,7 +366,26 @@ class Teacher(Part):
     file: str  # relative to the run folder
     part_signs: list[int]
     sign_confidence: list[float]
+    second_risk: float | None = None  # what the second look thought of it
     disagreement: float | None = None  # with its trial's other seeds, see selection.py
+
+
+class Look(Part):
+    """What each stage thought of one candidate."""
+
+    step: int
+    risk: float | None  # as trained
+    second_risk: float | None = None  # on many more validation poses; None: no second look
+    mixed: float | None = None  # share of mirrored poses that the second look told
+    note: str | None = None  # why it cannot be chosen
+
+
+class SecondLook(Part):
+    """What the second look looked at."""
+
+    poses: int  # of the validation split
+    instants: int  # seen by two or more cameras
+    regime: str | None  # of the risk
 
 
 class Choice(Part):
@@ -379,15 +403,27 @@ class Choice(Part):
     why: str
     part_signs: list[int] | None = None
     sign_confidence: list[float] | None = None
+    second_risk: float | None = None
     disagreement: float | None = None
+    looks: list[Look] = []  # at all candidates of the seed, the chosen first
 
 
 class Selection(Record):
     """``selection.json``: the checkpoint kept of each seed, and the teachers, chosen without truth."""
 
+    SCHEMA: ClassVar[int] = 2
+
     rule: str
     teachers: list[Teacher]
     seeds: list[Choice]
+    second_look: SecondLook | None = None
+
+    @staticmethod
+    def _one_stage(old: Json) -> Json:
+        """Schema 1 knew one stage: ranks were by the risk as trained, and a seed gave one teacher at most."""
+        return {**old, "second_look": None}
+
+    MIGRATIONS = {1: _one_stage}
 
 
 class RepresentationDependence(Part):

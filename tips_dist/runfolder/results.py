@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import JsonValue
 
@@ -240,6 +240,91 @@ class Difference(Part):
     cliffs_delta: float | None
 
 
+class BestConfiguration(Part):
+    """The trial of lowest risk of one representation: what a user of it would train."""
+
+    representation: str
+    trial: str
+    parameters: dict[str, Parameter]
+    tried: int  # trials of the representation that have a risk
+    seeds: int
+    broken: int  # of the seeds
+    risk: Statistic
+    errors: dict[str, Statistic]  # split -> sign-resolved N-MPJPE of the checkpoints that its seeds keep, mm
+
+
+class Measured(Part):
+    """Sign-resolved N-MPJPE of one network, mm, with its interval over sequences where there are several."""
+
+    value: float
+    low: float | None
+    high: float | None
+    poses: int
+
+
+class Recommendation(Part):
+    """The network to use: the student, or (before one was taught) the candidate of lowest risk."""
+
+    kind: Literal["student", "candidate"]
+    file: str  # relative to the run folder
+    teachers: list[str]  # "trial seed step" of each
+    errors: dict[str, Measured]  # split -> error; empty unless evaluated
+    lift: str  # the command that lifts with it
+
+
+class Comparison(Difference):
+    """Two representations compared by their best configurations, or (``pooled``) by all runs: first minus second."""
+
+    pooled: bool
+    split: str | None  # of errors; None: the metric is the risk
+    first_trial: str | None = None
+    second_trial: str | None = None
+
+    @property
+    def sure(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.difference.low > 0 or self.difference.high < 0
+
+
+class Broken(Part):
+    """How many runs of a representation broke, and why."""
+
+    representation: str
+    runs: int
+    broken: int
+    verdicts: dict[str, int]  # of the broken ones
+    reasons: dict[str, int]  # with numbers left out -> runs, the most frequent first
+
+
+class Choosing(Part):
+    """What choosing checkpoints without truth cost, over all runs of a representation, validation, mm."""
+
+    representation: str
+    selected: Statistic
+    best: Statistic  # the oracle's minus the selected one's, run by run
+    last: Statistic
+    random: Statistic
+
+
+class NextStep(Part):
+    """What to do next, and the command that does it."""
+
+    text: str
+    command: str | None = None
+
+
+class Answer(Part):
+    """What a study found, for somebody who reads nothing else; the same in every command, page and format."""
+
+    best: list[BestConfiguration]
+    recommended: Recommendation | None
+    chosen: list[Comparison]  # of the best configurations
+    pooled: list[Comparison]  # of all runs
+    broken: list[Broken]
+    choosing: list[Choosing]
+    steps: list[NextStep]
+
+
 class StudySummary(Part):
     """Which study was summarised."""
 
@@ -263,6 +348,7 @@ class Summary(Record):
     teachers: list[Teacher]
     rule: str | None
     student: dict[str, Metrics] | None
+    answer: Answer | None = None  # None: written before there was one
 
 
 def embedded_curves(seed: dict[str, JsonValue]) -> dict[str, JsonValue] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
-import os
 import platform
 import secrets
 import shutil
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from tips_dist import plugins
 from tips_dist.config import Study, check_names, digest, load_study
-from tips_dist.files import UserError, storage_error, write_text
+from tips_dist.files import UserError, half_folder, storage_error, write_text
 from tips_dist.runfolder import StudyRecord, layout
 from tips_dist.runfolder.lock import timestamp
 from tips_dist.runfolder.records import DataRecord, Extension, PluginRecord
@@ -70,7 +69,7 @@ def create(study: Study, poses: Poses, study_path: Path, text: str, overrides: S
     )
     if run.exists():
         raise UserError(f"{run}: this run folder exists already; resume it, or start again in a second")
-    half = run.with_name(f".{run.name}.{os.getpid()}.tmp")
+    half = half_folder(run, study.name)
     try:
         (half / layout.TRIALS).mkdir(parents=True)
         write_text(layout.STUDY_TEXT.at(half), text)

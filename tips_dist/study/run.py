@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,13 +15,15 @@ from typing import TYPE_CHECKING
 from tips_dist.config import Study
 from tips_dist.files import UserError
 from tips_dist.mirror import NOWHERE, mirrored
-from tips_dist.runfolder import RunFolder, layout
+from tips_dist.runfolder import RunFolder, TrialState, layout, read_trials
 from tips_dist.runfolder.fetching import fetch_run
 from tips_dist.runfolder.lock import locked
 from tips_dist.runfolder.poses import expect, run_poses, study_poses
+from tips_dist.runfolder.records import StudentRecord
 from tips_dist.storage import Store, below
 from tips_dist.study.cluster import connected
 from tips_dist.study.folder import check_plugins, check_unchanged, create, extend, own_study
+from tips_dist.study.mending import mend
 from tips_dist.study.records import StudyEvent
 from tips_dist.study.status import status
 from tips_dist.study.trainable import Train
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Interrupted", "StudyEvent", "open_recorded", "resume", "start", "status", "unfinished"]
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 GRACE_SECONDS = 6.0  # that running trials get to save their state after Ctrl-C
 
 Conclude = Callable[[Path, "Poses"], None]
@@ -98,6 +103,7 @@ def resume(
     conclude: Conclude | None = None,
     poses: Poses | None = None,
     storage: str | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Path:
     """Bring a study to its end from whatever its folder holds: nothing, some trials, or all of them.
 
@@ -105,9 +111,13 @@ def resume(
         run: the run folder.
         trials: extends the budget by so many trials per representation, for good.
         study_path: a study file that must equal the recorded one.
-        address, progress, train, conclude: as for :func:`start`.
+        address: as for :func:`start`.
+        progress: likewise.
+        train: likewise.
+        conclude: likewise.
         poses: the data set, where the caller has it open already.
         storage: as for :func:`start`; None goes on mirroring to where an earlier driver did.
+        notice: hears what was damaged and what became of it (study/mending.py); standard error by default.
 
     Raises:
         UserError: not a run folder; another process works on it; the study file or the data differ from the record.
@@ -116,14 +126,16 @@ def resume(
     """
     run = run.resolve()
     record = RunFolder(run).study
-    with locked(run), mirrored(run, storage):
+    with _resumable(run), locked(run), mirrored(run, storage):
         check_plugins(run, record)
+        for note in mend(run, record):
+            (notice or _say)(note)
         check_unchanged(run, record, study_path)
         if trials is not None:
             record = extend(run, record, trials)
         study = record.study
         poses = poses if poses is not None else run_poses(run, record)
-        with connected(study.resources, address, poses.poses.nbytes):
+        with _none_running(run), connected(study.resources, address, poses.poses.nbytes):
             from tips_dist.study.search import Search
             from tips_dist.study.tuning import run_trials
 
@@ -166,14 +178,55 @@ def select_and_distil(run: Path, poses: Poses) -> None:
     """Choose teachers from all trials, then teach the student; a student of the same teachers is kept."""
     from tips_dist.dependence import record_dependence
     from tips_dist.distillation import distill
+    from tips_dist.second_look import Looker
     from tips_dist.selection import select
 
     path = layout.SELECTION.at(run)
-    before = path.read_bytes() if path.exists() else None
-    select(run)
+    before = path.read_bytes() if path.is_file() else None
+    select(run, Looker(poses, RunFolder(run).study.data.scale))
     record_dependence(run, poses)
-    if path.read_bytes() != before or not layout.STUDENT.at(run).exists():
+    if path.read_bytes() != before or not _taught(run):
         distill(run, poses)
+
+
+def _taught(run: Path) -> bool:
+    """Whether there is a whole student: its record reads, and its weights are those that the record tells of."""
+    try:
+        record, weights = StudentRecord.load(layout.STUDENT.at(run)), layout.STUDENT_WEIGHTS.at(run)
+        return weights.is_file() and hashlib.sha256(weights.read_bytes()).hexdigest() == record.digest
+    except (UserError, OSError):
+        return False
+
+
+@contextlib.contextmanager
+def _resumable(run: Path) -> Iterator[None]:
+    """Say of an interrupt at any phase which run goes on where it was: every write is whole or not there.
+
+    Raises:
+        Interrupted: the body was interrupted.
+    """
+    try:
+        yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted(run) from None
+
+
+@contextlib.contextmanager
+def _none_running(run: Path) -> Iterator[None]:
+    """When Ray and its workers have gone, however that came, no trial is on record as running any more."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, UserError):
+            for trial in read_trials(run):
+                if trial.state is TrialState.RUNNING:
+                    trial.now(state=TrialState.PENDING).write(run)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _ignore(event: StudyEvent) -> None:
@@ -182,7 +235,7 @@ def _ignore(event: StudyEvent) -> None:
 
 @contextlib.contextmanager
 def _interruptible(run: Path) -> Iterator[None]:
-    """Turn Ctrl-C (or SIGTERM) into a request that trials save their state; a second one, or time, ends it hard.
+    """Turn Ctrl-C (or another of ``INTERRUPTS``) into a request that trials save; a second one, or time, ends it hard.
 
     Raises:
         Interrupted: after the trials have saved, or ``GRACE_SECONDS`` later.
@@ -203,7 +256,7 @@ def _interruptible(run: Path) -> Iterator[None]:
     def give_up(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    wanted = {signal.SIGINT: ask, signal.SIGTERM: ask, signal.SIGALRM: give_up}
+    wanted = {**dict.fromkeys(INTERRUPTS, ask), signal.SIGALRM: give_up}
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()} if main else {}
     try:

@@ -8,6 +8,9 @@ a trial is handed out, and Optuna's trial carries our id, so that after a kill a
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
+import math
 import os
 import warnings
 from collections import Counter
@@ -24,7 +27,7 @@ from pydantic import JsonValue
 from tips_dist.addresses import redacted
 from tips_dist.config import SEARCH_STORAGE, Study
 from tips_dist.files import UserError
-from tips_dist.runfolder import Trial, layout, read_trials
+from tips_dist.runfolder import StudyRecord, Trial, layout, read_trials
 from tips_dist.runfolder import TrialState as State
 from tips_dist.runfolder.record import Json
 from tips_dist.stability.verdicts import is_sound
@@ -32,6 +35,7 @@ from tips_dist.study import space
 from tips_dist.study.records import patiently
 from tips_dist.study.samplers import make_sampler
 
+DRAWN_STEPS = 50  # intermediate values of a trial, for dashboards
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
 
 
@@ -49,20 +53,35 @@ class Search:
         self.study, self.run = study, run
         storage = patiently(lambda: open_storage(study, run))
         self.studies = {name: open_study(study, study_name(run, name), storage) for name in study.representations}
-        self._issued: Counter[str] = Counter()
+        for name, opened in self.studies.items():
+            if "run" not in opened.user_attrs:
+                patiently(functools.partial(self._introduce, opened, name))
+        self._issued: dict[str, set[int]] = {name: set() for name in study.representations}  # numbers of trials
+        self._lost: dict[str, FrozenTrial] = {}  # our id -> Optuna's trial that has no record
         self._numbers: dict[str, int] = {}  # our id -> Optuna's trial number
         self._live: dict[str, optuna.Trial] = {}
+
+    def _introduce(self, opened: optuna.Study, representation: str) -> None:
+        """What a dashboard should show of the study; the run's name comes last, so that a kill leaves nothing out."""
+        about: Json = {"name": self.study.name, "representation": representation, "seeds": self.study.seeds}
+        if layout.STUDY.at(self.run).exists():
+            about["data_digest"] = StudyRecord.load(layout.STUDY.at(self.run)).data.digest
+        for key, value in {**about, "run": self.run.name}.items():
+            opened.set_user_attr(key, value)
 
     # ------------------------------------------------------------------ after a start or a kill
 
     def recover(self) -> list[Trial]:
         """Make Optuna agree with the records and return the trials that are not finished, oldest first.
 
-        Records are the truth: an Optuna trial left open without a record is told FAIL; one whose record is final is
-        told that; a record that Optuna has lost is given back to it.
+        Records are the truth: an Optuna trial whose record is final is told that; a record that Optuna has lost is
+        given back to it. An Optuna trial without a record gets it anew when its number is proposed again.
         """
         records = {trial.id: trial for trial in read_trials(self.run)}
-        self._issued = Counter(trial.representation for trial in records.values())
+        self._lost = {}
+        self._issued = {name: set() for name in self.study.representations}
+        for trial in records.values():
+            self._issued[trial.representation].add(trial.number)
         for representation, study in self.studies.items():
             known: set[str] = set()
             for frozen in study.get_trials(deepcopy=False):
@@ -70,6 +89,8 @@ class Search:
                 if identity in records and identity not in known:
                     known.add(identity)
                     self._numbers[identity] = frozen.number
+                elif isinstance(identity, str) and identity not in known and identity.startswith(f"{representation}-"):
+                    self._lost[identity] = frozen
                 elif not frozen.state.is_finished():
                     study.tell(frozen.number, state=TrialState.FAIL)
             for trial in records.values():
@@ -87,7 +108,7 @@ class Search:
                 state=TrialState.RUNNING,
                 params=trial.parameters,
                 distributions=distributions,
-                user_attrs={"trial": trial.id},
+                user_attrs=self._about(trial.representation, trial.id),
             )
         )
         self._numbers[trial.id] = study.get_trials(deepcopy=False)[-1].number
@@ -96,7 +117,9 @@ class Search:
 
     def remaining(self) -> int:
         """How many trials are still to be proposed."""
-        return sum(max(0, space.budget(self.study, name) - self._issued[name]) for name in self.study.representations)
+        return sum(
+            max(0, space.budget(self.study, name) - len(self._issued[name])) for name in self.study.representations
+        )
 
     def propose(self) -> Trial | None:
         """The next trial, its record already on disk; None when every representation has its budget.
@@ -104,16 +127,44 @@ class Search:
         Representations take turns: the one with the fewest trials comes next.
         """
         open_names = [
-            name for name in self.study.representations if self._issued[name] < space.budget(self.study, name)
+            name for name in self.study.representations if len(self._issued[name]) < space.budget(self.study, name)
         ]
         if not open_names:
             return None
-        name = min(open_names, key=lambda item: self._issued[item])
-        trial = patiently(lambda: self._ask(name, self._issued[name]))
-        self._issued[name] += 1
+        name = min(open_names, key=lambda item: len(self._issued[item]))
+        number = next(number for number in itertools.count() if number not in self._issued[name])
+        trial = patiently(lambda: self._ask(name, number))
+        self._issued[name].add(number)
         return trial
 
     def _ask(self, representation: str, number: int) -> Trial:
+        identity = f"{representation}-{number:03d}"
+        lost = self._lost.get(identity)
+        if lost is not None:
+            parameters = dict(lost.params)
+            self._numbers[identity] = lost.number
+        else:
+            asked = self._drawn(representation, number)
+            for key, value in self._about(representation, identity).items():
+                asked.set_user_attr(key, value)
+            parameters = dict(asked.params)
+            self._numbers[identity] = asked.number
+            self._live[identity] = asked
+        return Trial(
+            id=identity,
+            representation=representation,
+            number=number,
+            parameters=parameters,
+            configuration=self.study.configuration(representation, parameters),
+            seeds=[self.study.seed + index for index in range(self.study.seeds)],
+        ).write(self.run)
+
+    def _about(self, representation: str, identity: str) -> dict[str, str]:
+        """What a dashboard shows of a trial, our id first: by it Optuna's trial and the record find each other."""
+        folder = f"{self.run.name}/{layout.TRIALS}/{identity}"
+        return {"trial": identity, "representation": representation, "folder": folder}
+
+    def _drawn(self, representation: str, number: int) -> optuna.Trial:
         study = self.studies[representation]
         dimensions = space.dimensions(self.study, representation)
         drawn = space.draw(self.study, representation, number)
@@ -122,19 +173,7 @@ class Search:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PartialFixedSampler and GPSampler are marked experimental
             study.sampler = optuna.samplers.PartialFixedSampler(fixed, base)
-            asked = study.ask(space.optuna_distributions(dimensions))
-        identity = f"{representation}-{number:03d}"
-        asked.set_user_attr("trial", identity)
-        self._numbers[identity] = asked.number
-        self._live[identity] = asked
-        return Trial(
-            id=identity,
-            representation=representation,
-            number=number,
-            parameters=dict(asked.params),
-            configuration=self.study.configuration(representation, asked.params),
-            seeds=[self.study.seed + index for index in range(self.study.seeds)],
-        ).write(self.run)
+            return study.ask(space.optuna_distributions(dimensions))
 
     def _enqueued(self, dimensions: Mapping[str, Any], number: int) -> dict[str, Any]:
         points = self.study.search.enqueue
@@ -144,8 +183,13 @@ class Search:
     # ------------------------------------------------------------------ telling
 
     def report(self, identity: str, representation: str, step: int, risk: float) -> bool:
-        """Record a trial's risk at a step; True if the scheduler (``search.scheduler``) would stop it now."""
-        if self.study.search.scheduler == "none":
+        """Record a trial's risk at a step; True if the scheduler (``search.scheduler``) would stop it now.
+
+        Without a scheduler some steps are recorded, for dashboards to draw. Optuna takes none of a study with several
+        objectives.
+        """
+        idle = self.study.search.scheduler == "none"
+        if len(self.study.search.objectives) > 1 or (idle and not self._drawn(step)):
             return False
         trial = self._live.get(identity)
         if trial is None:  # issued by an earlier process
@@ -153,8 +197,15 @@ class Search:
             number = self._numbers[identity]
             frozen = next(t for t in study.get_trials(deepcopy=False) if t.number == number)
             trial = self._live[identity] = optuna.Trial(study, frozen._trial_id)
-        trial.report(risk, step)
-        return trial.should_prune()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a resumed trial tells a step again, the same value
+            trial.report(risk, step)
+        return not idle and trial.should_prune()
+
+    def _drawn(self, step: int) -> bool:
+        """Whether a dashboard gets this step: evenly spaced ones, :data:`DRAWN_STEPS` at most."""
+        training = self.study.training
+        return step % (training.evaluate_every * math.ceil(training.steps / training.evaluate_every / DRAWN_STEPS)) == 0
 
     def tell(self, trial: Trial) -> None:
         """Tell Optuna how a trial ended, once: a trial that it holds as finished is left as it is.
@@ -184,10 +235,19 @@ class Search:
 
 
 def describe(trial: Trial) -> Json:
-    """What a dashboard should show beside a trial's value: verdicts, the reason it has no value, the error."""
+    """What a dashboard should show beside a trial's value.
+
+    Verdicts and the risk of every seed, how far and how long it trained, why it has no value, the error.
+    """
     seeds = trial.seed_outcomes
     verdicts: Json = dict(Counter(seed.verdict for seed in seeds))
-    result: Json = {"state": trial.state.value, "verdicts": verdicts}
+    result: Json = {
+        "state": trial.state.value,
+        "verdicts": verdicts,
+        "risks": {str(seed.seed): seed.best_risk for seed in seeds},
+        "steps": max((seed.stopped_step for seed in seeds), default=0),
+        "seconds": trial.wall_seconds,
+    }
     reasons: list[JsonValue] = [f"seed {s.seed}: {s.verdict}: {s.reason}" for s in seeds if not is_sound(s.verdict)]
     if trial.state is State.STOPPED:
         reasons.insert(0, trial.error or "stopped by the scheduler")

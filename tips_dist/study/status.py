@@ -21,6 +21,8 @@ from tips_dist.study import space
 
 TO_COME = "to_come"  # in the counts of states: trials that the search has not proposed yet
 
+INTERRUPTED = "interrupted"  # and of those whose driver was killed
+
 
 @dataclass(frozen=True)
 class RunningTrial:
@@ -70,7 +72,7 @@ def status(run: Path) -> Status:
     study = record.study
     working = holder(run) or mirrored_by(run)
     trials = read_trials(run)
-    states = Counter(str(trial.state) for trial in trials)
+    states = Counter(_state(trial, working) for trial in trials)
     states[TO_COME] = sum(space.budget(study, name) for name in study.representations) - len(trials)
     running = [_running(run, trial, working, study) for trial in trials if trial.state is TrialState.RUNNING]
     verdicts = Counter(seed.verdict for trial in trials for seed in trial.seed_outcomes)
@@ -92,6 +94,11 @@ def status(run: Path) -> Status:
         failed={trial.id: trial.error for trial in trials if trial.state is TrialState.FAILED},
         seconds_left=_seconds_left(trials, running, states[TO_COME]),
     )
+
+
+def _state(trial: Trial, working: Holder | None) -> str:
+    """A trial's state; one whose driver was killed runs no more, whatever its record says."""
+    return INTERRUPTED if trial.state is TrialState.RUNNING and working is None else str(trial.state)
 
 
 def _running(run: Path, trial: Trial, working: Holder | None, study: Study) -> RunningTrial:

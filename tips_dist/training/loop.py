@@ -183,4 +183,5 @@ def _outcome(state: State, seed: int) -> SeedOutcome:
         best_risk=best_risk,
         best_step=best_step,
         values=dict(verdict.values),
+        candidates=[one.about.step for one in state.candidates[seed]],
     )

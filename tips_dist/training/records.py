@@ -18,8 +18,10 @@ from tips_dist.runfolder import Candidate, CheckpointRecord, History, HistoryRow
 from tips_dist.runfolder.history import append
 from tips_dist.runfolder.records import Identity
 from tips_dist.skeleton import JOINTS
+from tips_dist.stability.risk import MIXED
 from tips_dist.stability.signals import Measured
 from tips_dist.training import checkpoint
+from tips_dist.training.candidates import spread
 from tips_dist.training.identity import why_other
 from tips_dist.training.state import Kept, State
 
@@ -75,14 +77,15 @@ class Recorder:
                 continue
             if seed not in state.best or risk < state.best[seed][0]:
                 state.best[seed] = (risk, state.step)
-            kept = state.candidates[seed]
-            if len(kept) < self.configuration.training.candidates or risk < kept[-1].about.risk:
-                signs = [int(sign) for sign in measured.signs[row_index]]
-                confidence = [float(value) for value in measured.confidence[row_index]]
-                about = Candidate(step=state.step, risk=risk, part_signs=signs, sign_confidence=confidence)
-                kept.append(Kept(about, seed_tensors(state.judged, row_index)))
-                kept.sort(key=lambda one: (one.about.risk, one.about.step))
-                del kept[self.configuration.training.candidates :]
+            signs = [int(sign) for sign in measured.signs[row_index]]
+            confidence = [float(value) for value in measured.confidence[row_index]]
+            mixed = row.signals.get(MIXED)
+            about = Candidate(step=state.step, risk=risk, part_signs=signs, sign_confidence=confidence, mixed=mixed)
+            kept = {one.about.step: one for one in state.candidates[seed]}
+            chosen = spread([*(one.about for one in kept.values()), about], self.configuration.training)
+            if about in chosen:
+                kept[about.step] = Kept(about, seed_tensors(state.judged, row_index))
+                state.candidates[seed] = [kept[one.step] for one in chosen]
         if self.configuration.training.record_depths:
             self._record_depths(state, layout.DEPTHS, measured.depths)
             if raw_depths is not None:
@@ -126,6 +129,9 @@ class Recorder:
             for seed, kept in state.candidates.items()
             for one in kept
         }
+        for kept in state.candidates.values():
+            for one in kept:
+                one.tensors = None  # in the file from now on: many candidates take no more memory than few
         current, previous = {path.name for path in named}, self._previous_files
         self._previous_files = current
 

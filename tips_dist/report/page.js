@@ -1,0 +1,113 @@
+// Figures are drawn when they come near the view, in the page's colours; the library is unpacked when first needed.
+"use strict";
+const CONFIG = {responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]]};
+const PAPER = {wide: 660, half: 322};  // pixels on A4
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const figures = [...document.querySelectorAll("figure")];
+let library = null;
+
+function unpack() {
+  library ??= (async () => {
+    const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), sign => sign.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+  })();
+  return library;
+}
+
+function colours(layout, isDark) {
+  const [ink, grid, line] = isDark ? ["#dfe3e8", "#343b44", "#7d8590"] : ["#222222", "#e6e6e6", "#888888"];
+  const change = {"font.color": ink};
+  for (const axis of Object.keys(layout).filter(key => /^[xy]axis/.test(key))) {
+    Object.assign(change, {[axis + ".gridcolor"]: grid, [axis + ".linecolor"]: line, [axis + ".tickcolor"]: line});
+  }
+  return change;
+}
+
+function put(layout, change) {
+  for (const [path, value] of Object.entries(change)) {
+    const keys = path.split("."), last = keys.pop();
+    keys.reduce((part, key) => part[key] ??= {}, layout)[last] = value;
+  }
+}
+
+function draw(figure) {
+  const plot = figure.querySelector(".plot");
+  if (!window.Plotly || plot.dataset.drawn) return;
+  plot.dataset.drawn = "yes";
+  const {data, layout} = JSON.parse(figure.querySelector("script").textContent);
+  put(layout, colours(layout, dark.matches));
+  Plotly.newPlot(plot, data, layout, CONFIG);
+}
+
+const watch = new IntersectionObserver(entries => {
+  for (const entry of entries.filter(entry => entry.isIntersecting)) {
+    watch.unobserve(entry.target);
+    unpack().then(() => draw(entry.target));
+  }
+}, {rootMargin: "600px"});
+figures.forEach(figure => watch.observe(figure));
+(window.requestIdleCallback ?? setTimeout)(unpack);  // so that a page that is printed at once has it
+
+const plots = () => figures.map(figure => figure.querySelector(".plot")).filter(plot => plot.dataset.drawn);
+dark.addEventListener("change", () => plots().forEach(plot => Plotly.relayout(plot, colours(plot.layout, dark.matches))));
+addEventListener("beforeprint", () => {
+  figures.forEach(draw);
+  for (const plot of plots()) {
+    const width = plot.closest(".grid") ? PAPER.half : PAPER.wide;
+    plot.dataset.height = plot.layout.height;
+    fit(plot, 0.75 * plot.layout.height, {...colours(plot.layout, false), width, autosize: false});
+  }
+});
+addEventListener("afterprint", () => plots().forEach(plot =>
+  fit(plot, +plot.dataset.height, {...colours(plot.layout, dark.matches), width: null, autosize: true})));
+
+function fit(plot, height, change) {
+  plot.style.height = height + "px";
+  Plotly.relayout(plot, {...change, height});
+}
+
+// Tables: a click on a head sorts, again turns round; long ones can be filtered; every one can be saved as CSV.
+const number = text => { const found = text.match(/^\s*[-+]?[\d.]+(e[-+]?\d+)?/i); return found ? parseFloat(found[0]) : NaN; };
+
+function compare(first, second) {
+  const [a, b] = [number(first), number(second)];
+  return isNaN(a) || isNaN(b) ? isNaN(a) - isNaN(b) || first.localeCompare(second) : a - b;
+}
+
+function sortable(table) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
+    const down = head.getAttribute("aria-sort") === "ascending";
+    heads.forEach(other => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const text = row => row.cells[column].textContent;
+    const rows = [...body.rows].sort((one, two) => (down ? -1 : 1) * compare(text(one), text(two)));
+    body.append(...rows);
+  }));
+}
+
+function saved(table, name) {
+  const cell = text => {
+    const safe = /^\s*[=+\-@]/.test(text) && isNaN(text) ? "'" + text : text;  // no spreadsheet takes it for a formula
+    return '"' + safe.replaceAll('"', '""') + '"';
+  };
+  const rows = [...table.rows].map(row => [...row.cells].map(found => cell(found.textContent.trim())).join(","));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([rows.join("\r\n") + "\r\n"], {type: "text/csv"}));
+  link.download = name + ".csv";
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+for (const box of document.querySelectorAll(".table")) {
+  const table = box.querySelector("table");
+  sortable(table);
+  box.querySelector(".csv").addEventListener("click", () => saved(table, table.caption?.textContent.trim() || "table"));
+  box.querySelector(".filter")?.addEventListener("input", event => {
+    const wanted = event.target.value.toLowerCase();
+    for (const row of table.tBodies[0].rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);
+  });
+}

@@ -1,0 +1,63 @@
+"""What the published install is made of: ``python tools/supply.py hashes|licences``.
+
+``hashes`` asks pip which files an install with ``constraints.txt`` takes on this platform and writes them with their
+SHA-256 to ``requirements.lock``; ``licences`` writes what each of them says about its licence to ``docs/licences.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LOCK, LICENCES = ROOT / "requirements.lock", ROOT / "docs" / "licences.md"
+
+
+def hashes() -> None:
+    """Write ``requirements.lock``."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
+    answer = subprocess.run(
+        [*command, "-c", "constraints.txt", "."], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+    )
+    found = json.loads(answer.stdout[answer.stdout.index("{") :])["install"]
+    lines = []
+    for item in found:
+        name, version = item["metadata"]["name"], item["metadata"]["version"]
+        digest = item["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
+        if digest is not None:  # all but tips-dist itself
+            lines.append(f"{name.lower()}=={version} --hash=sha256:{digest}")
+    where = f"{platform.system()} {platform.machine()}, Python {sys.version_info.major}.{sys.version_info.minor}"
+    head = f"# Made by `make hashes` for {where}; install with: pip install --require-hashes -r requirements.lock\n"
+    LOCK.write_text(head + "\n".join(sorted(lines)) + "\n")
+    print(f"{LOCK.name}: {len(lines)} files")
+
+
+def licences() -> None:
+    """Write ``docs/licences.md`` from what ``requirements.lock`` names and is installed here."""
+    names = re.findall(r"^([\w.-]+)==", LOCK.read_text(), re.MULTILINE)
+    rows = []
+    for name in names:
+        try:
+            about = metadata.metadata(name)
+        except metadata.PackageNotFoundError:
+            rows.append(f"| {name} | not installed here | |")
+            continue
+        classes = [line.rpartition(" :: ")[2] for line in about.get_all("Classifier") or [] if line[:7] == "License"]
+        text = (about.get("License") or "not said").strip().partition("\n")[0]
+        said = about.get("License-Expression") or ", ".join(classes) or text
+        rows.append(f"| {name} | {about['Version']} | {said.replace('|', '/')[:120]} |")
+    head = (
+        "# Licences of what an install brings\n\nMade by `make licences` from each package's own metadata.\n\n"
+        "| package | version | licence |\n|---|---|---|\n"
+    )
+    LICENCES.write_text(head + "\n".join(rows) + "\n")
+    print(f"{LICENCES.relative_to(ROOT)}: {len(rows)} packages")
+
+
+if __name__ == "__main__":
+    {"hashes": hashes, "licences": licences}[sys.argv[1]]()

@@ -189,7 +189,7 @@ class Search:
         objectives.
         """
         idle = self.study.search.scheduler == "none"
-        if len(self.study.search.objectives) > 1 or (idle and not self._drawn(step)):
+        if len(self.study.search.objectives) > 1 or (idle and not self._shown(step)):
             return False
         trial = self._live.get(identity)
         if trial is None:  # issued by an earlier process
@@ -202,7 +202,7 @@ class Search:
             trial.report(risk, step)
         return not idle and trial.should_prune()
 
-    def _drawn(self, step: int) -> bool:
+    def _shown(self, step: int) -> bool:
         """Whether a dashboard gets this step: evenly spaced ones, :data:`DRAWN_STEPS` at most."""
         training = self.study.training
         return step % (training.evaluate_every * math.ceil(training.steps / training.evaluate_every / DRAWN_STEPS)) == 0

@@ -168,6 +168,8 @@ def check_lifter(lifter: BaseLifter) -> None:
                 f"its tensor {name} is {tensor.dtype} {tuple(tensor.shape)}; the leading axis must be rows of "
                 f"{lifter.seeds} seeds of floats"
             )
+    if not any(True for _ in lifter.parameters()):
+        raise UserError("it has no parameters, so there is nothing to train")
     lifter.eval()
     where = next(lifter.parameters()).device
     found = lifter(torch.zeros(lifter.seeds, 2, len(JOINTS), 2, device=where))

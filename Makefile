@@ -98,7 +98,7 @@ fuzz: $(STAMP)
 
 ## mutants: small changes of the code that decides, which the tests must notice; hours (docs/mutants.md)
 mutants: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run --max-children 1 $(MUTANTS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run --max-children 1 $(MUTANTS)
 
 ## lint: style, types, and the walls between floors
 lint: $(STAMP)

@@ -64,7 +64,7 @@ def videopose3d(folder: Path, poses: int) -> None:
             walk = np.random.default_rng(action).uniform(-800, 800, size=(rows, 1, 3))
             camera = joints + walk
             world = camera @ turn.T
-            flat = cameras.project(np.add(camera, [0, 0, 1500.0]))
+            flat = cameras.pinhole(np.add(camera, [0, 0, 1500.0]))
             name = f"Action {action}"
             positions_3d[subject][name] = (embedded(world, 32, h36m_fetch.JOINTS_OF_32) / 1000).astype("f4")
             positions_2d[subject][name] = [flat.astype("f4") for _ in range(4)]

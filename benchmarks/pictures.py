@@ -41,7 +41,7 @@ def main() -> None:
         page = Path(folder) / "report.html"
         page.write_text((run / "report.html").read_text() + ONE_SECTION)
         photograph(page.as_uri(), FOLDER / "report.png", 1200, 510)
-    address = launch(run / "trials", port=0)
+    address = launch(run, port=0)
     photograph(f"{address}#custom_scalars", FOLDER / "tensorboard.png", 1200, 800, left=310)
 
 

@@ -65,7 +65,7 @@ def search_costs(sampler: str, sizes: list[int], probe: int) -> dict[int, dict[s
     """Seconds to propose and to tell one trial, and journal bytes per trial, with ``size`` trials behind it."""
     import optuna
 
-    from tips_dist.study.search import Search
+    from tips_dist.study.search import TrialSearch
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = parse_study(STUDY.replace("SAMPLER", sampler), "scale.yaml")
@@ -73,7 +73,7 @@ def search_costs(sampler: str, sizes: list[int], probe: int) -> dict[int, dict[s
     with tempfile.TemporaryDirectory() as name:
         run = Path(name)
         (run / "trials").mkdir()
-        search, done = Search(study, run), 0
+        search, done = TrialSearch(study, run), 0
         for size in sizes:
             clock = {"propose": 0.0, "tell": 0.0}
             while done < size:

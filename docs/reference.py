@@ -9,7 +9,7 @@ import ast
 import inspect
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -117,7 +117,7 @@ def configuration() -> str:
         lines += [_cell((inspect.getdoc(classes[section]) or "").replace("\n\n", " ").replace("``", "`")), ""]
         lines += _table(("key", "type", "default", "meaning"), shown[section])
     lines += ["## Dimensions of `space`", "", "A key of `model`, `training` or `losses` and one of", ""]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for kind in get_args(config.Distribution):
         form = next(name for name in kind.model_fields if name != "only")
         value = study_schema.meanings()[kind.__name__][form]
@@ -168,7 +168,7 @@ def record_schemas() -> str:
 
 def _properties(schema: dict[str, Any]) -> str:
     required = schema.get("required", [])
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (_code(key), _kind(value), "yes" if key in required else "")
         for key, value in schema.get("properties", {}).items()
     ]
@@ -177,7 +177,7 @@ def _properties(schema: dict[str, Any]) -> str:
 
 def _kind(value: dict[str, Any]) -> str:
     if "$ref" in value:
-        return value["$ref"].rpartition("/")[2]
+        return str(value["$ref"]).rpartition("/")[2]
     if "anyOf" in value:
         return " or ".join(dict.fromkeys(_kind(part) for part in value["anyOf"]))
     kind = str(value.get("type", "any"))
@@ -188,7 +188,7 @@ def _kind(value: dict[str, Any]) -> str:
 
 def verdict_table() -> str:
     """Every verdict, from the one table that the program asks."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             _code(kind.name),
             kind.meaning,
@@ -243,7 +243,7 @@ def python() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     if not rows:
         return []
     lines = [heads, tuple("---" for _ in heads), *rows]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tips_dist.bootstrap import (
+    Statistic,
     cliffs_delta,
     cluster_interval,
     difference,
@@ -16,7 +17,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 def test_one_run_has_no_interval() -> None:
-    assert statistic(np.array([[3.0, NAN]])) == {"value": 3.0, "low": 3.0, "high": 3.0, "runs": 1}
+    assert statistic(np.array([[3.0, NAN]])) == Statistic(3.0, 3.0, 3.0, 1)
 
 
 def test_no_run_has_no_statistic() -> None:
@@ -30,7 +31,7 @@ def test_the_interval_covers_the_mean_of_normal_runs() -> None:
     for _ in range(100):
         found = statistic(random.normal(5.0, 1.0, size=(1, 20)))
         assert found is not None
-        covered += found["low"] <= 5.0 <= found["high"]
+        covered += found.low <= 5.0 <= found.high
     assert 85 <= covered <= 100
 
 
@@ -40,13 +41,13 @@ def test_runs_of_one_trial_are_not_independent() -> None:
     clustered, flat = statistic(values), statistic(values.reshape(1, -1))
     assert clustered is not None
     assert flat is not None
-    assert clustered["high"] - clustered["low"] > 2 * (flat["high"] - flat["low"])
+    assert clustered.high - clustered.low > 2 * (flat.high - flat.low)
 
 
 def test_the_median_ignores_missing_runs() -> None:
     found = statistic(np.array([[1.0, NAN, 100.0], [2.0, NAN, NAN]]), median=True)
     assert found is not None
-    assert (found["value"], found["runs"]) == (2.0, 3)
+    assert (found.value, found.runs) == (2.0, 3)
 
 
 def test_difference_is_zero_for_equal_groups_and_excludes_zero_for_far_ones() -> None:
@@ -55,9 +56,9 @@ def test_difference_is_zero_for_equal_groups_and_excludes_zero_for_far_ones() ->
     same, far = difference(group, group), difference(group + 3, group)
     assert same is not None
     assert far is not None
-    assert same["low"] < 0 < same["high"]
-    assert far["value"] == pytest.approx(3.0)
-    assert far["low"] > 2.0
+    assert same.low < 0 < same.high
+    assert far.value == pytest.approx(3.0)
+    assert far.low > 2.0
     assert difference(group, np.array([[NAN]])) is None
 
 
@@ -102,8 +103,8 @@ def test_groups_are_drawn_whole() -> None:
         return float(values[rows].mean())
 
     found = over_groups(measure, groups)
-    assert (found["value"], found["runs"]) == (2.0, 20)
-    assert 0 < found["low"] < 2 < found["high"] < 4
+    assert (found.value, found.runs) == (2.0, 20)
+    assert 0 < found.low < 2 < found.high < 4
     assert all(count % 4 == 0 for count in seen)
     assert found == over_groups(measure, groups)
 
@@ -114,8 +115,8 @@ def test_trials_of_a_design_are_not_drawn() -> None:
     fixed, drawn = difference_of_designs(first + 1, first), difference(first + 1, first)
     assert fixed is not None
     assert drawn is not None
-    assert fixed["value"] == pytest.approx(drawn["value"]) == pytest.approx(1.0)
-    assert fixed["high"] - fixed["low"] < 0.3 < 50 < drawn["high"] - drawn["low"]
+    assert fixed.value == pytest.approx(drawn.value) == pytest.approx(1.0)
+    assert fixed.high - fixed.low < 0.3 < 50 < drawn.high - drawn.low
     assert difference_of_designs(first, np.array([[NAN]])) is None
 
 
@@ -135,7 +136,7 @@ def test_trials_of_a_design_are_not_drawn() -> None:
 def test_infinite_is_worse_than_any_other_in_a_median(values: list[float], expected: float | None) -> None:
     for table in (np.array([values]), np.array([values, values])):
         found = statistic(table, median=True)
-        assert (None if found is None else found["value"]) == expected
+        assert (None if found is None else found.value) == expected
         if found is not None:
-            assert np.isfinite([found["low"], found["high"]]).all()
-            assert found["low"] <= found["value"] <= found["high"]
+            assert np.isfinite([found.low, found.high]).all()
+            assert found.low <= found.value <= found.high

@@ -89,13 +89,13 @@ def people(seed: int = 0, count: int = 64) -> torch.Tensor:
 
 
 def test_knees_bend_forward_and_elbows_backward() -> None:
-    assert (geometry.bend(people()) > 0).all()
+    assert (geometry.limb_bend(people()) > 0).all()
 
 
 def test_bend_flips_exactly_with_mirrored_depth() -> None:
     poses = random_poses(3, 50)
     mirrored = geometry.mirror_depth(poses, torch.full((17,), -1.0).double())
-    assert torch.allclose(geometry.bend(mirrored), -geometry.bend(poses), atol=1e-9)
+    assert torch.allclose(geometry.limb_bend(mirrored), -geometry.limb_bend(poses), atol=1e-9)
 
 
 @pytest.mark.parametrize("name", REPRESENTATIONS)
@@ -124,7 +124,7 @@ def test_sign_resolution_survives_non_finite_offsets() -> None:
 @given(st.floats(0.2, 5.0), st.integers(0, 100))
 def test_bend_does_not_depend_on_size(size: float, seed: int) -> None:
     poses = random_poses(seed, 5)
-    np.testing.assert_allclose(geometry.bend(poses * size), geometry.bend(poses), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(geometry.limb_bend(poses * size), geometry.limb_bend(poses), rtol=1e-6, atol=1e-8)
 
 
 # --- fitting by rotation -----------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_absent_joints_lie_where_their_parents_do() -> None:
     assert torch.equal(found[0, 3], poses[0, 1])
     assert torch.equal(found[1], poses[1])
     assert geometry.collapse(poses, None) is poses
-    assert (geometry.bend(found)[0, 1]).abs() < 1e-6
+    assert (geometry.limb_bend(found)[0, 1]).abs() < 1e-6
 
 
 def test_a_joint_of_two_lifters_takes_the_sign_of_the_first() -> None:

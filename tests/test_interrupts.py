@@ -146,7 +146,7 @@ def test_a_study_is_interrupted_at_any_phase_and_goes_on(
     if phase == "extension":
         begun = launch_in(tmp_path, FakeTraining())
         struck(monkeypatch, "tips_dist.study.run.extend", number)
-    with pytest.raises(studies.Interrupted) as caught:  # noqa: PT012 (two ways to begin)
+    with pytest.raises(studies.StudyInterrupted) as caught:  # noqa: PT012 (two ways to begin)
         if phase == "extension":
             studies.resume(begun, trials=1, train=FakeTraining(), conclude=lambda *_: None)
         else:

@@ -23,6 +23,7 @@ from tips_dist.files import UserError
 from tips_dist.lifting import Input, lift_file, read_input
 from tips_dist.models import Lifter, initialise, save_weights
 from tips_dist.models.student import Student
+from tips_dist.runfolder import WeightsRecord
 from tips_dist.skeleton import HEAD, JOINTS, REPRESENTATIONS, ROOT, J
 
 Floats = npt.NDArray[np.float32]
@@ -65,7 +66,7 @@ def write_coco(path: Path, poses: Floats, scores: list[float]) -> Path:
 def test_pose_file_to_npz_equals_the_api(student: Path, poses: Poses, tmp_path: Path) -> None:
     write_poses(tmp_path / "a.pose2d.h5", poses)
     result = lift_file(student, tmp_path / "a.pose2d.h5", tmp_path / "out.npz")
-    assert (result["poses"], result["size"]) == (120, "trained")
+    assert (result.poses, result.size) == (120, "trained")
     with np.load(tmp_path / "out.npz") as out:
         np.testing.assert_array_equal(out["joints"], Student.load(student).lift(poses.poses))
         np.testing.assert_array_equal(out["poses"], poses.poses)
@@ -77,7 +78,7 @@ def test_pose_file_to_npz_equals_the_api(student: Path, poses: Poses, tmp_path: 
 def test_json_and_csv_hold_the_same_numbers(student: Path, poses: Poses, tmp_path: Path) -> None:
     np.savez(tmp_path / "in.npz", poses=poses.poses[:5])
     for ending in (".npz", ".json", ".csv"):
-        assert lift_file(student, tmp_path / "in.npz", tmp_path / f"out{ending}")["size"] == "mean"
+        assert lift_file(student, tmp_path / "in.npz", tmp_path / f"out{ending}").size == "mean"
     with np.load(tmp_path / "out.npz") as out:
         expected = out["joints"]
     found = json.loads((tmp_path / "out.json").read_text())
@@ -94,9 +95,9 @@ def test_json_and_csv_hold_the_same_numbers(student: Path, poses: Poses, tmp_pat
 def test_coco_people_below_the_score_are_left_out(student: Path, poses: Poses, tmp_path: Path) -> None:
     path = write_coco(tmp_path / "people.json", poses.poses[:4], [0.9, 0.2, 0.9, 0.5])
     result = lift_file(student, path, tmp_path / "out.json")
-    assert (result["poses"], result["size"]) == (3, "each")
+    assert (result.poses, result.size) == (3, "each")
     assert [pose["label"] for pose in json.loads((tmp_path / "out.json").read_text())["poses"]] == ["0#0", "2#2", "3#3"]
-    assert lift_file(student, path, None, minimum_score=0.6)["poses"] == 2
+    assert lift_file(student, path, None, minimum_score=0.6).poses == 2
     with pytest.raises(UserError, match=r"people\.json: no person"):
         lift_file(student, path, None, minimum_score=0.95)
 
@@ -111,7 +112,7 @@ def test_csv_of_one_pose(student: Path, poses: Poses, tmp_path: Path, named: boo
     found = read_input(tmp_path / "pose.csv")
     np.testing.assert_allclose(found.poses[0], pose, rtol=1e-6)
     assert found.labels == ["pose"]
-    assert lift_file(student, tmp_path / "pose.csv", None)["poses"] == 1
+    assert lift_file(student, tmp_path / "pose.csv", None).poses == 1
 
 
 def test_size_conventions(student: Path, poses: Poses, tmp_path: Path) -> None:
@@ -140,8 +141,9 @@ def test_picture_and_animation(student: Path, poses: Poses, tmp_path: Path) -> N
     np.savez(tmp_path / "in.npz", poses=poses.poses[:10])
     picture, animation = tmp_path / "out.png", tmp_path / "out.gif"
     result = lift_file(student, tmp_path / "in.npz", None, picture=picture, animation=animation)
-    assert result["picture"]["poses"] == views.PICTURED_POSES
-    assert result["animation"]["frames"] == 10
+    assert result.picture is not None
+    assert result.animation is not None
+    assert (result.picture.poses, result.animation.frames) == (views.PICTURED_POSES, 10)
     with Image.open(picture) as image:
         assert image.size == (3 * views.CELL, views.HEADING + views.PICTURED_POSES * views.CELL)
         content = np.asarray(image)
@@ -278,7 +280,10 @@ def test_signs_told_pose_by_pose_mend_a_network_between_two_mirror_solutions() -
     unit = (truth[:, HEAD] - truth[:, ROOT]) ** 2
     depths = depths / float(np.sqrt(unit.sum(-1)).mean())
     wrong = torch.where(torch.arange(len(depths)) % 3 == 0, -1.0, 1.0)[:, None]
-    student = Student(Lifter(REPRESENTATIONS["solo"], 16), {"scale": scale, "part_signs": [-1]})
+    record = WeightsRecord(
+        kind="student", representation="solo", width=16, blocks=2, batch_norm=True, scale=scale, part_signs=[-1]
+    )
+    student = Student(Lifter(REPRESENTATIONS["solo"], 16), record)
 
     def lifted(offsets: torch.Tensor, **options: Any) -> Floats:
         student.predict = lambda _: offsets

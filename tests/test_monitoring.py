@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tips_dist.monitoring import BALANCE, CHOSEN_BY, LAYOUT, PICTURE_EVERY, Monitor
+from tips_dist.monitoring import BALANCE, CHOSEN_BY, LAYOUT, PICTURE_EVERY, Monitor, verdict_tag
+from tips_dist.stability.verdicts import KINDS
 
 
 def rows(step: int, risks: list[float | None]) -> list[dict[str, Any]]:
@@ -43,7 +44,8 @@ def test_seeds_mean_and_band(tmp_path: Path) -> None:
     monitor.evaluation(100, rows(100, [0.5, None]))
     monitor.close()
     mean, seed = read(tmp_path), read(tmp_path / "seed1")
-    assert [(e.step, e.value) for e in mean.Scalars("risk/total")] == [(50, 2.0), (100, 0.5)]
+    assert [(e.step, e.value) for e in mean.Scalars("seeds/risk/total/mean")] == [(50, 2.0), (100, 0.5)]
+    assert not {"risk/total", "discriminator/real"} & set(mean.Tags()["scalars"])  # no number has two tags
     assert [e.value for e in mean.Scalars("seeds/risk/total/low")] == [1.0, 0.5]
     assert [e.value for e in mean.Scalars("seeds/risk/total/high")] == [3.0, 0.5]
     assert [e.value for e in mean.Scalars(BALANCE)] == [0.5, 0.5]
@@ -59,8 +61,8 @@ def test_a_resumed_trial_shows_each_step_once(tmp_path: Path) -> None:
         for step, risk in values:
             monitor.evaluation(step, rows(step, [risk]))
         monitor.close()
-    for folder in (tmp_path, tmp_path / "seed0"):
-        assert [(e.step, e.value) for e in read(folder).Scalars("risk/total")] == [
+    for folder, tag in ((tmp_path, "seeds/risk/total/mean"), (tmp_path / "seed0", "risk/total")):
+        assert [(e.step, e.value) for e in read(folder).Scalars(tag)] == [
             (50, 5.0),
             (100, 2.0),
             (150, 1.0),
@@ -70,11 +72,24 @@ def test_a_resumed_trial_shows_each_step_once(tmp_path: Path) -> None:
 def test_the_charts_of_the_layout_show_tags_that_are_written_for_trials_only(tmp_path: Path) -> None:
     monitor = Monitor(tmp_path)
     signals = {"discriminator/fake": 0.4, "consistency/cycle_2d": 0.1, "rigidity/bone_ratio_variance": 0.2}
-    monitor.evaluation(50, [row | signals for row in rows(50, [1.0, 3.0])])
+    whole = {"risk/best": 1.0, "risk/unbroken_seeds": 2.0, **{verdict_tag(kind): 0.0 for kind in KINDS}}
+    monitor.evaluation(50, [*(row | signals for row in rows(50, [1.0, 3.0])), whole])
     monitor.close()
+    assert next(iter(LAYOUT["Stability"])).startswith("Risk")
     wanted = {tag for chart in LAYOUT["Stability"].values() for tag in chart[1]}
     assert wanted <= set(read(tmp_path).Tags()["scalars"])
     assert not wanted & set(read(tmp_path / "seed0").Tags()["scalars"])
+
+
+def test_every_seed_has_a_verdict_text_from_the_start(tmp_path: Path) -> None:
+    for step in (50, 100):
+        monitor = Monitor(tmp_path)  # as after a restart, which tells nothing twice
+        monitor.evaluation(step, rows(step, [1.0, 3.0]))
+        monitor.close()
+    events = read(tmp_path)
+    for seed in (0, 1):
+        (text,) = events.Tensors(f"verdict/seed{seed}/text_summary")
+        assert text.tensor_proto.string_val[0].startswith(b"**healthy** at step 50")
 
 
 def test_verdict_text_and_layout(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from tips_dist import registry
 from tips_dist.config import parse_study
 from tips_dist.files import UserError
 from tips_dist.registry import HOMES, SESSION, Source, UnknownName, entries, entry, register, registering, unregister
-from tips_dist.skeleton import REPRESENTATIONS, Part, Representation
+from tips_dist.skeleton import REPRESENTATIONS, BodyPart, Representation
 
-HALVES = Representation("halves", (Part("low", tuple(range(9))), Part("high", tuple(range(9, 17)))), blocks=2)
+HALVES = Representation("halves", (BodyPart("low", tuple(range(9))), BodyPart("high", tuple(range(9, 17)))), blocks=2)
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def test_a_name_that_is_taken_names_both_sources() -> None:
     ("kind", "name", "value"),
     [
         ("representations", "wrong", HALVES),
-        ("representations", "low", Representation("low", (Part("low", (0, 1)),), blocks=1)),
+        ("representations", "low", Representation("low", (BodyPart("low", (0, 1)),), blocks=1)),
         ("lifters", "x", object),
         ("losses", "x", 3),
         ("signals", "generator/x", len),

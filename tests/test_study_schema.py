@@ -18,7 +18,7 @@ LEAST: dict[str, Any] = {"name": "a", "representations": ["solo"]}
 
 def test_the_committed_schema_is_current() -> None:
     written = (STUDIES / study_schema.FILE).read_text()
-    assert written == study_schema.text(), "python -m tips_dist.study_schema > studies/study.schema.json"
+    assert written == study_schema.schema_text(), "python -m tips_dist.study_schema > studies/study.schema.json"
 
 
 def test_every_knob_has_a_meaning_a_type_and_a_default() -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +20,18 @@ RESAMPLES = 1000
 CONFIDENCE = 0.95
 
 
-class Statistic(TypedDict):
+@dataclass(frozen=True)
+class Statistic:
     """A value with its 95 % bootstrap interval and the number of runs behind it."""
 
     value: float
     low: float
     high: float
     runs: int
+
+    def scaled(self, factor: float) -> Statistic:
+        """The same in another unit; ``factor`` is positive."""
+        return replace(self, value=factor * self.value, low=factor * self.low, high=factor * self.high)
 
 
 def statistic(values: NDArray[np.float64], *, median: bool = False) -> Statistic | None:
@@ -48,7 +54,7 @@ def statistic(values: NDArray[np.float64], *, median: bool = False) -> Statistic
     low = high = value
     if count > 1:
         low, high = _quantiles(_resampled(values, reduce))
-    return {"value": value, "low": low, "high": high, "runs": count}
+    return Statistic(value, low, high, count)
 
 
 def middle(values: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
@@ -70,7 +76,7 @@ def _known(values: NDArray[np.float64], median: bool) -> NDArray[np.bool_]:
     return ~np.isnan(values) if median else np.isfinite(values)
 
 
-def describe(groups: Sequence[NDArray[np.float64]], *, median: bool = False) -> list[Statistic | None]:
+def statistics(groups: Sequence[NDArray[np.float64]], *, median: bool = False) -> list[Statistic | None]:
     """:func:`statistic` of many groups (trials, seeds); groups of one trial are resampled together, which is quick."""
     single = [index for index, group in enumerate(groups) if len(group) == 1]
     seeds = max((groups[index].shape[1] for index in single), default=0)
@@ -104,7 +110,7 @@ def _rows(table: NDArray[np.float64], median: bool) -> list[Statistic | None]:
             quantile = np.nanquantile if np.isnan(samples).any() else np.quantile  # the latter is much quicker
             low, high = quantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=1)
         for row, *numbers in zip(rows.tolist(), value.tolist(), low.tolist(), high.tolist(), strict=True):
-            found[row] = {"value": numbers[0], "low": numbers[1], "high": numbers[2], "runs": count}
+            found[row] = Statistic(numbers[0], numbers[1], numbers[2], count)
     return found
 
 
@@ -125,7 +131,7 @@ def difference(first: NDArray[np.float64], second: NDArray[np.float64], *, media
         samples.append(np.where(np.isinf(drawn), np.nan, drawn))
     low, high = _quantiles(samples[0] - samples[1])
     runs = int(_known(first, median).sum() + _known(second, median).sum())
-    return {"value": values[0] - values[1], "low": low, "high": high, "runs": runs}
+    return Statistic(values[0] - values[1], low, high, runs)
 
 
 def difference_of_designs(first: NDArray[np.float64], second: NDArray[np.float64]) -> Statistic | None:
@@ -141,7 +147,7 @@ def difference_of_designs(first: NDArray[np.float64], second: NDArray[np.float64
             samples.append(np.nanmean(np.take_along_axis(group[None], drawn, axis=2), axis=(1, 2)))
     low, high = _quantiles(samples[0] - samples[1])
     value = float(np.nanmean(first) - np.nanmean(second))
-    return {"value": value, "low": low, "high": high, "runs": sum(int(np.isfinite(group).sum()) for group in groups)}
+    return Statistic(value, low, high, sum(int(np.isfinite(group).sum()) for group in groups))
 
 
 def cluster_interval(
@@ -173,7 +179,7 @@ def over_groups(measure: Callable[[NDArray[np.intp]], float], groups: Sequence[N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a measure that no resample has is NaN, and so are its ends
         low, high = _quantiles(np.array(drawn))
-    return {"value": measure(everything), "low": low, "high": high, "runs": len(everything)}
+    return Statistic(measure(everything), low, high, len(everything))
 
 
 def cliffs_delta(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:

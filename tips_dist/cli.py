@@ -97,8 +97,8 @@ Storage = Annotated[
 ]
 
 
-@app.command()
-def init(
+@app.command("init")
+def _init(
     folder: Annotated[
         Path, typer.Argument(metavar="[DIR]", help="Where to put it; made if it does not exist.", file_okay=False)
     ] = Path(),
@@ -109,8 +109,8 @@ def init(
     command.init(folder)
 
 
-@app.command()
-def run(
+@app.command("run")
+def _run(
     study: StudyFile,
     runs: Annotated[Path, typer.Option(help="Where the run folder is made.")] = Path("runs"),
     overrides: Overrides = None,
@@ -142,8 +142,8 @@ def run(
     )
 
 
-@app.command()
-def resume(
+@app.command("resume")
+def _resume(
     folder: RunArgument,
     trials: Annotated[
         int | None, typer.Option(metavar="+N", help="Give every representation N more trials.", min=1)
@@ -162,11 +162,13 @@ def resume(
     """Finish a run that was interrupted or killed, from its folder alone."""
     from tips_dist.commands import study as command
 
-    command.resume(folder, truth, trials=trials, study_file=study, as_json=as_json, address=address, storage=storage)
+    command.resume_study(
+        folder, truth, trials=trials, study_file=study, as_json=as_json, address=address, storage=storage
+    )
 
 
-@app.command()
-def submit(
+@app.command("submit")
+def _submit(
     study: StudyFile,
     address: ClusterAddress,
     runs: Annotated[
@@ -211,8 +213,8 @@ def submit(
     command.submit(study, address, order, follow=follow, wait=wait, as_json=as_json)
 
 
-@app.command()
-def fetch(
+@app.command("fetch")
+def _fetch(
     url: Annotated[str, typer.Argument(metavar="URL", help="The address of a run folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The local run folder to fill.")],
     as_json: Json = False,
@@ -223,8 +225,8 @@ def fetch(
     address.fetch_whole(url, output, as_json=as_json)
 
 
-@app.command()
-def train(
+@app.command("train")
+def _train(
     study: StudyFile,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for this one trial; made below runs/ if not given.")
@@ -237,11 +239,11 @@ def train(
     """Train one configuration without Ray, for debugging."""
     from tips_dist.commands import training as command
 
-    command.train(study, output, representation, overrides or [], as_json=as_json)
+    command.train_alone(study, output, representation, overrides or [], as_json=as_json)
 
 
-@app.command()
-def status(
+@app.command("status")
+def _status(
     folder: RunArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing it until the run is done.")] = False,
     as_json: Json = False,
@@ -249,11 +251,11 @@ def status(
     """Say where a run stands, from its folder alone."""
     from tips_dist.commands import reading as command
 
-    command.follow(folder) if follow else command.status(folder, as_json=as_json)
+    command.follow_run(folder) if follow else command.show_status(folder, as_json=as_json)
 
 
-@app.command()
-def summary(
+@app.command("summary")
+def _summary(
     folder: RunArgument,
     by: Annotated[GroupBy, typer.Option(help="A row per representation or per trial.")] = GroupBy.representation,
     sort: Annotated[
@@ -277,16 +279,16 @@ def summary(
     command.summary(folder, command.Show(by.value, sort, descending, where or [], style))
 
 
-@app.command()
-def report(folder: RunArgument, poses: PosesFile = None, plugin: Plugins = None) -> None:
+@app.command("report")
+def _report(folder: RunArgument, poses: PosesFile = None, plugin: Plugins = None) -> None:
     """Write report.html: the whole study on one page that opens from disk."""
     from tips_dist.commands import reading as command
 
     command.report(folder, poses)
 
 
-@app.command()
-def compare(
+@app.command("compare")
+def _compare(
     folders: Annotated[
         list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run folders.", parser=run_folder)
     ],
@@ -299,8 +301,8 @@ def compare(
     command.compare(folders, as_json=as_json, as_markdown=as_markdown)
 
 
-@app.command()
-def monitor(
+@app.command("monitor")
+def _monitor(
     folder: RunArgument,
     port: Annotated[int, typer.Option(help="0 takes any free port.", min=0, max=65535)] = 6006,
     host: Annotated[str, typer.Option(help="What to bind; other machines see it only if told so.")] = "127.0.0.1",
@@ -311,16 +313,16 @@ def monitor(
     command.monitor(folder, host, port)
 
 
-@app.command()
-def select(folder: RunArgument, as_json: Json = False, plugin: Plugins = None) -> None:
+@app.command("select")
+def _select(folder: RunArgument, as_json: Json = False, plugin: Plugins = None) -> None:
     """Choose checkpoints and teachers again, without truth."""
     from tips_dist.commands import deciding as command
 
-    command.select(folder, as_json=as_json)
+    command.select_candidates(folder, as_json=as_json)
 
 
-@app.command()
-def audit(
+@app.command("audit")
+def _audit(
     folder: RunArgument,
     policy: Annotated[
         Path | None, typer.Option(help="YAML with thresholds to try instead of the defaults.", dir_okay=False)
@@ -334,8 +336,8 @@ def audit(
     command.audit(folder, policy, as_json=as_json)
 
 
-@app.command()
-def distill(
+@app.command("distill")
+def _distill(
     folder: RunArgument,
     poses: PosesFile = None,
     plugin: Plugins = None,
@@ -343,11 +345,11 @@ def distill(
     """Train the student from the selected teachers again, from 2D alone."""
     from tips_dist.commands import deciding as command
 
-    command.distill(folder, poses)
+    command.distill_run(folder, poses)
 
 
-@app.command()
-def evaluate(
+@app.command("evaluate")
+def _evaluate(
     what: Annotated[
         Path,
         typer.Argument(metavar="RUN|WEIGHTS", help="A run folder, or one .safetensors file.", parser=run_folder),
@@ -370,11 +372,11 @@ def evaluate(
     if what.is_dir() or what.suffix != ".safetensors":
         command.evaluate(what, truth, poses, as_json=as_json)
     else:
-        command.evaluate_weights(what, truth, poses, split, output, as_json=as_json)
+        command.evaluate_network(what, truth, poses, split, output, as_json=as_json)
 
 
-@app.command()
-def scorecard(
+@app.command("scorecard")
+def _scorecard(
     folders: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their addresses.", parser=run_folder)
     ],
@@ -393,11 +395,11 @@ def scorecard(
     """
     from tips_dist.commands import evaluating as command
 
-    command.scorecard(folders, truth, poses, policy, as_json=as_json, output=output)
+    command.show_scorecard(folders, truth, poses, policy, as_json=as_json, output=output)
 
 
-@app.command()
-def lift(
+@app.command("lift")
+def _lift(
     student: Annotated[Path, typer.Argument(metavar="STUDENT", help="student.safetensors, or a candidate's.")],
     poses: Annotated[
         Path, typer.Argument(metavar="POSES", help="pose2d HDF5, COCO keypoint JSON, .npz, or .csv of one pose.")
@@ -421,7 +423,7 @@ def lift(
     """Lift 2D poses of a file to root-relative 3D; one unit is the mean root-to-head distance."""
     from tips_dist.commands import weights as command
 
-    command.lift(
+    command.lift_poses(
         student,
         poses,
         output,
@@ -434,8 +436,8 @@ def lift(
     )
 
 
-@app.command()
-def export(
+@app.command("export")
+def _export(
     weights: Annotated[Path, typer.Argument(metavar="STUDENT", help="student.safetensors, or a candidate's.")],
     output: Annotated[Path, typer.Option("--output", "-o", help=".onnx, or .pt2 (torch.export).")],
     as_json: Json = False,
@@ -444,11 +446,11 @@ def export(
     """Export a network that lifts pixels to 3D, checked against PyTorch, with its model card."""
     from tips_dist.commands import weights as command
 
-    command.export(weights, output, as_json=as_json)
+    command.export_network(weights, output, as_json=as_json)
 
 
-@app.command()
-def doctor(
+@app.command("doctor")
+def _doctor(
     study: Annotated[Path | None, typer.Argument(metavar="[STUDY]", help="Also check what this study needs.")] = None,
     runs: Annotated[Path, typer.Option(help="Where run folders will lie.")] = Path("runs"),
     storage: Annotated[str | None, typer.Option(metavar="URL", help="Try this storage.")] = None,

@@ -257,18 +257,18 @@ class Integer(Dimension):
     int: tuple[int, int]  # [low, high]
 
 
-class Choice(Dimension):
+class OneOf(Dimension):
     """One of the values listed."""
 
     choice: Annotated[list[bool | int | float | str], Field(min_length=1, max_length=128)]  # the values
 
 
-Distribution = Uniform | LogUniform | Integer | Choice
+Distribution = Uniform | LogUniform | Integer | OneOf
 
 
 def _contains(distribution: Distribution, value: Any) -> bool:
     match distribution:
-        case Choice(choice=values):
+        case OneOf(choice=values):
             return value in values
         case Uniform(uniform=(low, high)) | LogUniform(log_uniform=(low, high)):
             return not isinstance(value, (str, bool)) and bool(low <= value <= high)
@@ -326,7 +326,7 @@ class Study(Section):
             raise ValueError("search.scheduler: asha and median compare one objective; drop one of the two")
         if self.search.sampler == "grid":
             for key, distribution in self.space.items():
-                if not isinstance(distribution, Choice):
+                if not isinstance(distribution, OneOf):
                     raise ValueError(f"space.{key}: the grid sampler needs a choice of values")
         return self
 
@@ -338,7 +338,7 @@ class Study(Section):
                 raise ValueError(f"space.{key}.only: '{name}' is not among the study's representations")
         values: list[Any]
         match distribution:
-            case Choice(choice=values):
+            case OneOf(choice=values):
                 pass
             case Uniform(uniform=(low, high)) | LogUniform(log_uniform=(low, high)) | Integer(int=(low, high)):
                 values = [low, high]
@@ -406,7 +406,7 @@ _FURTHER = {
 
 def _searched(study: Study, key: str, value: str) -> list[str]:
     dimension = study.space.get(key)
-    return [value] if not isinstance(dimension, Choice) else [str(one) for one in dimension.choice]
+    return [value] if not isinstance(dimension, OneOf) else [str(one) for one in dimension.choice]
 
 
 def load_study(path: Path, overrides: list[str] | None = None) -> Study:

@@ -35,6 +35,7 @@ from tips_dist.data.store import Poses, normalised
 from tips_dist.files import UserError
 from tips_dist.model_card import write_card
 from tips_dist.models import BaseLifter, Lifter, initialise, load_weights, save_weights
+from tips_dist.phases import phase
 from tips_dist.runfolder import RunFolder, layout, records
 from tips_dist.runfolder.poses import expect
 from tips_dist.runfolder.records import Disagreement, StudentLoss, StudentModel, StudentRecord
@@ -110,7 +111,10 @@ def distill(run: Path, poses: Poses, *, device: str | None = None, progress: Pro
     targets, spread, disagreement = teach(teachers, inputs, device=where, progress=progress)
     held_out = torch.from_numpy(held_out_rows(poses.sequence[rows], study.seed))
     apart = spread if len(teachers) > 1 else None
-    student, learning = train_student(inputs, targets, held_out, study.distillation, study.model, study.seed, apart)
+    with phase("distilling the student", study.distillation.steps) as told:
+        student, learning = train_student(
+            inputs, targets, held_out, study.distillation, study.model, study.seed, apart, told
+        )
     weights = layout.STUDENT_WEIGHTS.at(run)
     kept = save_weights(
         weights,
@@ -285,10 +289,11 @@ def train_student(
     model: config.Model,
     seed: int,
     spread: Tensor | None = None,
+    told: Callable[[int, int], object] = lambda step, steps: None,
 ) -> tuple[Lifter, Learning]:
     """Fit a whole-pose network to ``targets`` (N, 17); keep the weights that were best on the ``held_out`` rows (N,).
 
-    With ``spread`` (N, 17) a second output learns its logarithm.
+    With ``spread`` (N, 17) a second output learns its logarithm. ``told`` hears how many steps are done, of how many.
 
     The rate falls along a cosine. It stops early once :data:`PATIENCE` looks in a row bring no improvement.
     """
@@ -329,6 +334,7 @@ def train_student(
         stale = 0 if error < 0.999 * best else stale + 1
         if error < best:
             best, best_weights, learning.best_step = error, copy.deepcopy(student.state_dict()), step
+        told(step, settings.steps)
         if stale >= PATIENCE:
             break
     student.load_state_dict(best_weights)

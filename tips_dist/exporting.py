@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,19 @@ class Program(nn.Module):
         return geometry.lift(centred, self.lifter(centred[None])[0] * self.signs)
 
 
-def export(weights: Path, output: Path) -> dict[str, Any]:
-    """Export ``weights`` to ``output`` (.onnx or .pt2) with its model card beside it.
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote, and how it is used."""
 
-    Returns:
-        What was written, and the largest difference to PyTorch on random poses (None where nothing could run it).
+    output: str
+    card: str
+    difference_to_pytorch: float | None  # the largest on random poses; None where nothing here could run it
+    input: str = "poses, float32 (N, 17, 2), pixels, y down"
+    result: str = f"joints, float32 (N, 17, 3); {FRAME}; {UNIT}"
+
+
+def export(weights: Path, output: Path) -> Exported:
+    """Export ``weights`` to ``output`` (.onnx or .pt2) with its model card beside it.
 
     Raises:
         UserError: unknown ending, unusable weights, the extra is not installed, or the export differs from PyTorch.
@@ -81,13 +90,7 @@ def export(weights: Path, output: Path) -> dict[str, Any]:
     write_with(output, write)
     described = output.with_suffix(".md")
     write_text(described, card(weights))
-    return {
-        "output": str(output),
-        "card": str(described),
-        "difference_to_pytorch": difference[0],
-        "input": "poses, float32 (N, 17, 2), pixels, y down",
-        "result": f"joints, float32 (N, 17, 3); {FRAME}; {UNIT}",
-    }
+    return Exported(str(output), str(described), difference[0])
 
 
 Run = Callable[[Any], Any]

@@ -10,12 +10,15 @@ import re
 import shutil
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 _HERE = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:16]
 MOST_TEXT = 2**24  # bytes of a text file that people write
+
+# What a JSON file may hold where nothing more is known; whatever is ours has a class (tips_dist.runfolder).
+JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
 
 
 class UserError(Exception):
@@ -187,7 +190,7 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not valid JSON ({error})") from None
 
 
-def append_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+def append_json_lines(path: Path, rows: Sequence[Mapping[str, JSON]]) -> None:
     """Append ``rows`` to ``path``, one JSON object a line, in a single write."""
     append_text(path, "".join(json.dumps(row, sort_keys=True, allow_nan=False) + "\n" for row in rows))
 

@@ -94,7 +94,7 @@ def mirror_depth(poses: Tensor, signs: Tensor) -> Tensor:
     return torch.cat((poses[..., :2], (poses[..., 2] * signs).unsqueeze(-1)), dim=-1)
 
 
-def bend(poses: Tensor, least: float = 1e-12) -> Tensor:
+def limb_bend(poses: Tensor, least: float = 1e-12) -> Tensor:
     """How far knees bend forward and elbows backward, in limb lengths: (..., 17, 3) -> (..., 4).
 
     Knees (left, right), then elbows. Positive is anatomically right. Forward is the cross product of the hip (or
@@ -128,7 +128,7 @@ def plausibility(poses: Tensor) -> Tensor:
     recede together; the two hips lie on opposite sides of the root. The first two flip with a mirrored depth (the
     depth ambiguity that arXiv 2205.05980's metric hides), the last two when only some parts are mirrored.
     """
-    bends = bend(poses)
+    bends = limb_bend(poses)
     share = bends.sum(-2) / bends.abs().sum(-2).clamp_min(1e-9)  # (..., 4): 1 when every pose agrees
     knees, elbows = share[..., :2].mean(-1), share[..., 2:].mean(-1)
     z = poses[..., 2]

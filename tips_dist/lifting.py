@@ -17,10 +17,10 @@ import csv
 import functools
 import io
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from tips_dist.data.hdf5 import is_hdf5
 from tips_dist.data.importers import coco
 from tips_dist.data.store import read_poses
 from tips_dist.escaping import for_csv
-from tips_dist.files import UserError, check_file, read_text, write_text, write_with
+from tips_dist.files import JSON, UserError, check_file, read_text, write_text, write_with
 from tips_dist.models.student import Student
 from tips_dist.skeleton import HEAD, JOINTS, ROOT, J
 
@@ -52,6 +52,36 @@ class Input:
     frame_rate_hz: float = 0.0  # 0: unknown
 
 
+@dataclass(frozen=True)
+class LiftAnswer:
+    """What was lifted, in which conventions, and what was written."""
+
+    poses: int
+    size: Size
+    signs: str
+    output: str | None = None
+    picture: Drawn | None = None
+    animation: Animated | None = None
+    unit: str = UNIT
+    frame: str = FRAME
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture, and how many poses are on it."""
+
+    path: str
+    poses: int
+
+
+@dataclass(frozen=True)
+class Animated:
+    """An animation and its number of frames."""
+
+    path: str
+    frames: int
+
+
 def lift_file(
     student: Path,
     poses: Path,
@@ -62,7 +92,7 @@ def lift_file(
     picture: Path | None = None,
     animation: Path | None = None,
     signs: Literal["network", "pose"] = "network",
-) -> dict[str, Any]:
+) -> LiftAnswer:
     """Lift the poses of a file and write what is asked for.
 
     Args:
@@ -75,9 +105,6 @@ def lift_file(
         animation: a GIF of the poses in their order.
         signs: whose depth signs: those recorded with the ``network``, or told ``pose`` by pose from knees and elbows.
 
-    Returns:
-        Counts, the conventions and the files written, for printing.
-
     Raises:
         UserError: a file cannot be read, holds no usable pose, or a name has an unknown ending; nothing is written.
     """
@@ -87,18 +114,18 @@ def lift_file(
     network, found = Student.load(student), read_input(poses, minimum_score)
     chosen = size or ("trained" if found.digest == network.record.data_digest else found.size)
     lifted = network.lift(sized(found.poses, network.record.scale, chosen, poses), signs=signs)
-    result: dict[str, Any] = {"poses": len(lifted), "size": chosen, "signs": signs, "unit": UNIT, "frame": FRAME}
+    result = LiftAnswer(len(lifted), chosen, signs)
     if output is not None:
         write_output(output, found, lifted, {"size": chosen, "signs": signs, "student": network.record.plain()})
-        result["output"] = str(output)
+        result = replace(result, output=str(output))
     if picture is not None or animation is not None:
         from tips_dist import views
 
         if picture is not None:
-            result["picture"] = {"path": str(picture), "poses": views.write_picture(picture, found.poses, lifted)}
+            result = replace(result, picture=Drawn(str(picture), views.write_picture(picture, found.poses, lifted)))
         if animation is not None:
             frames = views.write_animation(animation, found.poses, lifted, found.frame_rate_hz)
-            result["animation"] = {"path": str(animation), "frames": frames}
+            result = replace(result, animation=Animated(str(animation), frames))
     return result
 
 
@@ -152,7 +179,7 @@ def read_input(path: Path, minimum_score: float = 0.3) -> Input:
 
 
 def _read_coco(path: Path, minimum_score: float) -> Input:
-    poses, _, labels = coco.read(path, minimum_score)
+    poses, _, labels = coco.read_coco(path, minimum_score)
     return Input(poses.astype(np.float32), labels, "each")
 
 
@@ -201,7 +228,7 @@ def _is_number(cell: str) -> bool:
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
-def write_output(path: Path, found: Input, lifted: Floats, record: dict[str, Any]) -> None:
+def write_output(path: Path, found: Input, lifted: Floats, record: Mapping[str, JSON]) -> None:
     """Write 3D poses (N, 17, 3) with their labels and the conventions, in the format that the ending names."""
     conventions = {"unit": UNIT, "frame": FRAME, "joint_names": list(JOINTS), **record}
     if path.suffix == ".npz":
@@ -224,7 +251,7 @@ def write_output(path: Path, found: Input, lifted: Floats, record: dict[str, Any
         write_text(path, text.getvalue())
 
 
-def _write_npz(path: Path, found: Input, lifted: Floats, conventions: dict[str, Any]) -> None:
+def _write_npz(path: Path, found: Input, lifted: Floats, conventions: Mapping[str, JSON]) -> None:
     with path.open("wb") as stream:
         np.savez_compressed(
             stream,

@@ -133,11 +133,11 @@ def bend(poses: Tensor, margin: float = 0.0, present: Tensor | None = None) -> T
     """How far knees bend backward and elbows forward, past ``margin``: (S, B, 17, 3) -> (S,).
 
     An anatomical prior, not a statistic: it breaks the mirror symmetry of depth. In limb lengths, see
-    :func:`geometry.bend`; the mean over both sides. Beyond one limb length it grows as the logarithm, since a limb
+    :func:`geometry.limb_bend`; the mean over both sides. Beyond one limb length it grows as the logarithm, since a limb
     folded onto itself has next to no length to measure in and would drown all other poses. ``present`` (S, B, 17): a
     limb that lacks a joint, or whose forward direction does, counts as right.
     """
-    wrong = F.relu(margin - geometry.bend(poses, LEAST_FORWARD))
+    wrong = F.relu(margin - geometry.limb_bend(poses, LEAST_FORWARD))
     if present is not None:
         wrong = wrong * torch.stack([present[..., list(joints)].all(-1) for joints in BENDING], dim=-1)
     wrong = (wrong.clamp_max(1) + wrong.clamp_min(1).log()).mean(1)

@@ -109,7 +109,7 @@ class Mirror:
             begun = time.monotonic()
             heavy = ended or begun >= self._next_heavy
             names = sorted(
-                (name for name in found if heavy or layout.kind_of(name) not in layout.HEAVY), key=layout.order
+                (name for name in found if heavy or layout.file_kind(name) not in layout.HEAVY), key=layout.order
             )
             with ThreadPoolExecutor(PARALLEL) as pool:  # parallel within a group, one group after another
                 copied = sum(
@@ -119,7 +119,7 @@ class Mirror:
             if heavy:
                 spent = time.monotonic() - begun
                 self._next_heavy = time.monotonic() + max(HEAVY_INTERVALS * self.interval, HEAVY_INTERVALS * spent)
-            for name in [name for name in self._there if name not in found and layout.known(name)]:
+            for name in [name for name in self._there if name not in found and layout.in_layout(name)]:
                 self.store.delete(name)
                 del self._there[name]
             return copied + marked

@@ -1,7 +1,8 @@
 """TensorBoard files of one trial: every seed a curve, the seeds' mean with its band, verdicts as text.
 
-Below a trial's ``tensorboard/`` the folder itself holds the mean over seeds (with the seeds' own tags, so
-TensorBoard lays the curves over each other), the bands, the "Stability" layout and the verdicts; ``seed<k>/``
+Below a trial's ``tensorboard/`` the folder itself holds what is of the trial: mean and range of the seeds' most
+telling signals (under tags of their own), the mean of the others (under the seeds' tags, so TensorBoard lays the
+curves over each other), how many seeds have each verdict, the "Stability" layout and the verdicts' texts; ``seed<k>/``
 holds seed k. Monitoring decides nothing and never fails a run: what cannot be written is said once.
 """
 
@@ -12,9 +13,10 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tips_dist.escaping import for_markdown
+from tips_dist.stability.verdicts import HEALTHY, KINDS
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,6 @@ BANDED = (
     "distance/sliced_wasserstein",
     "discriminator/accuracy",
 )  # signals whose lowest and highest seed are written beside the mean
-CHOSEN_BY = ("risk/best", "risk/unbroken_seeds", "rigidity/bone_ratio_variance", "discriminator/accuracy")
 PICTURED, PICTURED_SEEDS, PICTURE_EVERY = 4, 4, 20  # poses a picture; seeds drawn; evaluations between pictures
 
 
@@ -36,10 +37,26 @@ def band_tags(tag: str) -> list[str]:
     return [f"seeds/{tag}/{name}" for name in ("mean", "low", "high")]
 
 
+CHOSEN_BY = (  # metrics of the HParams table
+    "risk/best",
+    "risk/unbroken_seeds",
+    band_tags("rigidity/bone_ratio_variance")[0],
+    band_tags("discriminator/accuracy")[0],
+)
+
+
+def verdict_tag(kind: str) -> str:
+    """The tag of how many seeds of a trial have a verdict."""
+    return f"verdicts/{kind}"
+
+
 LAYOUT: dict[str, dict[str, list[Any]]] = {
     "Stability": {
-        "Equilibrium: balanced at 0.5": ["Multiline", [*EQUILIBRIUM.values(), BALANCE]],
         "Risk: mean and range of seeds": ["Margin", band_tags("risk/total")],
+        "The trial's risk so far (median of seeds)": ["Multiline", ["risk/best"]],
+        "Seeds by verdict: a rise is a verdict that fell": ["Multiline", [verdict_tag(kind) for kind in KINDS]],
+        "Seeds in play": ["Multiline", ["risk/unbroken_seeds"]],
+        "Equilibrium: balanced at 0.5": ["Multiline", [*EQUILIBRIUM.values(), BALANCE]],
         "2D cycle: mean and range of seeds": ["Margin", band_tags("consistency/cycle_2d")],
         "Rigidity: mean and range of seeds": [
             "Margin",
@@ -47,6 +64,10 @@ LAYOUT: dict[str, dict[str, list[Any]]] = {
         ],
     }
 }
+
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Monitor:
@@ -60,8 +81,9 @@ class Monitor:
     def __init__(self, folder: Path | None, parameters: Mapping[str, float | int | str | bool] | None = None) -> None:
         self.folder = folder
         self.parameters = dict(parameters or {})
-        self._writers: dict[str, Any] = {}
+        self._writers: dict[str, SummaryWriter] = {}
         self._calls = 0
+        self._told = False  # the first verdict of every seed
 
     def evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the history rows of one evaluation step: a row per seed; "group/name" keys are signals.
@@ -84,12 +106,18 @@ class Monitor:
                 series.setdefault(name, []).append(value)
         mean = {name: sum(values) / len(values) for name, values in series.items()}
         for name in BANDED:
-            if name in series:
-                mean |= dict(zip(band_tags(name), (mean[name], min(series[name]), max(series[name])), strict=True))
+            if name in mean:
+                ends = (mean.pop(name), min(series[name]), max(series[name]))
+                mean |= dict(zip(band_tags(name), ends, strict=True))
         for name, tag in EQUILIBRIUM.items():
             if name in mean:
-                mean |= {tag: mean[name], BALANCE: 0.5}
+                mean |= {tag: mean.pop(name), BALANCE: 0.5}
+        fresh = self.folder is not None and not self._told and not any(self.folder.glob("events.out.tfevents.*"))
         self._write("", mean, step)
+        for row in rows if fresh else ():
+            if "seed" in row:
+                self.verdict(step, row["seed"], row.get("verdict", HEALTHY), "as far as is known yet", None)
+        self._told = True
 
     def verdict(self, step: int, seed: int, verdict: str, reason: str, onset: int | None) -> None:
         """Write a seed's verdict as text at the step where it fell; ``onset`` is the step where it began."""

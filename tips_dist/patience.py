@@ -10,7 +10,7 @@ T = TypeVar("T")
 FIRST_PAUSE = 0.25  # seconds; every further one is twice as long
 
 
-def patiently(
+def try_again(
     action: Callable[[], T],
     seconds: float,
     *,

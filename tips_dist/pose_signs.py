@@ -117,7 +117,7 @@ def tell(
 
 def bend_odds(lifted: Tensor, representation: Representation) -> Tensor:
     """Log odds of each part's sign from its own knees and elbows: (S, V, 17, 3) -> (S, V, P)."""
-    bends = geometry.bend(lifted).clamp(-BEND_LIMIT, BEND_LIMIT)  # left and right knee, left and right elbow
+    bends = geometry.limb_bend(lifted).clamp(-BEND_LIMIT, BEND_LIMIT)  # left and right knee, left and right elbow
     return bends @ _bend_weights(representation, bends.device)
 
 

@@ -37,7 +37,7 @@ TRUNK = (0, 7, 8, 9, 10)
 
 
 @dataclass(frozen=True)
-class Part:
+class BodyPart:
     """A group of joints that one trunk sees and predicts the depths of."""
 
     name: str
@@ -54,7 +54,7 @@ class Representation:
     """
 
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[BodyPart, ...]
     blocks: int
     shared_blocks: int = 0
 
@@ -64,11 +64,11 @@ class Representation:
         return self.shared_blocks == 0
 
     @property
-    def lifters(self) -> tuple[Part, ...]:
+    def lifters(self) -> tuple[BodyPart, ...]:
         """The groups of joints whose depths are decided independently: the parts, or the whole pose."""
         if self.independent:
             return self.parts
-        return (Part("whole", tuple(range(len(JOINTS)))),)
+        return (BodyPart("whole", tuple(range(len(JOINTS)))),)
 
     @cached_property
     def lifter_of(self) -> tuple[int, ...]:
@@ -81,13 +81,13 @@ class Representation:
 
 _TORSO_HEAD = (7, 8, 9, 10)
 _SIDE = {"left": (0, *LEFT_LEG, 7, 8, 9, 10, *LEFT_ARM), "right": (0, *RIGHT_LEG, 7, 8, 9, 10, *RIGHT_ARM)}
-_TORSO_LEGS = (Part("torso", TORSO), Part("legs", LEGS))
+_TORSO_LEGS = (BodyPart("torso", TORSO), BodyPart("legs", LEGS))
 _FIVE = (
-    Part("torso_head", (0, *_TORSO_HEAD)),
-    Part("left_arm", LEFT_ARM),
-    Part("right_arm", RIGHT_ARM),
-    Part("left_leg", LEFT_LEG),
-    Part("right_leg", RIGHT_LEG),
+    BodyPart("torso_head", (0, *_TORSO_HEAD)),
+    BodyPart("left_arm", LEFT_ARM),
+    BodyPart("right_arm", RIGHT_ARM),
+    BodyPart("left_leg", LEFT_LEG),
+    BodyPart("right_leg", RIGHT_LEG),
 )
 
 REPRESENTATIONS: Table[Representation] = Table("representations")
@@ -104,11 +104,11 @@ def _check(name: str, value: object) -> None:
 
 with built_in("representations", _check):
     for _representation in (
-        Representation("solo", (Part("whole", tuple(range(17))),), blocks=6),
+        Representation("solo", (BodyPart("whole", tuple(range(17))),), blocks=6),
         Representation("torso_legs", _TORSO_LEGS, blocks=3),
         Representation("torso_legs_shared", _TORSO_LEGS, blocks=2, shared_blocks=2),
         Representation("five_parts", _FIVE, blocks=1),
         Representation("five_parts_shared", _FIVE, blocks=1, shared_blocks=1),
-        Representation("left_right", tuple(Part(side, joints) for side, joints in _SIDE.items()), blocks=3),
+        Representation("left_right", tuple(BodyPart(side, joints) for side, joints in _SIDE.items()), blocks=3),
     ):
         register("representations", _representation.name, _representation)

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 from tips_dist.addresses import check_address
 from tips_dist.addresses import is_address as is_address
 from tips_dist.files import StorageError, UserError, write_with
-from tips_dist.patience import patiently
+from tips_dist.patience import try_again
 
 PATIENCE_SECONDS = 300.0  # that storage may be away before the study's end is reported as not mirrored
 _CHUNK = 2**20
@@ -169,7 +169,7 @@ class Store:
 
     def _patiently(self, action: Callable[[], T]) -> T:
         try:
-            return patiently(action, self._patience, errors=(OSError,), hopeless=_hopeless)
+            return try_again(action, self._patience, errors=(OSError,), hopeless=_hopeless)
         except FileNotFoundError:
             raise
         except OSError as error:

@@ -75,7 +75,7 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
 
 
-def text() -> str:
+def schema_text() -> str:
     """The schema as it stands in a file."""
     return json.dumps(schema(), indent=2) + "\n"
 
@@ -122,4 +122,4 @@ def _number(value: float) -> str:
 
 
 if __name__ == "__main__":
-    print(text(), end="")
+    print(schema_text(), end="")

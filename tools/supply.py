@@ -1,7 +1,7 @@
 """What the published install is made of: ``python tools/supply.py hashes|licences``.
 
-``hashes`` asks pip which files an install with ``constraints.txt`` takes on this platform and writes them with their
-SHA-256 to ``requirements.lock``; ``licences`` writes what each of them says about its licence to ``docs/licences.md``.
+``hashes`` asks pip which files the installed versions come from on this platform and writes them with their SHA-256 to
+``requirements.lock``; ``licences`` writes what each of them says about its licence to ``docs/licences.md``.
 """
 
 from __future__ import annotations
@@ -11,28 +11,57 @@ import platform
 import re
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 LOCK, LICENCES = ROOT / "requirements.lock", ROOT / "docs" / "licences.md"
 
 
+def closure() -> list[str]:
+    """What an install needs on this platform, by pyproject.toml and the installed packages' own metadata."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    waiting, found = [(text, "") for text in wanted], dict[tuple[str, str], str]()
+    while waiting:
+        text, extra = waiting.pop()
+        one = Requirement(text)
+        if one.marker is not None and not one.marker.evaluate({"extra": extra}):
+            continue
+        key = canonicalize_name(one.name)
+        for part in ("", *one.extras):
+            if (key, part) not in found:
+                found[key, part] = metadata.version(key)
+                waiting += [(more, part) for more in metadata.requires(key) or []]
+    return sorted({f"{key}=={version}" for (key, _), version in found.items()})
+
+
 def hashes() -> None:
     """Write ``requirements.lock``."""
+    pins = closure()
+    local = [pin for pin in pins if "+" in pin]  # builds that the package index does not have
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
     answer = subprocess.run(
-        [*command, "-c", "constraints.txt", "."], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+        [*command, "--no-deps", *(pin for pin in pins if pin not in local)],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     found = json.loads(answer.stdout[answer.stdout.index("{") :])["install"]
     lines = []
     for item in found:
         name, version = item["metadata"]["name"], item["metadata"]["version"]
         digest = item["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
-        if digest is not None:  # all but tips-dist itself
-            lines.append(f"{name.lower()}=={version} --hash=sha256:{digest}")
+        if digest is None:
+            raise SystemExit(f"{name}: the index tells no SHA-256")
+        lines.append(f"{canonicalize_name(name)}=={version} --hash=sha256:{digest}")
     where = f"{platform.system()} {platform.machine()}, Python {sys.version_info.major}.{sys.version_info.minor}"
-    head = f"# Made by `make hashes` for {where}; install with: pip install --require-hashes -r requirements.lock\n"
+    lines += [f"# {pin}: a build of this machine; `make hashes` where the published one is installed" for pin in local]
+    head = f"# Made by `make hashes` for {where}; see docs/security.md\n"
     LOCK.write_text(head + "\n".join(sorted(lines)) + "\n")
     print(f"{LOCK.name}: {len(lines)} files")
 

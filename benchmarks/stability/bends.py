@@ -33,7 +33,7 @@ def main() -> None:
     joints = read_truth(arguments.truth, poses).joints
     unit = float(np.linalg.norm(joints[:, HEAD] - joints[:, 0], axis=-1).mean())
     bodies = torch.from_numpy((joints - joints[:, :1]) / unit)
-    bends = geometry.bend(bodies, losses.LEAST_FORWARD)
+    bends = geometry.limb_bend(bodies, losses.LEAST_FORWARD)
     loss = torch.stack([losses.bend(body[None, None])[0] for body in bodies])
     names = np.array([action(name) for name in poses.sequence_names])[poses.sequence]
     print("| action | poses | knees wrong, % | elbows wrong, % | worst knee | worst elbow | loss of the truth |")

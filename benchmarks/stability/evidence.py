@@ -206,7 +206,7 @@ def _last(found: dict[str, Array]) -> Array:
 def _mean(values: Array, digits: int = 1) -> str:
     groups = [np.array([row]) for row in range(len(values))]
     found = over_groups(lambda rows: float(values[rows].mean()), groups)
-    return f"{found['value']:.{digits}f} ({found['low']:.{digits}f}..{found['high']:.{digits}f})"
+    return f"{found.value:.{digits}f} ({found.low:.{digits}f}..{found.high:.{digits}f})"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tips_dist import geometry, losses
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source
+from tips_dist.data.importers.pipeline import Clip, ImportRecord, Options, Source
 from tips_dist.data.importers.splits import splits_by_name
 from tips_dist.files import UserError
 from tips_dist.models import per_seed
@@ -67,7 +67,7 @@ class CsvPoses:
     USES = ("validation_share", "test_share")
 
     @staticmethod
-    def open_source(path: Path, options: Options, record: Record) -> Source:
+    def open_source(path: Path, options: Options, record: ImportRecord) -> Source:
         """Stream each file as one clip of one camera."""
         files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
         if not files:

@@ -137,7 +137,11 @@ class Ground:
     def read(poses: Path, truth: Path) -> Ground:
         """Read both files of a data set."""
         data = read_poses(poses)
-        return Ground(data, read_truth(truth, data), tuple(read_record(poses)["options"].get("leave_out", ())))
+        left_out: tuple[str, ...] = ()
+        match read_record(poses):
+            case {"options": {"leave_out": [*names]}}:
+                left_out = tuple(str(name) for name in names)
+        return Ground(data, read_truth(truth, data), left_out)
 
     def unseen(self) -> npt.NDArray[np.bool_]:
         """Which test poses show an action that was left out of training, (n,)."""

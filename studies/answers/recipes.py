@@ -9,7 +9,7 @@ import numpy as np
 
 from studies.answers.material import Material, StudiedSeed
 from studies.answers.tables import Table, effect, effect_over_seeds, over_trials
-from tips_dist.config import Choice
+from tips_dist.config import OneOf
 from tips_dist.evaluation.labels import drift_of
 
 OUTCOMES: dict[str, Callable[[StudiedSeed], float]] = {
@@ -35,7 +35,7 @@ def answers(study: Material) -> dict[str, Table]:
 def levels(study: Material) -> dict[str, Sequence[Any]]:
     """The two levels of each factor, the default's first."""
     resolved = study.folder.study.resolved
-    return {key: value.choice for key, value in resolved.space.items() if isinstance(value, Choice)}
+    return {key: value.choice for key, value in resolved.space.items() if isinstance(value, OneOf)}
 
 
 def effects(

@@ -12,11 +12,10 @@ import torch
 
 from studies.answers.material import Ground, Material, StudiedSeed
 from studies.answers.tables import Array, Table, apart, delta, mean, over_trials
-from tips_dist.bootstrap import Statistic
 from tips_dist.dependence import POSES, input_dependence, long_range
 from tips_dist.evaluation import metrics, scorecard
 from tips_dist.evaluation.measuring import Bench
-from tips_dist.evaluation.reference import Reference, ReferenceErrors
+from tips_dist.evaluation.reference import ReferenceErrors, SupervisedReference
 from tips_dist.files import UserError
 from tips_dist.models import load_weights
 from tips_dist.skeleton import REPRESENTATIONS
@@ -28,7 +27,7 @@ TestErrors = Mapping[tuple[str, int], dict[str, float]]  # (trial, seed) -> Grou
 
 
 def answers(
-    study: Material, prior: Material, rounded: Material | None, ground: Ground, reference: Reference
+    study: Material, prior: Material, rounded: Material | None, ground: Ground, reference: SupervisedReference
 ) -> dict[str, Table]:
     """Every question's table, by its letter; ``prior`` and ``rounded`` are the runs with bone prior and with bf16."""
     tests = test_errors(study, ground)
@@ -169,7 +168,7 @@ def regret(study: Material) -> Table:
         f"Regret against the oracle's checkpoint, {len(study.histories)} seeds of all configurations",
         ["choice", "regret, mm", "share of the random-to-oracle gap"],
     )
-    for name, row in scorecard.selection(_card(study)).items():
+    for name, row in scorecard.selection_regrets(_card(study)).items():
         table.add(name, row.mm, row.share)
     return table
 
@@ -187,7 +186,7 @@ def stopping(study: Material) -> Table:
         ],
     )
     for name, row in scorecard.stopping(card).items():
-        table.add(name, _percent(row.saved), row.lost_mm, f"{row.best_lost} of {row.trials}")
+        table.add(name, row.saved.scaled(100), row.lost_mm, f"{row.best_lost} of {row.trials}")
     return table
 
 
@@ -282,7 +281,7 @@ def signs_right(study: Material, history: StudiedSeed, ground: Ground) -> list[b
     ]
 
 
-def left_out(study: Material, tests: TestErrors, reference: Reference, ground: Ground) -> Table:
+def left_out(study: Material, tests: TestErrors, reference: SupervisedReference, ground: Ground) -> Table:
     """(i) Test poses of actions that were left out of training, against those of the others."""
     actions = " and ".join(ground.left_out)
     table = Table(
@@ -317,7 +316,7 @@ def _counts(ground: Ground) -> dict[str, int]:
     return {name: names.count(name) for name in dict.fromkeys(names)}
 
 
-def references(study: Material, prior: Material, reference: Reference) -> Table:
+def references(study: Material, prior: Material, reference: SupervisedReference) -> Table:
     """(j) Between a supervised lifter and weak supervision."""
     table = Table(
         "N-MPJPE (mm, validation), mean over seeds; the bone prior against the same configuration without it",
@@ -371,10 +370,6 @@ def _card(study: Material) -> scorecard.Card:
 
 def _rate(study: Material, trial: str) -> str:
     return f"{study.trials()[trial][0].configuration.training.generator_lr:g}"
-
-
-def _percent(share: Statistic) -> Statistic:
-    return {**share, **{end: 100 * share[end] for end in ("value", "low", "high")}}  # type: ignore[typeddict-item]
 
 
 def of_split(errors: ReferenceErrors | None) -> ReferenceErrors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Table:
         """The table as plain data: row name -> column -> value."""
         return {
             "title": self.title,
-            "rows": {str(row[0]): dict(zip(self.columns[1:], row[1:], strict=True)) for row in self.rows},
+            "rows": {str(row[0]): dict(zip(self.columns[1:], map(_plain, row[1:]), strict=True)) for row in self.rows},
         }
 
     def markdown(self) -> str:
@@ -43,11 +43,15 @@ class Table:
         return f"{self.title}\n\n" + "\n".join(lines)
 
 
+def _plain(cell: Cell) -> Any:
+    return asdict(cell) if isinstance(cell, Statistic) else cell
+
+
 def _text(cell: Cell) -> str:
     match cell:
         case None:
             return ""
-        case {"value": float(value), "low": float(low), "high": float(high)}:
+        case Statistic(value, low, high):
             places = _places(max(abs(value), abs(low), abs(high)))
             return f"{value:.{places}f} ({low:.{places}f}..{high:.{places}f})"
         case float():
@@ -75,8 +79,7 @@ def apart(first: Iterable[float], second: Iterable[float], *, percent: bool = Fa
     found = difference(one, two)
     if found is None or not percent:
         return found
-    scale = 100 / float(np.nanmean(two))
-    return {**found, "value": found["value"] * scale, "low": found["low"] * scale, "high": found["high"] * scale}
+    return found.scaled(100 / float(np.nanmean(two)))
 
 
 def effect(first: Iterable[Iterable[float]], second: Iterable[Iterable[float]]) -> Statistic | None:

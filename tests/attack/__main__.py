@@ -20,6 +20,10 @@ def attack(number: int, seed: int, scratch: Path) -> arena.Count:
     count, pristine = arena.Count(), arena.build(scratch / "pristine")
     for case in cases.all_cases(number, seed):
         arena.run(case, pristine, scratch / "arena", count)
+        if count.cases % 100 == 0:
+            print(f"{count.cases} cases, {count.wrong} defects", file=sys.stderr, flush=True)
+            for kind, found in count.defects.items():
+                print("".join(f"  {kind}: {line}\n" for line in found), end="", file=sys.stderr, flush=True)
     return count
 
 

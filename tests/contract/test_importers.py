@@ -22,7 +22,7 @@ ALL = list(LAYOUTS)
 WITH_EXPECTED = [name for name in ALL if name not in ("cmu", "bvh")]
 DETECTORS = ["coco", *detectors.LAYOUTS]
 WITH_TRUTH = [name for name in ALL if name not in DETECTORS]
-Result = tuple[dict[str, Any], store.Poses, Any]
+Result = tuple[importers.ImportSummary, store.Poses, Any]
 KEEP_ALL = {"minimum_change_mm": 0.0, "minimum_change_2d": 0.0, "stretches": 0}
 
 
@@ -34,7 +34,7 @@ def build(name: str, tmp_path: Path, spoil: Spoil | None = None) -> Layout:
 
 def run(
     layout: Layout, tmp_path: Path, name: str = "out", options: Any = ()
-) -> tuple[dict[str, Any], store.Poses, Any]:
+) -> tuple[importers.ImportSummary, store.Poses, Any]:
     summary = importers.import_data(layout.format, layout.source, tmp_path / name, layout.options | dict(options))
     poses = store.read_poses(tmp_path / f"{name}.pose2d.h5")
     joints: Any = None
@@ -122,7 +122,7 @@ def test_left_is_left_knees_bend_forward_and_bodies_stand_upright(name: str, imp
 @pytest.mark.parametrize("name", ["cmu", "bvh"])
 def test_virtual_cameras_see_what_the_truth_says(name: str, imported: Any) -> None:
     _, poses, joints = imported(name)[1]
-    np.testing.assert_allclose(cameras.project(joints), poses.poses, atol=0.01)
+    np.testing.assert_allclose(cameras.pinhole(joints), poses.poses, atol=0.01)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -24,7 +24,7 @@ Array = Any
 
 
 def checks(poses: store.Poses, record: dict[str, Any] | None = None) -> set[str]:
-    return {finding.check for finding in inspection.examine(poses, record or {})}
+    return {finding.check for finding in inspection.findings_of(poses, record or {})}
 
 
 def broken(change: Callable[[Array], None]) -> set[str]:
@@ -34,7 +34,7 @@ def broken(change: Callable[[Array], None]) -> set[str]:
     return checks(dataclasses.replace(MADE, poses=poses.astype(np.float32)))
 
 
-def imported(change: Callable[[Array], None], tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def imported(change: Callable[[Array], None], tmp_path: Path) -> tuple[importers.ImportSummary, inspection.Inspection]:
     """The import and the inspection of 3D joints after a change of them, with the 2D poses as they were."""
     joints = TRUTH.astype(np.float64)
     change(joints)
@@ -99,7 +99,7 @@ BROKEN_2D: list[tuple[Callable[[Array], None], str]] = [
 def test_people_have_no_findings_in_2d_nor_in_3d(tmp_path: Path) -> None:
     assert checks(MADE) == set()
     summary, found = imported(lambda joints: None, tmp_path)
-    assert summary["findings"] == found["findings"] == []
+    assert (summary["findings"], found["findings"]) == ([], [])
     assert found["persons_examined"] == f"{len(MADE.subject_names)} of {len(MADE.subject_names)}"
 
 
@@ -137,7 +137,7 @@ def test_findings_are_ranked_and_name_the_persons(tmp_path: Path) -> None:
     poses[30] = poses[10]
     one = MADE.subject == 2
     poses[one] = MADE.poses[one] * np.array([1, -1], np.float32) + np.array([0, 1000], np.float32)
-    found = inspection.examine(dataclasses.replace(MADE, poses=poses), {"image_px": [1000, 1000]})
+    found = inspection.findings_of(dataclasses.replace(MADE, poses=poses), {"image_px": [1000, 1000]})
     severities = [finding.severity for finding in found]
     assert severities == sorted(severities, key=inspection.SEVERITIES.index)
     first = next(finding for finding in found if finding.check == "upside_down")
@@ -192,7 +192,7 @@ def test_real_detections_of_four_cameras_are_a_person(tmp_path: Path) -> None:
     source = SHARED / "openpose_4_cameras.npz"
     summary = importers.import_data("auto", source, tmp_path / "out")
     found = inspection.inspect(tmp_path / "out.pose2d.h5")
-    assert found["findings"] == summary["findings"] == []
+    assert (found["findings"], summary["findings"]) == ([], [])
     assert sorted(found["cameras"]) == ["cam1", "cam2", "cam3", "cam4"]
     with pytest.raises(UserError, match="unit_mm"):
         importers.import_data("auto", source, tmp_path / "again", {"unit_mm": -1})

@@ -36,7 +36,7 @@ def test_views_keep_shape_and_handedness_and_project_to_their_pixels() -> None:
     )
     volumes = np.linalg.det(seen[..., 1:4, :].astype(float)), np.linalg.det(rooted[..., 1:4, :])
     np.testing.assert_allclose(volumes[0], np.broadcast_to(volumes[1], (4, 6)), rtol=1e-3)
-    np.testing.assert_allclose(cameras.project(truth), pixels, atol=1e-2)
+    np.testing.assert_allclose(cameras.pinhole(truth), pixels, atol=1e-2)
     turns = np.degrees(np.diff(rig.azimuth))
     np.testing.assert_allclose(turns, 90)
     assert ((rig.distance >= 4000) & (rig.distance <= 6000)).all()

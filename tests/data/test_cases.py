@@ -22,7 +22,7 @@ ALL = {"minimum_change_2d": 0.0, "stretches": 0}
 Array = Any
 
 
-def imported(name: str, tmp_path: Path, **options: Any) -> tuple[dict[str, Any], store.Poses]:
+def imported(name: str, tmp_path: Path, **options: Any) -> tuple[importers.ImportSummary, store.Poses]:
     summary = importers.import_data("auto", CASES / name, tmp_path / "out", ALL | options)
     return summary, store.read_poses(tmp_path / "out.pose2d.h5")
 
@@ -85,6 +85,7 @@ def test_mmpose_inferencer(tmp_path: Path) -> None:
     assert sorted(poses.frame) == [0, 1, 2]
     for row, frame in enumerate(poses.frame):
         check(poses.poses[row], person(content["instance_info"][frame]["instances"][0]["keypoints"]))
+    assert poses.scores is not None
     np.testing.assert_allclose(poses.scores, 0.9)
 
 

@@ -88,7 +88,7 @@ def test_any_json_is_refused_or_read(content: Any) -> None:
         path = Path(folder) / "x.json"
         path.write_text(json.dumps(content))
         for attempt in (
-            lambda: coco.read(path),
+            lambda: coco.read_coco(path),
             lambda: importers.import_data("coco", path, Path(folder) / "out"),
         ):
             try:
@@ -135,7 +135,7 @@ def test_any_bvh_is_refused_or_read(changes: list[tuple[int, str]]) -> None:
         path = Path(folder) / "x.bvh"
         path.write_text("\n".join(lines), errors="replace")
         try:
-            nodes, values, _ = bvh.read(path)
+            nodes, values, _ = bvh.read_bvh(path)
             assert bvh.positions(nodes, values)[0].shape == (len(values), len(nodes), 3)
         except UserError as error:
             assert str(path) in str(error)

@@ -83,7 +83,7 @@ def test_draws_a_png_and_refuses_other_names(tmp_path: Path) -> None:
     poses = MADE.poses.copy()
     poses[9] = poses[8]
     store.write_poses(tmp_path / "p.pose2d.h5", dataclasses.replace(MADE, poses=poses))
-    inspection.draw(tmp_path / "p.pose2d.h5", tmp_path / "p.png", rows=3)
+    inspection.draw_picture(tmp_path / "p.pose2d.h5", tmp_path / "p.png", rows=3)
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match=r"\.png"):
-        inspection.draw(tmp_path / "p.pose2d.h5", tmp_path / "p.jpg")
+        inspection.draw_picture(tmp_path / "p.pose2d.h5", tmp_path / "p.jpg")

@@ -1,6 +1,7 @@
 """Instants: poses of one moment found, ordered and chosen whole."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -29,9 +30,8 @@ def test_a_single_view_is_no_instant() -> None:
 
 
 def test_a_camera_counts_once_in_an_instant() -> None:
-    twice = dataclasses.replace(
-        MADE, **{name: np.concatenate([column, column]) for name, column in MADE.columns.items()}
-    )
+    columns: dict[str, Any] = {name: np.concatenate([column, column]) for name, column in MADE.columns.items()}
+    twice = dataclasses.replace(MADE, **columns)
     assert [g.tolist() for g in instants(twice, np.arange(800))] == [g.tolist() for g in instants(MADE, np.arange(400))]
 
 

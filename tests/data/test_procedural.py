@@ -105,7 +105,7 @@ def test_azimuths_are_spread_like_the_depths() -> None:
 
 
 def test_poses_are_the_projections_of_the_truth() -> None:
-    np.testing.assert_allclose(cameras.project(TRUTH), POSES.poses, atol=1e-2)
+    np.testing.assert_allclose(cameras.pinhole(TRUTH), POSES.poses, atol=1e-2)
 
 
 def test_angles_respect_the_joint_limits() -> None:

@@ -160,23 +160,23 @@ def card() -> Any:
 
 def test_a_perfect_risk_orders_perfectly_and_has_no_regret(card: Any) -> None:
     assert (card.seeds, card.trials, card.diverged, card.cut, card.drawn) == (12, 6, 6, 0, "trials")
-    assert card.ordering["risk (ours)"].within["value"] == pytest.approx(1)
-    assert card.ordering["generator/loss"].within["value"] < 0
-    assert card.selection["lowest risk (ours)"].mm["value"] == 0
-    assert card.selection["last checkpoint"].mm["value"] == pytest.approx(95 / 2)  # only broken seeds regret it
+    assert card.ordering["risk (ours)"].within.value == pytest.approx(1)
+    assert card.ordering["generator/loss"].within.value < 0
+    assert card.selection["lowest risk (ours)"].mm.value == 0
+    assert card.selection["last checkpoint"].mm.value == pytest.approx(95 / 2)  # only broken seeds regret it
     assert card.selection["random checkpoint"].share is None
     assert "least sliced Wasserstein" not in card.selection  # not recorded
 
 
 def test_broken_seeds_are_told_and_stopped(card: Any) -> None:
     ours = card.detection["detectors (ours)"]
-    assert (ours.told["value"], ours.false_stops["value"], ours.auroc["value"]) == (1, 0, 1)
-    assert 0 < ours.delay["value"] < 0.2
+    assert (ours.told.value, ours.false_stops.value, ours.auroc.value) == (1, 0, 1)
+    assert 0 < ours.delay.value < 0.2
     stopping = card.stopping["verdicts (ours)"]
-    assert 0.1 < stopping.saved["value"] < 0.4
-    assert (stopping.lost_mm["value"], stopping.best_lost, stopping.trials) == (0, 0, 6)
-    assert card.stopping["never stop"].saved["value"] == 0
-    assert card.stopping["ASHA on risk"].lost_mm["value"] > 10
+    assert 0.1 < stopping.saved.value < 0.4
+    assert (stopping.lost_mm.value, stopping.best_lost, stopping.trials) == (0, 0, 6)
+    assert card.stopping["never stop"].saved.value == 0
+    assert card.stopping["ASHA on risk"].lost_mm.value > 10
 
 
 def test_what_was_called_and_when(card: Any) -> None:
@@ -196,14 +196,14 @@ def test_intervals_are_over_seeds_where_trials_are_few() -> None:
     found = scorecard([history(FALLING, seed=0), history(BROKEN, seed=1), history(FALLING, seed=2)])
     assert found.drawn == "seeds"
     told = found.selection["last checkpoint"].mm
-    assert told["low"] < told["value"] < told["high"]
+    assert told.low < told.value < told.high
 
 
 def test_histories_that_were_cut_are_left_out_of_what_they_cannot_tell() -> None:
     found = scorecard([history(FALLING, seed=0), history(BROKEN[:12], seed=1)])
     assert found.cut == 1
-    assert found.detection["detectors (ours)"].told["runs"] == 1
-    assert found.selection["last checkpoint"].mm["runs"] == 2
+    assert found.detection["detectors (ours)"].told.runs == 1
+    assert found.selection["last checkpoint"].mm.runs == 2
     only_cut = scorecard([history(FALLING[:12])])
     assert (only_cut.detection, only_cut.stopping) == ({}, {})
 

@@ -8,7 +8,7 @@ import torch
 
 from tips_dist import geometry
 from tips_dist.models import Lifter, initialise, weights_record
-from tips_dist.models.plan import Plan
+from tips_dist.models.plan import PlainLifter
 from tips_dist.models.student import Student
 from tips_dist.skeleton import REPRESENTATIONS
 
@@ -33,9 +33,9 @@ def test_student_equals_its_network(name: str, count: int) -> None:
         expected = geometry.lift(inputs, offsets).numpy()
     np.testing.assert_allclose(student.lift(poses), expected, atol=2e-6)
     np.testing.assert_allclose(student.lift(poses, batch=97), expected, atol=2e-6)
-    assert Plan.fits(lifter) == (name == "solo")
+    assert PlainLifter.fits(lifter) == (name == "solo")
 
 
 def test_other_networks_take_the_long_way() -> None:
-    assert not Plan.fits(lifter_of("solo", batch_norm=True))
-    assert not Plan.fits(Lifter(REPRESENTATIONS["solo"], 32, seeds=2))
+    assert not PlainLifter.fits(lifter_of("solo", batch_norm=True))
+    assert not PlainLifter.fits(Lifter(REPRESENTATIONS["solo"], 32, seeds=2))

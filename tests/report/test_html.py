@@ -13,6 +13,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from tests.report import chromium
+from tips_dist.bootstrap import Statistic
 from tips_dist.drawing import SIDE_COLOUR
 from tips_dist.report.curves import band, read_series
 from tips_dist.report.figures import stops
@@ -23,7 +24,7 @@ from tips_dist.report.summary import write_summary
 from tips_dist.runfolder import RunFolder, TrialState, read_trial
 from tips_dist.runfolder.example import build
 from tips_dist.runfolder.fetching import fetch_run
-from tips_dist.runfolder.results import Statistic, TrialSummary
+from tips_dist.runfolder.results import TrialSummary
 from tips_dist.study.importance import importances
 
 HOSTILE = '</script><img src="https://example.invalid/x.png"> &'

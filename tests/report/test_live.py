@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import dataclass, field
 
 import pytest
 from rich.console import Console
 
+from tips_dist.phases import Phase
 from tips_dist.report.live import LiveView, duration, sparkline
 
 
@@ -99,7 +101,51 @@ def test_time_left_counts_from_what_was_already_done() -> None:
     assert "unknown" in view.totals()
     clock.now = 60
     view(Told("solo-000", "running", 9000))
-    assert "1 min left" in view.totals()
+    assert "1 min of training left" in view.totals()
+
+
+def test_time_left_is_right_for_who_joins_late_or_resumes() -> None:
+    """What ended before, and what a checkpoint held, says nothing about the pace."""
+    clock = Clock()
+    view = LiveView(Console(file=io.StringIO()), trials=4, clock=clock)
+    view(Told("solo-000", "finished", 12000))
+    view(Told("solo-001", "finished", 12000))
+    view(Told("solo-002", "queued"))
+    clock.now = 60  # Ray starts
+    view(Told("solo-002", "running", 6000))  # from its checkpoint
+    assert "unknown" in view.totals()
+    clock.now = 120
+    view(Told("solo-002", "running", 9000))  # a quarter of a trial in two minutes; one and a quarter are left
+    assert "10 min of training left" in view.totals()
+
+
+def test_phases_are_never_silent_for_long() -> None:
+    clock, screen = Clock(), Console(file=io.StringIO(), width=80)
+    view = LiveView(screen, trials=1, clock=clock)
+    for second in range(12):
+        clock.now = second
+        view.phase(Phase("distilling the student", 10 * second, 200))
+    view.phase(Phase("distilling the student", 110, 200, ended=True, note="nothing to do"))
+    assert isinstance(screen.file, io.StringIO)
+    assert screen.file.getvalue().splitlines() == [
+        "distilling the student, 25% (5 s)",
+        "distilling the student, 50% (10 s)",
+        "distilling the student: nothing to do (done, 11 s)",
+    ]
+
+
+def test_a_phase_has_a_bar_in_a_terminal_and_the_last_event_is_drawn() -> None:
+    screen = Console(file=io.StringIO(), width=60, height=24, force_terminal=True)
+    assert isinstance(screen.file, io.StringIO)
+    with LiveView(screen, trials=1) as view:
+        view(Told("solo-000", "running", 50, 0.5))
+        view(Told("solo-000", "running", 11111, 0.5))  # too soon to be drawn at once
+        deadline = time.monotonic() + 10
+        while "11111" not in screen.file.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert "11111" in screen.file.getvalue()
+        view.phase(Phase("distilling the student", 1, 2))
+    assert "━" in screen.file.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tips_dist.bootstrap import Statistic
 from tips_dist.files import UserError
 from tips_dist.report.formats import markdown
 from tips_dist.report.summary import write_summary
 from tips_dist.report.tables import interval, notes, representation_tables, verdict_words
 from tips_dist.runfolder import RunFolder, read_trial
 from tips_dist.runfolder.example import build
-from tips_dist.runfolder.results import Statistic
 from tips_dist.stability.statistic import trial_risk
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import shutil
 import sys
 from collections.abc import Callable
@@ -163,6 +165,43 @@ def test_a_damaged_record_is_one_line(file: str, damage: str, run: Path, invoke:
         assert code == 2, command
         assert error.count("\n") == 1, error
         assert path.name in error
+
+
+# One field of each record, deep inside where the record is deep: (file, way to it, as the error names it).
+FIELDS: list[tuple[str, list[str | int], str]] = [
+    ("study.json", ["data", "scale"], "data.scale"),
+    ("study.json", ["resolved", "training", "steps"], "resolved.training.steps"),
+    ("trials/torso_legs-000/trial.json", ["seeds"], "seeds"),
+    ("trials/torso_legs-000/trial.json", ["outcome", "seeds", 0, "verdict"], "outcome.seeds.0.verdict"),
+    ("selection.json", ["teachers", 0, "part_signs"], "teachers.0.part_signs"),
+    ("evaluation.json", ["truth", "digest"], "truth.digest"),
+    ("dependence.json", ["representations", "torso_legs", "long_range"], "representations.torso_legs.long_range"),
+]
+
+
+@pytest.mark.parametrize("damage", ["missing", "mistyped"])
+@pytest.mark.parametrize(("file", "way", "name"), FIELDS, ids=[f"{file}: {name}" for file, _, name in FIELDS])
+def test_a_single_damaged_field_is_named(
+    file: str, way: list[str | int], name: str, damage: str, run: Path, invoke: Invoke
+) -> None:
+    path = run / file
+    record = json.loads(path.read_text())
+    *sections, last = way
+    section = functools.reduce(operator.getitem, sections, record)
+    assert last in section
+    if damage == "mistyped":
+        section[last] = {"a": []}
+    else:
+        del section[last]
+    path.write_text(json.dumps(record))
+    expected = 0 if (damage, name) == ("missing", "resolved.training.steps") else 2  # as of before that knob
+    for command in sorted(READERS[file] & {"summary", "report", "select", "evaluate"}):
+        code, error = told(run, command, invoke)
+        assert code == expected, (command, error)
+        if expected:
+            assert error.count("\n") == 1
+            assert path.name in error
+            assert f"{name}: " in error
 
 
 @pytest.mark.parametrize("file", ["dependence.json", "student/student.json", "summary.json"])

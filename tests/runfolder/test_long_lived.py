@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from tips_dist.config import Configuration, recorded
 from tips_dist.files import UserError
 from tips_dist.runfolder import CheckpointRecord, RunFolder
+from tips_dist.runfolder.records import Identity
 from tips_dist.runfolder.weights import METADATA
 from tips_dist.study.folder import check_unchanged, own_study
 from tips_dist.training.identity import identity_of, why_other
@@ -82,3 +85,21 @@ def test_a_checkpoint_record_of_schema_1_is_read() -> None:
         record = CheckpointRecord.parse(file.metadata()[METADATA], "x")
     assert record.identity.configuration is None
     assert record.step == 15
+
+
+@pytest.mark.parametrize("knob", [("losses", "bend"), ("training", "average"), ("training", "judge")])
+def test_a_checkpoint_from_before_a_knob_goes_on_where_the_knob_does_what_runs_did_then(knob: tuple[str, str]) -> None:
+    """As if the knob were added today: the checkpoint's values lack it."""
+    section, name = knob
+    old = {"representation": "solo", "training": {"average": 0.0}}
+    now = identity_of(recorded(Configuration, old), {}, "d", 1.0)
+    plain = json.loads(now.model_dump_json())
+    plain["configuration"].setdefault(section, {}).pop(name, None)
+    was = Identity.model_validate_json(json.dumps(plain))
+    assert why_other(was, now) is None
+    assert now.configuration is not None
+    part = getattr(now.configuration, section)
+    other = part.model_copy(update={name: "both" if name == "judge" else 0.5})
+    changed = identity_of(now.configuration.model_copy(update={section: other}), {}, "d", 1.0)
+    assert why_other(was, changed) is not None
+    assert f"{section}.{name} was" in str(why_other(was, changed))

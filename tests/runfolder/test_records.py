@@ -304,7 +304,7 @@ def test_damaged_curves_are_one_line(
 
 
 def test_every_record_reaches_every_command() -> None:
-    records = {file.pattern for file in layout.FILES if file.kind is layout.Kind.RECORD}
+    records = {file.pattern for file in layout.FILES if file.kind is layout.FileKind.RECORD}
     for command in layout.ASKS:
         assert records <= set(layout.needs(command))
     assert layout.needs("distill") == ("*",)

@@ -22,7 +22,8 @@ def _truth() -> torch.Tensor:
     """(N, 17, 3) root-relative bodies of unit size (root to head)."""
     joints = torch.from_numpy(generate(1500, 0)[1])
     joints = joints - joints[:, :1]
-    return joints / joints[:, 10].norm(dim=-1).mean()
+    unit: torch.Tensor = joints / joints[:, 10].norm(dim=-1).mean()
+    return unit
 
 
 def _turned(bodies: torch.Tensor, cameras: int) -> torch.Tensor:

@@ -47,7 +47,9 @@ def test_two_sample_statistics_by_their_definitions() -> None:
     )  # cross: (fake, real)
 
     def kernel(distances: np.ndarray) -> np.ndarray:
-        return np.mean([np.exp(-0.5 * (distances / width) ** 2) for width in reference.bandwidths.numpy()], axis=0)
+        widths = reference.bandwidths.numpy()
+        mean: np.ndarray = np.mean([np.exp(-0.5 * (distances / width) ** 2) for width in widths], axis=0)
+        return mean
 
     np.fill_diagonal(real, np.inf)
     np.fill_diagonal(fake, np.inf)

@@ -11,7 +11,7 @@ from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability import signals
 from tips_dist.stability.distances import Projections, Reference, two_sample
 
-VIEWS = geometry.project(people(0, 200))
+VIEWS: torch.Tensor = geometry.project(people(0, 200))
 OTHERS = geometry.project(people(1, 200))
 SUBJECTS = np.zeros(200, np.int32)
 
@@ -162,7 +162,7 @@ def packed(*networks: Any) -> Any:
 def seen_together(present: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None) -> signals.ValidationSet:
     """The same poses as 50 instants of four cameras (all show one rigid body) and clips made of them."""
     poses = VIEWS.numpy()
-    order = np.argsort(np.arctan2(VIEWS[:, 1, 0], VIEWS[:, 11, 0]).numpy())  # neighbours are seen from near sides
+    order = np.argsort(torch.atan2(VIEWS[:, 1, 0], VIEWS[:, 11, 0]).numpy())  # neighbours are seen from near sides
     clips = poses[np.stack((order[:-1], order[1:]), axis=1)[::3]]
     instants = np.arange(200).reshape(50, 4)
     return signals.ValidationSet.build(

@@ -13,6 +13,7 @@ from studies.answers import figures, representations, search
 from studies.answers.__main__ import save_histories
 from studies.answers.material import Material, load
 from studies.answers.tables import Table, apart, delta, effect, effect_over_seeds, fill, mean
+from tips_dist.bootstrap import Statistic
 from tips_dist.config import load_study
 from tips_dist.evaluation.labels import drift_of
 from tips_dist.files import UserError
@@ -28,9 +29,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 
 
 def number(cell: object) -> float:
-    assert isinstance(cell, dict)
-    assert cell["low"] <= cell["value"] <= cell["high"]
-    return float(cell["value"])
+    assert isinstance(cell, Statistic)
+    assert cell.low <= cell.value <= cell.high
+    return cell.value
 
 
 def test_the_chosen_configuration_has_the_lowest_risk(material: Material) -> None:
@@ -97,7 +98,7 @@ def test_drift_is_the_end_over_the_minimum(material: Material) -> None:
 
 def test_effects_are_drawn(tmp_path: Path) -> None:
     table = Table("Title", ["factor", "from, to", "drift, %"])
-    table.add("rotation", "per_sample, batch", {"value": 12.34, "low": 10.0, "high": 15.0, "runs": 8})
+    table.add("rotation", "per_sample, batch", Statistic(12.34, 10.0, 15.0, 8))
     table.add("dropout", "0.0, 0.5", None)
     figures.effects({"solo": (table, table), "torso_legs": (table, table)}, ["drift, %"], tmp_path / "effects.png")
     assert (tmp_path / "effects.png").stat().st_size > 5_000
@@ -118,8 +119,8 @@ def test_trials_of_a_design_do_not_widen_an_effect() -> None:
     wide, narrow = effect(bad, good), effect_over_seeds(bad, good)
     assert wide is not None
     assert narrow is not None
-    assert wide["value"] == pytest.approx(narrow["value"])
-    assert wide["low"] < 0 < 2 < narrow["low"] < 3 < narrow["high"] < 4
+    assert wide.value == pytest.approx(narrow.value)
+    assert wide.low < 0 < 2 < narrow.low < 3 < narrow.high < 4
     assert effect_over_seeds([[np.nan]], good) is None
 
 
@@ -132,7 +133,7 @@ def test_teachers_are_the_seeds_of_lowest_risk(material: Material) -> None:
 
 def test_pages_are_filled_between_their_markers(tmp_path: Path) -> None:
     page, table = tmp_path / "README.md", Table("Title", ["who", "value"])
-    table.add("solo", {"value": 12.34, "low": 10.0, "high": 15.0, "runs": 8})
+    table.add("solo", Statistic(12.34, 10.0, 15.0, 8))
     table.add("parts", None)
     page.write_text("before\n<!-- a -->\nold\n<!-- /a -->\nafter\n")
     for _ in range(2):

@@ -14,19 +14,19 @@ from typer.testing import CliRunner
 from tests.study.conftest import make_study, study_text
 from tips_dist.cli import app
 from tips_dist.study import doctor
-from tips_dist.study.doctor import Finding
+from tips_dist.study.doctor import Checked
 
 Usage = namedtuple("Usage", "total used free")
 
 
-def one(findings: list[Finding], name: str) -> Finding:
+def one(findings: list[Checked], name: str) -> Checked:
     found = [finding for finding in findings if finding.name.startswith(name)]
     assert len(found) == 1, findings
     return found[0]
 
 
 def test_this_machine(tmp_path: Path) -> None:
-    findings = list(doctor.examine(runs=tmp_path / "runs"))
+    findings = list(doctor.diagnose(runs=tmp_path / "runs"))
     assert {finding.state for finding in findings} <= {"ok", "warning"}
     assert all(finding.advice for finding in findings if finding.state != "ok")
     assert "MB/s" in one(findings, "run folders").found
@@ -79,7 +79,7 @@ def test_another_ray() -> None:
 
 
 def test_a_node_that_differs(tmp_path: Path) -> None:
-    answer = {
+    answer: doctor.NodeAnswer = {
         "time": 100.0,
         "versions": {"torch": "1.0", "ray": metadata.version("ray")},
         "shared": False,
@@ -89,24 +89,24 @@ def test_a_node_that_differs(tmp_path: Path) -> None:
     assert (clock.state, clock.found) == ("warning", "within 60.0 s of ours")
     assert (versions.state, versions.where) == ("failed", "node1")
     assert (folder.state, folder.found) == ("failed", "not those of the driver")
-    same = {**answer, "time": 160.5, "shared": True, "versions": {"ray": metadata.version("ray")}}
+    same: doctor.NodeAnswer = {**answer, "time": 160.5, "shared": True, "versions": {"ray": metadata.version("ray")}}
     assert {finding.state for finding in doctor._judged(same, 160.0, 161.0, "node1", Path("/shared"))} == {"ok"}
 
 
 def test_a_cluster_that_is_not_there() -> None:
-    found = one(list(doctor.examine(address="http://127.0.0.1:9")), "ray on the cluster")
+    found = one(list(doctor.diagnose(address="http://127.0.0.1:9")), "ray on the cluster")
     assert found.state == "failed"
 
 
 def test_gpus_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "torch_and_cuda", lambda: Finding("torch", "ok", "torch 2, no GPU on this machine"))
+    monkeypatch.setattr(doctor, "torch_and_cuda", lambda: Checked("torch", "ok", "torch 2, no GPU on this machine"))
     found = doctor._gpus_here(make_study(resources={"gpus": 1}))
     assert found.state == "failed"
     assert "resources.gpus" in found.advice
 
 
 def test_a_doctor_that_falls_ill() -> None:
-    def look() -> Finding:
+    def look() -> Checked:
         raise KeyError("unexpected")
 
     assert doctor._guarded("x", look).state == "failed"

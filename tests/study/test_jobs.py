@@ -11,7 +11,7 @@ import json
 import os
 import stat
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -255,7 +255,7 @@ def test_only_named_variables_travel_and_never_in_the_request(
     assert stat.S_IMODE(mode) == 0o600
     everything = json.dumps(client.requests[0], default=str) + str(client.packages[0])
     assert "secret" not in everything
-    assert "secret" not in json.dumps(Jobs(ADDRESS).list(), default=str)
+    assert "secret" not in json.dumps([asdict(job) for job in Jobs(ADDRESS).list()])
     with pytest.raises(UserError, match="--env NOT_SET: no such environment variable"):
         submit(place, Order(forward=["NOT_SET"]))
     with pytest.raises(UserError, match="name the variable only") as refused:
@@ -320,7 +320,7 @@ def test_exit_codes(status: str, code: int | None, ours: int, client: FakeClient
 def test_other_peoples_jobs_are_not_listed(client: FakeClient, place: Path) -> None:
     client.put("theirs", "RUNNING", metadata={"job": "theirs"})
     ours = submit(place).id
-    assert [job["id"] for job in Jobs(ADDRESS).list()] == [ours]
+    assert [job.id for job in Jobs(ADDRESS).list()] == [ours]
     with pytest.raises(UserError, match="nobody: no such job"):
         Jobs(ADDRESS).status("nobody")
 

@@ -17,7 +17,7 @@ from tips_dist.report.summary import write_summary
 from tips_dist.runfolder import RunFolder, TrialState, layout, read_trial
 from tips_dist.runfolder.example import study_record
 from tips_dist.study.records import StudyEvent
-from tips_dist.study.search import Search, open_storage, study_name
+from tips_dist.study.search import TrialSearch, open_storage, study_name
 from tips_dist.study.status import status
 from tips_dist.study.trainable import Report, run_trial
 
@@ -32,7 +32,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     study = make_study(representations=["solo"], seeds=5, search={"trials": 5, "sampler": "tpe"}, space=LR)
     study_record(study).save(layout.STUDY.at(run))
     layout.STUDY_TEXT.at(run).write_text("name: test\n")
-    search = Search(study, run)
+    search = TrialSearch(study, run)
     search.recover()
     told: dict[str, float] = {}
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 import time
@@ -117,3 +118,16 @@ def test_other_errors_pass_at_once() -> None:
 
     with pytest.raises(ValueError, match="no storage matter"):
         patiently(action)
+
+
+def test_a_lock_that_is_no_file_is_neither_waited_for_nor_written(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock")
+    assert holder(tmp_path) is None
+    with pytest.raises(UserError, match="is no ordinary file"), locked(tmp_path):
+        pass
+    (tmp_path / "lock").unlink()
+    (tmp_path / "other").write_text("mine")
+    (tmp_path / "lock").symlink_to(tmp_path / "other")
+    with pytest.raises(StorageError, match="cannot be used as a lock"), locked(tmp_path):
+        pass
+    assert (tmp_path / "other").read_text() == "mine"

@@ -19,7 +19,7 @@ from tips_dist.data.store import write_poses
 from tips_dist.files import UserError, read_json, write_json
 from tips_dist.runfolder import RunFolder, read_trial, read_trials
 from tips_dist.study.records import StudyEvent
-from tips_dist.study.run import Interrupted, resume, start, status
+from tips_dist.study.run import StudyInterrupted, resume, start, status
 from tips_dist.study.search import open_storage, study_name
 
 Launch = Callable[..., Path]
@@ -138,7 +138,7 @@ def test_ctrl_c_saves_every_trial_and_resume_ends_the_same(launch: Launch, calm:
             pressed.append(time.monotonic())
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(Interrupted, match=r"tips-dist resume .*hurried") as caught:
+    with pytest.raises(StudyInterrupted, match=r"tips-dist resume .*hurried") as caught:
         launch(FakeTraining(step_seconds=0.05), press, name="hurried")
     assert time.monotonic() - pressed[0] < 10
     run = caught.value.run
@@ -157,7 +157,7 @@ def test_a_trial_that_does_not_answer_ctrl_c_is_left_behind_in_time(
     monkeypatch.setattr("tips_dist.study.run.GRACE_SECONDS", 1.0)
     threading.Timer(4.0, os.kill, (os.getpid(), signal.SIGINT)).start()
     begun = time.monotonic()
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(StudyInterrupted) as caught:
         launch(FakeTraining(step_seconds=60.0), representations=["solo"])
     assert time.monotonic() - begun < 14
     assert {t.state for t in read_trials(caught.value.run)} <= {"running", "pending"}
@@ -253,6 +253,7 @@ def test_status_of_a_dead_run_says_what_is_stuck(inline: Launch) -> None:
     (entry,) = seen.running
     assert (entry.trial, entry.step, entry.steps) == ("solo-001", 40, 40)
     assert "nobody works on this run" in (entry.stuck or "")
+    assert seen.doing == f"nobody works on this run; go on with: tips-dist resume {run.resolve()}"
     assert seen.seeds == {"healthy": 8}
     assert seen.best_risk is not None
     assert seen.best_risk > 0

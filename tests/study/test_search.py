@@ -13,7 +13,7 @@ from tips_dist.files import UserError, read_json
 from tips_dist.runfolder import Outcome, Trial, layout, read_trials
 from tips_dist.runfolder import TrialState as State
 from tips_dist.runfolder.example import outcome
-from tips_dist.study.search import Search, open_storage, study_name
+from tips_dist.study.search import TrialSearch, open_storage, study_name
 
 SAMPLERS = ["tpe", "gp", "nsga2", "cmaes", "qmc", "random", "grid"]
 TWO = {**LR, "losses.cycle_2d": {"uniform": [0.0, 10.0]}}
@@ -26,13 +26,13 @@ def finished(trial: Trial, risks: list[float], verdict: str = "healthy") -> Tria
     return trial.now(state=State.FINISHED, outcome=ended)
 
 
-def open_search(study: Study, run: Path) -> tuple[Search, list[Trial]]:
+def open_search(study: Study, run: Path) -> tuple[TrialSearch, list[Trial]]:
     run.mkdir(exist_ok=True)
-    search = Search(study, run)
+    search = TrialSearch(study, run)
     return search, search.recover()
 
 
-def work_off(search: Search, run: Path, limit: int = 10**6) -> None:
+def work_off(search: TrialSearch, run: Path, limit: int = 10**6) -> None:
     """Run trials to their end; the risk is the distance of cycle_2d from 7."""
     while limit and (trial := search.propose()):
         risk = abs(trial.configuration.losses.cycle_2d - 7.0)
@@ -190,10 +190,10 @@ def test_another_optuna_storage_is_named_by_the_environment_alone(
     study = make_study(representations=["solo"], search={"trials": 2, "storage": "environment"})
     monkeypatch.delenv(SEARCH_STORAGE, raising=False)
     with pytest.raises(UserError, match=f"set {SEARCH_STORAGE}"):
-        Search(study, run)
+        TrialSearch(study, run)
     monkeypatch.setenv(SEARCH_STORAGE, "nonsense://me:hunter2@host/db?password=hunter2")
     with pytest.raises(UserError, match=r"nonsense://…@host/db: cannot be opened") as caught:
-        Search(study, run)
+        TrialSearch(study, run)
     assert "hunter2" not in str(caught.value)
     monkeypatch.setenv(SEARCH_STORAGE, f"sqlite:///{tmp_path / 'optuna.db'}")
     search, _ = open_search(study, run)
@@ -226,6 +226,6 @@ def test_schedulers_stop_the_hopeless_and_survive_a_restart(scheduler: str, tmp_
     assert drawn.intermediate_values == dict.fromkeys(range(5, 41, 5), 5.0)  # for dashboards, all the same
 
 
-def make_none(study: Study, folder: Path) -> Search:
+def make_none(study: Study, folder: Path) -> TrialSearch:
     none = study.model_copy(update={"search": study.search.model_copy(update={"scheduler": "none"})})
     return open_search(none, folder / "none")[0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.study.conftest import LR, make_study
-from tips_dist.config import Choice, Distribution, Integer, LogUniform, Uniform
+from tips_dist.config import Distribution, Integer, LogUniform, OneOf, Uniform
 from tips_dist.files import UserError
 from tips_dist.runfolder import Outcome, SeedOutcome
 from tips_dist.runfolder.example import outcome
@@ -16,7 +16,7 @@ DIMENSIONS: list[Distribution] = [
     Uniform(uniform=(-2.0, 3.0)),
     LogUniform(log_uniform=(1e-5, 1e-1)),
     Integer(int=(3, 7)),
-    Choice(choice=["a", "b", "c"]),
+    OneOf(choice=["a", "b", "c"]),
 ]
 
 

@@ -13,7 +13,7 @@ from tests.study.test_records import make_trial
 from tips_dist.config import Resources
 from tips_dist.runfolder import Outcome, TrialState, read_trial
 from tips_dist.runfolder.example import outcome
-from tips_dist.study.search import Search
+from tips_dist.study.search import TrialSearch
 from tips_dist.study.trainable import NO_RISK
 from tips_dist.study.tuning import Driver, Watch
 
@@ -65,7 +65,7 @@ def test_what_a_dead_worker_left_behind_is_not_held_against_the_next_one(tmp_pat
 @pytest.fixture
 def driver(tmp_path: Path) -> Driver:
     study = make_study(representations=["solo"], search={"trials": 8, "sampler": "random", "scheduler": "median"})
-    search = Search(study, tmp_path)
+    search = TrialSearch(study, tmp_path)
     search.recover()
     return Driver(study, tmp_path, search, [], lambda event: None)
 
@@ -122,7 +122,7 @@ def test_at_most_so_many_at_a_time(driver: Driver) -> None:
 
 def test_unfinished_trials_come_before_new_ones(tmp_path: Path) -> None:
     study = make_study(representations=["solo"])
-    search = Search(study, tmp_path)
+    search = TrialSearch(study, tmp_path)
     make_trial(0).now(state=TrialState.RUNNING, attempts=1).write(tmp_path)
     driver = Driver(study, tmp_path, search, search.recover(), lambda event: None)
     assert driver.suggest("a") == {"trial": "solo-000"}

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tips_dist.config import Training
 from tips_dist.runfolder import Candidate
-from tips_dist.training.candidates import APART, spread
+from tips_dist.training.candidates import APART, spread_out
 
 TRAINING = Training(steps=1000, evaluate_every=10, candidates=4)
 
@@ -15,7 +15,7 @@ def at(step: int, risk: float, mixed: float | None = 0.0) -> Candidate:
 
 
 def steps(found: list[Candidate], training: Training = TRAINING) -> list[int]:
-    return [one.step for one in spread(found, training)]
+    return [one.step for one in spread_out(found, training)]
 
 
 def test_of_close_candidates_the_better_stays() -> None:
@@ -40,7 +40,7 @@ def test_the_lowest_risk_outside_crossings_is_always_kept(rows: list[tuple[int, 
     kept: list[Candidate] = []
     found = [at(10 * step, risk, mixed) for step, risk, mixed in {row[0]: row for row in rows}.values()]
     for one in found:
-        kept = spread([*kept, one], TRAINING)
+        kept = spread_out([*kept, one], TRAINING)
     assert len(kept) <= TRAINING.candidates
     sound = [one for one in found if (one.mixed or 0) <= 0.15] or found
     if found:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from tips_dist.commands.output import Commands, print_json, print_record
+from tips_dist.commands.output import Commands, print_found
 from tips_dist.commands.plugins import Plugins
-from tips_dist.files import UserError
+from tips_dist.files import JSON, UserError
 from tips_dist.study_yaml import load_yaml
 
 data_app = typer.Typer(
@@ -20,8 +20,8 @@ Prefix = Annotated[Path, typer.Option("--output", "-o", help="PREFIX of the file
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 
 
-@data_app.command()
-def generate(
+@data_app.command("generate")
+def _generate(
     output: Prefix,
     poses: Annotated[int, typer.Option(help="How many poses.", min=1)] = 20_000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -30,7 +30,7 @@ def generate(
     """Generate plausible human motion: PREFIX.pose2d.h5 and PREFIX.truth3d.h5."""
     from tips_dist.data.procedural import write
 
-    _show(write(output, poses, seed), as_json)
+    print_found(write(output, poses, seed), as_json=as_json)
 
 
 @data_app.command("import")
@@ -50,11 +50,11 @@ def import_(
     """Convert a data set to PREFIX.pose2d.h5 and, where it has 3D, PREFIX.truth3d.h5."""
     from tips_dist.data.importers import import_data
 
-    _show(import_data(format, source, output, _options(options or [])), as_json)
+    print_found(import_data(format, source, output, _options(options or [])), as_json=as_json)
 
 
-@data_app.command()
-def inspect(
+@data_app.command("inspect")
+def _inspect(
     file: Annotated[Path, typer.Argument(metavar="POSES", help="A pose2d file.")],
     picture: Annotated[
         Path | None, typer.Option(help="Draw mean poses from front and side, and some rows, into this PNG file.")
@@ -67,22 +67,18 @@ def inspect(
 
     found = inspection.inspect(file)
     if picture is not None:
-        inspection.draw(file, picture)
+        inspection.draw_picture(file, picture)
         found["picture"] = str(picture)
-    _show(found, as_json)
+    print_found(found, as_json=as_json)
     if strict and found["findings"]:
         raise typer.Exit(1)
 
 
-def _options(texts: list[str]) -> dict[str, Any]:
-    values = {}
+def _options(texts: list[str]) -> dict[str, JSON]:
+    values: dict[str, JSON] = {}
     for text in texts:
         key, separator, value = text.partition("=")
         if not separator:
             raise UserError(f"--set {text}: expected key=value, for example cameras=4")
         values[key.strip()] = load_yaml(value, f"--set {text}")
     return values
-
-
-def _show(found: dict[str, Any], as_json: bool) -> None:
-    print_json(found) if as_json else print_record(found)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tips_dist.commands.output import console, print_json, say
+from tips_dist.commands.output import console, print_json, say, showing
 
 
-def select(folder: Path, *, as_json: bool) -> None:
+def select_candidates(folder: Path, *, as_json: bool) -> None:
     """Select teachers and print them."""
     from tips_dist.files import UserError
     from tips_dist.runfolder import RunFolder, layout
+    from tips_dist.runfolder.lock import locked
     from tips_dist.second_look import Looker
     from tips_dist.selection import select as select_teachers
 
@@ -20,7 +21,8 @@ def select(folder: Path, *, as_json: bool) -> None:
         looker = Looker(run.poses(), record.data.scale)
     except UserError as error:
         why = f"{record.name}: no second look at the candidates: {error}"
-    found = select_teachers(folder, looker)
+    with locked(run.path):
+        found = select_teachers(folder, looker)
     if why:
         say(why, stderr=True)
     if as_json:
@@ -60,9 +62,13 @@ def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
     print_tables(console(), [Table("What this policy would have done", head, rows)], [in_words(found)])
 
 
-def distill(folder: Path, poses: Path | None) -> None:
+def distill_run(folder: Path, poses: Path | None) -> None:
     """Distil the selected teachers into one student."""
     from tips_dist.distillation import distill as distill_student
     from tips_dist.runfolder import RunFolder
+    from tips_dist.runfolder.lock import locked
 
-    say(f"Wrote {distill_student(folder, RunFolder(folder).poses(poses))}")
+    run = RunFolder(folder)
+    with locked(run.path), showing("distilling the student"):
+        written = distill_student(folder, run.poses(poses))
+    say(f"Wrote {written}")

@@ -18,11 +18,11 @@ def doctor(study_file: Path | None, runs: Path, storage: str | None, address: st
         typer.Exit: something failed.
     """
     from tips_dist.config import load_study
-    from tips_dist.study.doctor import examine
+    from tips_dist.study.doctor import diagnose
 
     study = load_study(study_file) if study_file is not None else None
     findings = []
-    for finding in examine(study=study, study_file=study_file, runs=runs, storage=storage, address=address):
+    for finding in diagnose(study=study, study_file=study_file, runs=runs, storage=storage, address=address):
         findings.append(finding)
         if not as_json:
             where = "" if finding.where == "here" else f"{finding.where}: "

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tips_dist.commands.output import console, print_json, say
-from tips_dist.files import UserError
+from tips_dist.commands.output import console, print_json, say, showing
+from tips_dist.files import JSON, UserError
 
 if TYPE_CHECKING:
     from tips_dist.bootstrap import Statistic
@@ -46,8 +46,9 @@ def evaluate(folder: Path, truth: Path, poses: Path | None, *, as_json: bool) ->
     from tips_dist.report import formats, summary, tables
     from tips_dist.report.answer_words import answer_lines
 
-    result = evaluate_run(folder, truth, poses)
-    found = summary.write_summary(folder)
+    with showing("evaluating"):
+        result = evaluate_run(folder, truth, poses)
+        found = summary.write_summary(folder)
     if as_json:
         print_json(result.plain())
         return
@@ -56,7 +57,7 @@ def evaluate(folder: Path, truth: Path, poses: Path | None, *, as_json: bool) ->
     say(f"Wrote {folder / 'evaluation.json'}")
 
 
-def evaluate_weights(
+def evaluate_network(
     weights: Path, truth: Path, poses: Path | None, split: str, output: Path | None, *, as_json: bool
 ) -> None:
     """Evaluate one candidate or student on one split of any data set, print the tables."""
@@ -83,7 +84,7 @@ def at_the_end(folder: Path, truth: Path) -> None:
     evaluate_run(folder, truth)
 
 
-def scorecard(
+def show_scorecard(
     folders: Sequence[Path], truth: Path, poses: Path | None, policy: Path | None, *, as_json: bool, output: Path | None
 ) -> None:
     """Say how good the decisions of one or more runs were, of each and of all together."""
@@ -117,9 +118,9 @@ def scorecard(
         say(f"Wrote {output}")
 
 
-def plain_scorecard(card: Scorecard) -> dict[str, Any]:
+def plain_scorecard(card: Scorecard) -> dict[str, JSON]:
     """A scorecard as JSON values; what is not finite is null."""
-    plain: dict[str, Any] = _plain(dataclasses.asdict(card))
+    plain: dict[str, JSON] = _plain(dataclasses.asdict(card))
     return plain
 
 
@@ -157,7 +158,7 @@ def _table(key: str, rows: Mapping[str, Any]) -> Table:
     from tips_dist.report.tables import Table
 
     first, title = TABLES[key]
-    plain = {name: dataclasses.asdict(row) for name, row in rows.items()}
+    plain = {name: vars(row) for name, row in rows.items()}
     columns = [column for column in COLUMNS if any(row.get(column) is not None for row in plain.values())]
     body = [(name, *(_cell(row, column) for column in columns)) for name, row in plain.items()]
     return Table(title, (first, *(COLUMNS[column] for column in columns)), body)
@@ -187,9 +188,9 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
     if column == "best_lost":
         return f"{row[column]} of {row['trials']}"
     found: Statistic | None = row.get(column)
-    if found is None or math.isnan(found["value"]):
+    if found is None or math.isnan(found.value):
         return "-"
-    return f"{found['value']:.2f} ({found['low']:.2f}..{found['high']:.2f})"
+    return f"{found.value:.2f} ({found.low:.2f}..{found.high:.2f})"
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +55,7 @@ def list_(address: Address, as_json: Json = False) -> None:
 
     found = Jobs(address).list()
     if as_json:
-        print_json(found)
+        print_json([asdict(job) for job in found])
     elif not found:
         say(f"No study was submitted to {address}.")
     else:
@@ -63,17 +64,17 @@ def list_(address: Address, as_json: Json = False) -> None:
 
         table = Table(*(Column(name, no_wrap=name == "job") for name in _COLUMNS), box=None, pad_edge=False)
         for job in found:
-            table.add_row(*(Text(plain(job[key] or "")) for key in _COLUMNS.values()))
+            table.add_row(*(Text(plain(getattr(job, key) or "")) for key in _COLUMNS.values()))
         console().print(table)
 
 
 @jobs_app.command("status")
-def status(job: Job, address: Address, as_json: Json = False) -> None:
+def _status(job: Job, address: Address, as_json: Json = False) -> None:
     """Say where one job stands."""
     from tips_dist.study.jobs import Jobs
 
     found = Jobs(address).status(job)
-    print_json(found) if as_json else print_record(found)
+    print_json(asdict(found)) if as_json else print_record(asdict(found))
 
 
 @jobs_app.command("logs")
@@ -109,7 +110,7 @@ def _attend(jobs: Jobs, identity: str, *, follow: bool) -> None:
     """
     try:
         if follow:
-            _show(jobs.follow(identity), jobs.status(identity)["trials"])
+            _show(jobs.follow(identity), jobs.status(identity).trials)
         code = jobs.wait(identity)
     except KeyboardInterrupt:
         line = f"tips-dist jobs stop {identity} --address {jobs.address}"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import sys
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperGroup
 
 from tips_dist.escaping import plain
+from tips_dist.phases import listening, phase
 from tips_dist.terminal import console as console
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 class Commands(TyperGroup):
@@ -27,12 +34,28 @@ def say(text: object, *, stderr: bool = False) -> None:
     print(plain(text), file=sys.stderr if stderr else sys.stdout, flush=True)
 
 
+@contextlib.contextmanager
+def showing(name: str) -> Iterator[None]:
+    """Show the phases of the body while it works: bars in a terminal, elsewhere a line every few seconds."""
+    from tips_dist.report.live import Bars
+
+    with Bars(console(stderr=True)) as bars, listening(bars), phase(name):
+        yield
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output."""
     print(json.dumps(value, indent=2, sort_keys=True, default=str))
 
 
-def print_record(value: dict[str, Any], indent: str = "") -> None:
+def print_found(answer: DataclassInstance | Mapping[str, object], *, as_json: bool) -> None:
+    """Print what a command found out, for a script or for a person; what does not apply (None) is left out."""
+    if not isinstance(answer, Mapping):
+        answer = {name: value for name, value in dataclasses.asdict(answer).items() if value is not None}
+    print_json(answer) if as_json else print_record(answer)
+
+
+def print_record(value: Mapping[str, object], indent: str = "") -> None:
     """Print nested plain data as indented "key: value" lines; a flat record takes one line."""
     for key, item in value.items():
         if isinstance(item, dict) and any(isinstance(cell, dict) for cell in item.values()):

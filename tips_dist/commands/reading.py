@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tips_dist.commands.output import console, print_json, print_record, say
+from tips_dist.commands.output import console, print_json, print_record, say, showing
 from tips_dist.files import UserError
+from tips_dist.phases import Phase
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 FOLLOW_SECONDS = 1.0
 
 
-def status(folder: Path, *, as_json: bool) -> None:
+def show_status(folder: Path, *, as_json: bool) -> None:
     """Print where a run stands."""
     from tips_dist.study.run import status as read_status
 
@@ -32,7 +33,7 @@ def status(folder: Path, *, as_json: bool) -> None:
     print_json(found.plain()) if as_json else print_record(found.plain())
 
 
-def follow(folder: Path) -> None:
+def follow_run(folder: Path) -> None:
     """Show a run until nobody works on it any more."""
     from tips_dist.report.live import LiveView
     from tips_dist.study.run import status as read_status
@@ -41,30 +42,31 @@ def follow(folder: Path) -> None:
     with LiveView(console(), sum(found.trials.values())) as view:
         shown: dict[str, StudyEvent] = {}
         while True:
-            for event in _events(folder, found):
+            for event in events(folder, found):
                 if shown.get(event.trial) != event:
                     shown[event.trial] = event
                     view(event)
-            if found.done or found.working is None:
+            if found.working is None:
                 break
+            if found.done:
+                view.phase(Phase(found.doing))
             time.sleep(FOLLOW_SECONDS)
             found = read_status(folder)
-    if not found.done:
-        say(f"Nobody works on this run; go on with: tips-dist resume {folder}")
+    say(found.doing[0].upper() + found.doing[1:])
 
 
-def _events(folder: Path, found: Status) -> list[StudyEvent]:
+def events(folder: Path, found: Status) -> list[StudyEvent]:
     """What a study would have told of each trial by now."""
     from tips_dist.runfolder import read_trials
     from tips_dist.stability.statistic import trial_risk
     from tips_dist.study.records import StudyEvent
 
     running = {entry.trial: entry for entry in found.running}
-    events = []
+    known = []
     for trial in read_trials(folder):
         seeds, now = trial.seed_outcomes, running.get(trial.id)
         risk = trial_risk((seed.best_risk, seed.verdict) for seed in seeds)
-        events.append(
+        known.append(
             StudyEvent(
                 trial.id,
                 trial.representation,
@@ -77,7 +79,7 @@ def _events(folder: Path, found: Status) -> list[StudyEvent]:
                 trial.error,
             )
         )
-    return events
+    return known
 
 
 def compare(folders: Sequence[Path], *, as_json: bool, as_markdown: bool) -> None:
@@ -152,9 +154,11 @@ def report(folder: Path, poses: Path | None) -> None:
     from tips_dist.study.importance import importances
 
     run = RunFolder(folder)
-    found = write_summary(folder)
-    ranks = importances(run.study.study, found.trials)
-    path = write_report(run, found, importances=ranks, poses=_validation_poses(run, poses))
+    with showing("reading the run"):
+        found = write_summary(folder)
+        ranks = importances(run.study.study, found.trials)
+    with showing("writing the report"):
+        path = write_report(run, found, importances=ranks, poses=_validation_poses(run, poses))
     say(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -180,7 +184,7 @@ def monitor(folder: Path, host: str, port: int) -> None:
 
     _ = RunFolder(folder).study
     try:
-        address = launch(folder / "trials", host, port)
+        address = launch(folder, host, port)
     except OSError as error:
         raise UserError(f"--port {port}: TensorBoard cannot listen on {host}:{port} ({error})") from None
     say(f"TensorBoard on {address} (Ctrl-C ends it)")

@@ -24,7 +24,7 @@ def init(folder: Path) -> None:
     study = folder / STUDY
     if study.exists():
         raise UserError(f"{study}: exists already and is left as it is; name another folder, `tips-dist init DIR`")
-    write_text(folder / study_schema.FILE, study_schema.text())
+    write_text(folder / study_schema.FILE, study_schema.schema_text())
     write_text(study, files(__package__).joinpath("starter.yaml").read_text(encoding="utf-8"))
     say(f"{study}: the quickstart study, every part explained; change what you like")
     say(f"{folder / study_schema.FILE}: editors that know YAML check and complete the study file by it")

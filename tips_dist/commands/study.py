@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from tips_dist import plugins
-from tips_dist.commands.output import console, print_json, say
+from tips_dist.commands.output import console, print_json, say, showing
 from tips_dist.files import UserError
 from tips_dist.mirror import mirror_once
+from tips_dist.phases import listening
 
 if TYPE_CHECKING:
     from tips_dist.config import Study
@@ -66,7 +67,7 @@ def run(
     _follow(work, _trials(study), begun, truth, as_json, job=job)
 
 
-def resume(
+def resume_study(
     folder: Path,
     truth: Path | None,
     *,
@@ -96,7 +97,7 @@ def _follow(
     work: Work, trials: int, folder: Path | None, truth: Path | None, as_json: bool, *, job: bool = False
 ) -> None:
     try:
-        with _view(trials, job=job) as view:
+        with _view(trials, _ended(folder), job=job) as view:
             folder = work(view)
         finish(short(folder), truth, as_json=as_json)
     except KeyboardInterrupt as interrupt:
@@ -110,8 +111,19 @@ def _follow(
         raise
 
 
+def _ended(folder: Path | None) -> list[StudyEvent]:
+    """The trials that an earlier driver ended, which this one will not speak of."""
+    from tips_dist.commands.reading import events
+    from tips_dist.report.live import DONE
+    from tips_dist.study.status import status
+
+    with contextlib.suppress(UserError):  # a damaged folder, which resuming mends or refuses by itself
+        return [] if folder is None else [event for event in events(folder, status(folder)) if event.state in DONE]
+    return []
+
+
 @contextlib.contextmanager
-def _view(trials: int, *, job: bool) -> Iterator[Progress]:
+def _view(trials: int, known: Sequence[StudyEvent], *, job: bool) -> Iterator[Progress]:
     """The live table; a job prints its events instead, for the table of whoever follows it."""
     if job:
         from tips_dist.study.jobs import Announcer
@@ -120,7 +132,9 @@ def _view(trials: int, *, job: bool) -> Iterator[Progress]:
         return
     from tips_dist.report.live import LiveView
 
-    with LiveView(console(stderr=True), trials) as view:
+    with LiveView(console(stderr=True), trials) as view, listening(view.phase):
+        for event in known:
+            view(event)
         yield view
 
 
@@ -129,11 +143,12 @@ def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
     from tips_dist.report import formats, summary, tables
     from tips_dist.report.answer_words import answer_lines
 
-    if truth is not None:
-        from tips_dist.commands.evaluating import at_the_end
+    with showing("summarising"):
+        if truth is not None:
+            from tips_dist.commands.evaluating import at_the_end
 
-        at_the_end(folder, truth)
-    found = summary.write_summary(folder)
+            at_the_end(folder, truth)
+        found = summary.write_summary(folder)
     copy = mirror_once(folder)
     if as_json:
         print_json(found.plain())

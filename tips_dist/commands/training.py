@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tips_dist.training.loop import Progress
 
 
-def train(
+def train_alone(
     study_file: Path, folder: Path | None, representation: str | None, overrides: list[str], *, as_json: bool
 ) -> None:
     """Train one configuration of a study in this process and print how its seeds ended."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tips_dist.commands.output import print_json, print_record
+from tips_dist.commands.output import print_found
 from tips_dist.files import UserError
 
 if TYPE_CHECKING:
     from tips_dist.lifting import Size
 
 
-def lift(
+def lift_poses(
     student: Path,
     poses: Path,
     output: Path | None,
@@ -39,12 +39,12 @@ def lift(
         animation=animation,
         signs=signs,
     )
-    print_json(result) if as_json else print_record(result)
+    print_found(result, as_json=as_json)
 
 
-def export(weights: Path, output: Path, *, as_json: bool) -> None:
+def export_network(weights: Path, output: Path, *, as_json: bool) -> None:
     """Export weights as ONNX or as a torch.export program, checked against PyTorch."""
     from tips_dist.exporting import export as export_weights
 
     result = export_weights(weights, output)
-    print_json(result) if as_json else print_record(result)
+    print_found(result, as_json=as_json)

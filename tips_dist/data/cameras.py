@@ -36,7 +36,7 @@ class Cameras:
         world = world - world[..., :1, :]
         turn = np.einsum("nij,n...j->n...i", self.rotations(), world)
         turn[..., 2] += self.distance.reshape(-1, *[1] * (world.ndim - 2))
-        return turn.astype(np.float32), project(turn).astype(np.float32)
+        return turn.astype(np.float32), pinhole(turn).astype(np.float32)
 
     def rotations(self) -> Floats:
         """World to camera, (n, 3, 3): turn about the vertical, flip y and z into the camera's axes, tilt down."""
@@ -62,7 +62,7 @@ def scattered(generator: np.random.Generator, cameras: int) -> Cameras:
     return Cameras(generator.uniform(0, 2 * np.pi, cameras), *_tilt_and_distance(generator, cameras))
 
 
-def project(joints: npt.ArrayLike) -> Floats:
+def pinhole(joints: npt.ArrayLike) -> Floats:
     """Pinhole projection of camera-frame joints (..., 3) to px (..., 2)."""
     points = np.asarray(joints, dtype=np.float64)
     result: Floats = FOCAL_PX * points[..., :2] / points[..., 2:] + IMAGE_PX / 2

@@ -112,9 +112,9 @@ def writing(path: Path) -> Iterator[h5py.File]:
             yield file
     except (OSError, RuntimeError) as error:
         found = re.search(r"errno = (\d+)", str(error))
-        number = int(found[1]) if found else getattr(error, "errno", None)
-        text = os.strerror(number) if number else " ".join(str(error).split())
-        raise OSError(number or errno.EIO, text) from error
+        read_number = int(found[1]) if found else getattr(error, "errno", None)
+        attribute_text = os.strerror(read_number) if read_number else " ".join(str(error).split())
+        raise OSError(read_number or errno.EIO, attribute_text) from error
 
 
 def decoded(name: Any) -> str:
@@ -147,7 +147,7 @@ def texts(path: Path, file: h5py.File, name: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def text(path: Path, file: h5py.File, key: str) -> str:
+def attribute_text(path: Path, file: h5py.File, key: str) -> str:
     """An attribute that must be a text."""
     value = file.attrs.get(key)
     if not isinstance(value, str | bytes):
@@ -155,7 +155,7 @@ def text(path: Path, file: h5py.File, key: str) -> str:
     return decoded(value)
 
 
-def number(path: Path, file: h5py.File, key: str) -> float:
+def read_number(path: Path, file: h5py.File, key: str) -> float:
     """An attribute that must be a number from 0 up."""
     value = file.attrs.get(key)
     if not isinstance(value, float | int | np.floating | np.integer) or not 0 <= float(value) < np.inf:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,17 @@ _MILDER = {
 }
 
 Bools = npt.NDArray[np.bool_]
+
+
+class FindingAnswer(TypedDict):
+    """A finding as it is printed."""
+
+    check: str
+    severity: str
+    rows: int
+    share: float  # of all rows
+    examples: list[int]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ class Finding:
             return "warning"
         return "error"
 
-    def plain(self, total: int) -> dict[str, Any]:
+    def plain(self, total: int) -> FindingAnswer:
         """As plain data, with the first twenty rows."""
         return {
             "check": self.check,

@@ -6,22 +6,43 @@ What is wrong with single poses and with splits is found by :mod:`.hygiene`, wha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from tips_dist.data import anatomy, hygiene
 from tips_dist.data.store import ORDINARY, SPLITS, Poses, normalisation_scale, read_poses, read_record
 from tips_dist.drawing import SIDE_COLOUR, bone_colours
-from tips_dist.files import UserError, write_with
+from tips_dist.files import JSON, UserError, write_with
 from tips_dist.skeleton import BONES, HEAD, ROOT, J
 
 SEVERITIES = ("error", "warning", "note")
 
 
-def inspect(path: Path) -> dict[str, Any]:
-    """Describe a pose file in plain data: counts, splits, subjects, ranges in px, findings, the import's record.
+class Inspection(TypedDict):
+    """What there is to say of a pose file, plain, for printing."""
+
+    file: str
+    source: str
+    digest: str
+    frame_rate_hz: float
+    poses: int
+    splits: dict[str, dict[str, int]]
+    subjects: dict[str, dict[str, int]]  # name -> split -> poses
+    cameras: dict[str, dict[str, int]]
+    sequences: int
+    ranges: dict[str, list[float]]  # x and y: least and most; root to head: least, mean and most
+    normalisation_scale_px: float | None
+    persons_examined: str
+    findings: list[hygiene.FindingAnswer]
+    record: dict[str, JSON]  # the import's
+    picture: NotRequired[str]
+
+
+def inspect(path: Path) -> Inspection:
+    """Describe a pose file: counts, splits, subjects, ranges in px, findings, the import's record.
 
     Raises:
         UserError: the file is missing, damaged or not a pose file.
@@ -46,16 +67,18 @@ def inspect(path: Path) -> dict[str, Any]:
         },
         "normalisation_scale_px": normalisation_scale(poses) if len(poses.rows("train")) else None,
         "persons_examined": f"{len(examined(poses))} of {len(poses.subject_names)}",
-        "findings": [finding.plain(len(poses)) for finding in examine(poses, record)],
+        "findings": [finding.plain(len(poses)) for finding in findings_of(poses, record)],
         "record": record,
     }
 
 
-def examine(poses: Poses, record: dict[str, Any]) -> list[hygiene.Finding]:
+def findings_of(poses: Poses, record: Mapping[str, JSON]) -> list[hygiene.Finding]:
     """Everything that was found, the worst first: by severity, then by how many rows it concerns."""
-    stated = record.get("image_px")
-    known = isinstance(stated, list) and len(stated) == 2 and all(isinstance(side, int) for side in stated)
-    findings = hygiene.examine(poses, (stated[0], stated[1]) if stated is not None and known else None)
+    image_px = None
+    match record.get("image_px"):
+        case [int(width), int(height)]:
+            image_px = (width, height)
+    findings = hygiene.examine(poses, image_px)
     findings += _of_persons(poses, record)
     return sorted(findings, key=lambda found: (SEVERITIES.index(found.severity), -len(found.rows)))
 
@@ -79,7 +102,7 @@ def _body(poses: Poses, rows: Any) -> anatomy.Body:
     return anatomy.Body(poses.poses[rows].astype(np.float64), poses.present[rows], group)
 
 
-def _of_persons(poses: Poses, record: dict[str, Any]) -> list[hygiene.Finding]:
+def _of_persons(poses: Poses, record: Mapping[str, JSON]) -> list[hygiene.Finding]:
     """What is not human, one finding for each check with the rows of all persons that it concerns."""
     found: dict[str, list[tuple[str, Any, str]]] = {}
     everybody = np.flatnonzero(poses.stretch == ORDINARY)
@@ -104,7 +127,7 @@ def _of_persons(poses: Poses, record: dict[str, Any]) -> list[hygiene.Finding]:
     return findings
 
 
-def draw(path: Path, picture: Path, rows: int = 15) -> None:
+def draw_picture(path: Path, picture: Path, rows: int = 15) -> None:
     """Draw mean poses from the front and the side into a PNG, then evenly spaced poses and examples of what was found.
 
     The body's left is blue, its right red. Findings that concern two rows (a swap, a duplicate, a near-copy) show the
@@ -118,7 +141,7 @@ def draw(path: Path, picture: Path, rows: int = 15) -> None:
     poses = read_poses(path)
     spread = np.linspace(0, len(poses) - 1, min(rows, len(poses))).round().astype(int)
     shown = [(int(row), "") for row in spread]
-    for finding in examine(poses, read_record(path)):
+    for finding in findings_of(poses, read_record(path)):
         shown += [(int(row), finding.check) for row in finding.rows[:: max(1, len(finding.rows) // 5)][:5]]
     titles = [f"{poses.sequence_names[poses.sequence[row]]}\nrow {row}, {SPLITS[poses.split[row]]}" for row, _ in shown]
     flags = [check for _, check in shown]

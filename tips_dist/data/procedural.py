@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from tips_dist.data import cameras
 from tips_dist.data.store import POSE_SUFFIX, TRUTH_SUFFIX, Poses, write_dataset
-from tips_dist.files import UserError
+from tips_dist.files import JSON, UserError
 from tips_dist.skeleton import JOINTS, MIRROR, J
 
 Floats = npt.NDArray[np.float64]
@@ -53,7 +53,7 @@ REST: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class Grouping:
     """Which rows belong together: one entry per sequence, and per row its sequence, camera and frame."""
 
     subject: npt.NDArray[np.int32]  # (sequences,)
@@ -101,13 +101,26 @@ def generate(poses: int, seed: int) -> tuple[Poses, npt.NDArray[np.float32]]:
     )
 
 
-def write(prefix: Path, poses: int, seed: int) -> dict[str, Any]:
+class GenerationSummary(TypedDict):
+    """What was generated; the first four keys stand in the pose file too."""
+
+    source: str
+    poses: int
+    seed: int
+    dropped: dict[str, int]
+    splits: dict[str, int]
+    pose2d: str
+    truth3d: str
+    digest: str
+
+
+def write(prefix: Path, poses: int, seed: int) -> GenerationSummary:
     """Generate and write ``PREFIX.pose2d.h5`` and ``PREFIX.truth3d.h5``, both or neither; returns a summary."""
     made, joints = generate(poses, seed)
     pose_path, truth_path = (
         prefix.with_name(prefix.name + POSE_SUFFIX), prefix.with_name(prefix.name + TRUTH_SUFFIX),
     )  # fmt: skip
-    record = {"source": made.source, "poses": poses, "seed": seed, "dropped": {}}
+    record: dict[str, JSON] = {"source": made.source, "poses": poses, "seed": seed, "dropped": {}}
 
     def fill(writer: Any) -> None:
         writer.append(vars(made), joints)
@@ -116,10 +129,19 @@ def write(prefix: Path, poses: int, seed: int) -> dict[str, Any]:
 
     write_dataset(pose_path, truth_path, fill)
     counts = {split: len(made.rows(split)) for split in ("train", "validation", "test")}
-    return {**record, "splits": counts, "pose2d": str(pose_path), "truth3d": str(truth_path), "digest": made.digest}
+    return {
+        "source": made.source,
+        "poses": poses,
+        "seed": seed,
+        "dropped": {},
+        "splits": counts,
+        "pose2d": str(pose_path),
+        "truth3d": str(truth_path),
+        "digest": made.digest,
+    }
 
 
-def _plan(poses: int) -> Plan:
+def _plan(poses: int) -> Grouping:
     sequences = max(10, round(poses / (CLIP * VIEWS)))
     subjects = int(np.clip(sequences // 12, 1, SUBJECTS))
     number = np.arange(sequences)
@@ -128,7 +150,7 @@ def _plan(poses: int) -> Plan:
     lengths = np.array([len(clip) for clip in clips])
     clip = np.repeat(np.arange(len(clips)), lengths)
     starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return Plan(
+    return Grouping(
         subject=(number % subjects).astype(np.int32),
         action=((turn + number % subjects) % len(ACTIONS)).astype(np.int32),
         split=np.select([turn % 10 == 7, turn % 10 == 8], [1, 2], 0).astype(np.int8),
@@ -138,7 +160,7 @@ def _plan(poses: int) -> Plan:
     )
 
 
-def _bodies(generator: np.random.Generator, plan: Plan) -> dict[str, Floats]:
+def _bodies(generator: np.random.Generator, plan: Grouping) -> dict[str, Floats]:
     """Bone vectors or lengths per row, constant within a subject, symmetric."""
     subjects = int(plan.subject.max()) + 1
     height = generator.normal(1.0, 0.06, subjects).clip(0.85, 1.15)
@@ -153,7 +175,7 @@ def _bodies(generator: np.random.Generator, plan: Plan) -> dict[str, Floats]:
 # --- motion: angles over time ------------------------------------------------------------------------------------
 
 
-def _motion(generator: np.random.Generator, plan: Plan) -> Angles:
+def _motion(generator: np.random.Generator, plan: Grouping) -> Angles:
     """Every channel for every row: the action's cycle, individual sway on top, clipped to the joint limits."""
     n, time = len(plan.sequence), plan.frame / FRAME_RATE_HZ
     sequences = len(plan.subject)

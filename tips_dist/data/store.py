@@ -20,8 +20,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist.data.hdf5 import dataset, decoded, number, reading, text, texts, writing
-from tips_dist.files import UserError, write_with
+from tips_dist.data.hdf5 import attribute_text, dataset, decoded, read_number, reading, texts, writing
+from tips_dist.files import JSON, UserError, write_with
 from tips_dist.skeleton import HEAD, JOINTS, ROOT
 
 SCHEMA_VERSION = 2
@@ -307,9 +307,9 @@ def read_poses(path: Path) -> Poses:
             raise UserError(f"{path}: /poses has no rows; import or generate the data again")
         names = {key: texts(path, file, key) for key in NAMES}
         columns = {name: _read(column, kinds[name][0]) for name, column in stored.items()}
-        source = text(path, file, "source")
-        frame_rate = number(path, file, "frame_rate_hz")
-        stated = text(path, file, "digest") if "digest" in file.attrs else None
+        source = attribute_text(path, file, "source")
+        frame_rate = read_number(path, file, "frame_rate_hz")
+        stated = attribute_text(path, file, "digest") if "digest" in file.attrs else None
     _check_values(path, columns, names)
     scores = columns.pop("score", None)
     poses = Poses(**columns, scores=scores, **names, source=source, frame_rate_hz=frame_rate)  # type: ignore[arg-type]
@@ -321,13 +321,13 @@ def read_poses(path: Path) -> Poses:
     return poses
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, JSON]:
     """What the importer or generator wrote down about a pose file (source, counts, what was dropped and why)."""
     with reading(path, hint=_HINT) as file:
         if "record" not in file.attrs:
             return {}
         try:
-            record = json.loads(text(path, file, "record"))
+            record = json.loads(attribute_text(path, file, "record"))
         except json.JSONDecodeError:
             raise UserError(f"{path}: attribute record: not JSON") from None
     return record if isinstance(record, dict) else {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from tips_dist.evaluation.truth import Truth, read_truth
 from tips_dist.files import UserError
 from tips_dist.model_card import write_card
 from tips_dist.models import load_weights
+from tips_dist.phases import phase
 from tips_dist.replay import read_histories
 from tips_dist.runfolder import RunFolder, layout
 from tips_dist.runfolder.curves import METRICS, Curve, Curves
@@ -82,7 +83,8 @@ def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> Evaluatio
     ground = read_truth(truth, data)
     scale, student = folder.study.data.scale, layout.STUDENT_WEIGHTS.at(run)
     benches = {split: Bench.of(data, ground.joints, data.rows(split), scale) for split in ("validation", "test")}
-    curves, reasons = true_curves(folder, data, ground)
+    with phase("measuring every evaluation step against truth") as told:
+        curves, reasons = true_curves(folder, data, ground, told)
     result = Evaluation(
         truth=TruthReference(path=str(ground.path), digest=ground.digest),
         data_digest=data.digest,
@@ -168,7 +170,9 @@ def labelled_histories(run: Path, truth: Path, poses: Path | None = None, *, nam
     return found
 
 
-def true_curves(folder: RunFolder, data: Poses, ground: Truth) -> tuple[Curves, dict[str, str]]:
+def true_curves(
+    folder: RunFolder, data: Poses, ground: Truth, told: Callable[[int, int], object] = lambda done, trials: None
+) -> tuple[Curves, dict[str, str]]:
     """The true errors of every evaluation step from the recorded depths, and of each trial without any: why.
 
     Raises:
@@ -177,7 +181,8 @@ def true_curves(folder: RunFolder, data: Poses, ground: Truth) -> tuple[Curves, 
     benches: dict[int, Bench] = {}
     table: dict[tuple[str, int], Curve] = {}
     reasons: dict[str, str] = {}
-    for trial in folder.trials:
+    for number, trial in enumerate(folder.trials):
+        told(number, len(folder.trials))
         count = trial.configuration.training.validation_poses
         if count not in benches:
             rows = validation_rows(data, count)

@@ -108,16 +108,16 @@ def measure_errors(
     )
     return Metrics(
         poses=len(bench),
-        **{name: number(values.mean()) for name, values in errors.items()},
-        mpjpe=number(scaled.mean()),
-        mpjpe_resolved=number(scaled_resolved.mean()),
+        **{name: finite_or_none(values.mean()) for name, values in errors.items()},
+        mpjpe=finite_or_none(scaled.mean()),
+        mpjpe_resolved=finite_or_none(scaled_resolved.mean()),
         pck_150=metrics.pck(errors["n_mpjpe"]),
         pck_150_resolved=metrics.pck(errors["n_mpjpe_resolved"]),
         auc_150=metrics.auc(errors["n_mpjpe"]),
         auc_150_resolved=metrics.auc(errors["n_mpjpe_resolved"]),
         part_signs=[int(sign) for sign in signs],
         part_signs_told_here=[int(sign) for sign in told],
-        sign_confidence=[number(value) for value in confidence.tolist()],
+        sign_confidence=[finite_or_none(value) for value in confidence.tolist()],
         interval={
             name: None if ends is None or not np.isfinite(ends).all() else list(ends)
             for name, ends in intervals.items()
@@ -139,7 +139,9 @@ def breakdowns(bench: Bench, errors: dict[str, Array]) -> dict[str, dict[str, di
         },
     }
     return {
-        kind: {group: {name: number(table[name][group]) for name in table} for group in next(iter(table.values()))}
+        kind: {
+            group: {name: finite_or_none(table[name][group]) for name in table} for group in next(iter(table.values()))
+        }
         for kind, table in tables.items()
     }
 
@@ -172,7 +174,7 @@ def checkpoints(curve: Curve, selected: int | None) -> SeedErrors:
     finite = np.isfinite(resolved)
 
     def at(step: int | None, values: Mapping[str, float]) -> Errors:
-        n, n_resolved, pa, pa_resolved = (number(values[name]) for name in METRICS)
+        n, n_resolved, pa, pa_resolved = (finite_or_none(values[name]) for name in METRICS)
         return Errors(step=step, n_mpjpe=n, n_mpjpe_resolved=n_resolved, pa_mpjpe=pa, pa_mpjpe_resolved=pa_resolved)
 
     def of(index: int) -> Errors:
@@ -188,6 +190,6 @@ def checkpoints(curve: Curve, selected: int | None) -> SeedErrors:
     )
 
 
-def number(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     """A plain number; None where it is not finite, as records write it."""
     return float(value) if np.isfinite(value) else None

@@ -46,7 +46,7 @@ class ReferenceErrors:
 
 
 @dataclass(frozen=True)
-class Reference:
+class SupervisedReference:
     """What the reference reached; None for a split without rows."""
 
     recipe: SupervisedRecipe
@@ -55,7 +55,7 @@ class Reference:
     test: ReferenceErrors | None
 
 
-def supervised(poses: Poses, truth: Truth, recipe: SupervisedRecipe, seeds: Sequence[int]) -> Reference:
+def supervised(poses: Poses, truth: Truth, recipe: SupervisedRecipe, seeds: Sequence[int]) -> SupervisedReference:
     """Train one whole-pose lifter per seed on the true depths of the train split and measure it on the other two.
 
     Least squares on the depth offsets, with poses mirrored at random; the last weights are kept, as there is nothing to
@@ -67,7 +67,7 @@ def supervised(poses: Poses, truth: Truth, recipe: SupervisedRecipe, seeds: Sequ
     lifter = _train(inputs, torch.from_numpy(true_offsets(inputs.numpy(), truth.joints[rows])), recipe, seeds)
     benches = {split: Bench.of(poses, truth.joints, poses.rows(split), scale) for split in ("validation", "test")}
     found = {split: _measure(lifter, bench) if len(bench) else None for split, bench in benches.items()}
-    return Reference(recipe, list(seeds), found["validation"], found["test"])
+    return SupervisedReference(recipe, list(seeds), found["validation"], found["test"])
 
 
 def true_offsets(inputs: npt.NDArray[np.float32], joints: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -57,7 +57,7 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class Stopping:
+class StoppingScore:
     """What a stopping rule saves, and what it costs at the checkpoints that are then selected."""
 
     saved: Statistic  # share of the steps
@@ -113,7 +113,7 @@ class Scorecard:
     ordering: dict[str, Ordering]
     selection: dict[str, Regret]
     detection: dict[str, Detection]
-    stopping: dict[str, Stopping]
+    stopping: dict[str, StoppingScore]
     called: list[Called]
 
 
@@ -158,7 +158,7 @@ def scorecard(histories: Sequence[LabelledHistory], policy: Policy | None = None
         drawn="trials" if everything.over_trials else "seeds",
         chosen=chosen(histories),
         ordering=ordering(judged) if judged.histories else {},
-        selection=selection(judged) if judged.histories else {},
+        selection=selection_regrets(judged) if judged.histories else {},
         detection=detection(whole, policy) if whole.histories else {},
         stopping=stopping(whole, policy) if whole.histories else {},
         called=[call(history, policy) for history in histories],
@@ -185,7 +185,7 @@ def ordering(card: Card) -> dict[str, Ordering]:
     return found
 
 
-def selection(card: Card) -> dict[str, Regret]:
+def selection_regrets(card: Card) -> dict[str, Regret]:
     """Regret of chosen checkpoints, in mm and as a share of the random-to-oracle gap.
 
     A checkpoint that cannot be told, or whose network is not finite, counts as a random one.
@@ -220,7 +220,7 @@ def detection(card: Card, policy: Policy | None = None) -> dict[str, Detection]:
     return found | {name: _alarms(card, labels, rule, None) for name, rule in rules.alarms().items()}
 
 
-def stopping(card: Card, policy: Policy | None = None) -> dict[str, Stopping]:
+def stopping(card: Card, policy: Policy | None = None) -> dict[str, StoppingScore]:
     """The product's stopping against rules that compare seeds."""
     histories = card.histories
     compared: Mapping[str, rules.Rule] = {
@@ -236,7 +236,7 @@ def stopping(card: Card, policy: Policy | None = None) -> dict[str, Stopping]:
         saved = np.array([0.0 if stop is None else 1 - h.steps[stop] / h.budget for h, stop in pairs])
         lost = np.array([_loss(history, stop) for history, stop in pairs])
         killed = sum(_kills_best([pairs[row] for row in trial]) for trial in card.trials)
-        found[name] = Stopping(card.mean(saved), card.mean(lost), killed, len(card.trials))
+        found[name] = StoppingScore(card.mean(saved), card.mean(lost), killed, len(card.trials))
     return found
 
 

@@ -17,7 +17,7 @@ from tips_dist.models.lifter import Lifter
 Layer = tuple[Tensor, Tensor]  # weight (in, out), bias (out)
 
 
-class Plan:
+class PlainLifter:
     """Depth offsets (B, 17) of normalised poses (B, 17, 2), by one whole-pose lifter of one seed."""
 
     def __init__(self, lifter: BaseLifter) -> None:

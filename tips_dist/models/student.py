@@ -13,7 +13,7 @@ from tips_dist import geometry, pose_signs
 from tips_dist.files import UserError
 from tips_dist.models.base import BaseLifter
 from tips_dist.models.lifter import Lifter
-from tips_dist.models.plan import Plan
+from tips_dist.models.plan import PlainLifter
 from tips_dist.models.weights import load_weights
 from tips_dist.runfolder.records import WeightsRecord
 from tips_dist.skeleton import ROOT
@@ -27,7 +27,7 @@ class Student:
     def __init__(self, lifter: BaseLifter, record: WeightsRecord) -> None:
         self.lifter = lifter
         self.record = record
-        self.predict = Plan(lifter) if Plan.fits(lifter) else lambda poses: lifter(poses[None])[0]
+        self.predict = PlainLifter(lifter) if PlainLifter.fits(lifter) else lambda poses: lifter(poses[None])[0]
 
     @classmethod
     def load(cls, path: str | Path) -> Student:

@@ -29,12 +29,11 @@ from tips_dist.runfolder.results import (
     Comparison,
     Difference,
     Evaluation,
-    Measured,
+    MeasuredAnswer,
     Metrics,
     NextStep,
     Recommendation,
     RepresentationSummary,
-    Statistic,
     TrialSummary,
 )
 from tips_dist.stability.verdicts import is_sound
@@ -85,7 +84,7 @@ def _best(
         broken=sum(not is_sound(item.verdict) for item in seeds),
         risk=risk,
         errors={
-            name: Statistic(**found)
+            name: found
             for name, values in (("test", _test(evaluation)), ("validation", _validation(seeds)))
             if (found := bootstrap.statistic(_row(seeds, values))) is not None
         },
@@ -111,7 +110,7 @@ def _chosen(
                         metric=metric,
                         first=first.representation,
                         second=second.representation,
-                        difference=Statistic(**difference),
+                        difference=difference,
                         cliffs_delta=bootstrap.cliffs_delta(*(value.ravel() for value in values)),
                         pooled=False,
                         split=split if metric == METRIC else None,
@@ -175,7 +174,7 @@ def _recommended(run: RunFolder) -> Recommendation | None:
     return Recommendation(kind=kind, file=file, teachers=names, errors=found, lift=line)
 
 
-def _student_errors(run: RunFolder) -> dict[str, Measured]:
+def _student_errors(run: RunFolder) -> dict[str, MeasuredAnswer]:
     """What was measured of this very student; one that was taught since has no errors yet."""
     evaluation, student = run.evaluation, run.student
     if evaluation is None or (student and evaluation.student_digest not in (None, student.digest)):
@@ -183,13 +182,13 @@ def _student_errors(run: RunFolder) -> dict[str, Measured]:
     return _errors(evaluation.student or {})
 
 
-def _errors(splits: Mapping[str, Metrics]) -> dict[str, Measured]:
+def _errors(splits: Mapping[str, Metrics]) -> dict[str, MeasuredAnswer]:
     found = {}
     for split, metrics in splits.items():
         value, ends = metrics.of(METRIC), metrics.interval.get(METRIC)
         if value is not None:
             low, high = ends or (None, None)
-            found[split] = Measured(value=value, low=low, high=high, poses=metrics.poses)
+            found[split] = MeasuredAnswer(value=value, low=low, high=high, poses=metrics.poses)
     return found
 
 

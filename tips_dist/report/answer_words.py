@@ -14,7 +14,7 @@ from tips_dist.runfolder.results import (
     Broken,
     Choosing,
     Comparison,
-    Measured,
+    MeasuredAnswer,
     Recommendation,
 )
 
@@ -23,7 +23,7 @@ UNMEASURED = "nothing here was compared with truth: risk is an estimate, not an 
 
 
 @dataclass(frozen=True)
-class Line:
+class AnswerLine:
     """One line of the answer: what it is about, what is said, and the command that goes with it."""
 
     topic: str
@@ -31,32 +31,32 @@ class Line:
     command: str | None = None
 
 
-def answer_lines(summary: Summary) -> list[Line]:
+def answer_lines(summary: Summary) -> list[AnswerLine]:
     """The answer, line by line."""
     found = summary.answer
     if found is None or not found.broken:
-        lines = [Line("Answer", NOTHING_YET)]
-        return lines + [Line("Next", step.text, step.command) for step in (found.steps if found else ())]
-    lines = [Line("Best configuration", _best(one)) for one in found.best]
+        lines = [AnswerLine("Answer", NOTHING_YET)]
+        return lines + [AnswerLine("Next", step.text, step.command) for step in (found.steps if found else ())]
+    lines = [AnswerLine("Best configuration", _best(one)) for one in found.best]
     if not found.best:
-        lines.append(Line("Best configuration", "None has a risk: more than half of the seeds of each broke."))
-    lines += [Line("Use", *_use(found.recommended))] if found.recommended else []
-    lines += [Line("Which is better", text) for text in _better(found)]
-    lines += [Line("Broken seeds", _broken(one)) for one in found.broken]
-    lines += [Line("Choosing without truth", _choosing(one)) for one in found.choosing]
+        lines.append(AnswerLine("Best configuration", "None has a risk: more than half of the seeds of each broke."))
+    lines += [AnswerLine("Use", *_use(found.recommended))] if found.recommended else []
+    lines += [AnswerLine("Which is better", text) for text in _better(found)]
+    lines += [AnswerLine("Broken seeds", _broken(one)) for one in found.broken]
+    lines += [AnswerLine("Choosing without truth", _choosing(one)) for one in found.choosing]
     if not summary.evaluated:
-        lines.append(Line("Errors", f"N{UNMEASURED[1:]}."))
-    return lines + [Line("Next", step.text, step.command) for step in found.steps]
+        lines.append(AnswerLine("Errors", f"N{UNMEASURED[1:]}."))
+    return lines + [AnswerLine("Next", step.text, step.command) for step in found.steps]
 
 
-def answer_table(lines: Sequence[Line]) -> Table:
+def answer_table(lines: Sequence[AnswerLine]) -> Table:
     """The answer as a table, for formats that have nothing else."""
     return Table(
         "Answer", ("about", "answer", "command"), [(line.topic, line.text, line.command or "") for line in lines]
     )
 
 
-def in_one_line(lines: Sequence[Line]) -> list[str]:
+def in_one_line(lines: Sequence[AnswerLine]) -> list[str]:
     """The answer as plain lines, "topic: text command"."""
     return [f"{line.topic}: {line.text}" + (f" {line.command}" if line.command else "") for line in lines]
 
@@ -84,7 +84,7 @@ def _use(one: Recommendation) -> tuple[str, str]:
     return f"{what}, {one.file}{teachers}: {known}. It lifts with", one.lift
 
 
-def _mm(found: Measured) -> str:
+def _mm(found: MeasuredAnswer) -> str:
     ends = "" if found.low is None else f" ({number(found.low, 1)}..{number(found.high, 1)})"
     return f"{number(found.value, 1)} mm{ends}"
 

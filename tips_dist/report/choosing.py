@@ -7,9 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from tips_dist.bootstrap import Statistic
 from tips_dist.files import UserError
 from tips_dist.runfolder import RunFolder, Trial
-from tips_dist.runfolder.results import Statistic, TrialSummary
+from tips_dist.runfolder.results import TrialSummary
 
 _COMPARE = {
     "=": operator.eq,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tips_dist.bootstrap import Statistic
 from tips_dist.escaping import for_plotly
 from tips_dist.report.figures import Figure, new_figure, translucent
 from tips_dist.report.style import style
 from tips_dist.report.tables import interval
 from tips_dist.runfolder import Summary
-from tips_dist.runfolder.results import Answer, Statistic
+from tips_dist.runfolder.results import Answer
 
 METRIC = "n_mpjpe_resolved"
 Row = tuple[str, Statistic]  # representation and its number

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tips_dist.escaping import for_csv, for_latex, for_markdown, plain
-from tips_dist.report.answer_words import Line, answer_table, in_one_line
+from tips_dist.report.answer_words import AnswerLine, answer_table, in_one_line
 from tips_dist.report.tables import WORDS, Table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def print_answer(console: Console, lines: Sequence[Line]) -> None:
+def print_answer(console: Console, lines: Sequence[AnswerLine]) -> None:
     """Print the answer for a person: topics in bold, commands on lines of their own that can be copied."""
     from rich.text import Text
 
@@ -84,7 +84,7 @@ def fitted(table: Table, width: int) -> list[Table]:
     ]
 
 
-def markdown(tables: Sequence[Table], lines: Sequence[str], answer: Sequence[Line] = ()) -> str:
+def markdown(tables: Sequence[Table], lines: Sequence[str], answer: Sequence[AnswerLine] = ()) -> str:
     """The answer, tables and notes as GitHub-flavoured Markdown."""
     said = [f"- **{line.topic}**: {for_markdown(line.text)}{_code(line.command)}" for line in answer]
     parts = ["\n".join(said)] if said else []
@@ -105,7 +105,7 @@ def _code(command: str | None) -> str:
     return f" {fence}{space}{plain(command)}{space}{fence}"
 
 
-def latex(tables: Sequence[Table], lines: Sequence[str], answer: Sequence[Line] = ()) -> str:
+def latex(tables: Sequence[Table], lines: Sequence[str], answer: Sequence[AnswerLine] = ()) -> str:
     """Tables for a paper (package booktabs); the answer stands before them and the notes behind, as comments."""
     parts = ["\n".join(f"% {plain(line)}" for line in in_one_line(answer))] if answer else []
     parts += [
@@ -123,7 +123,7 @@ def latex(tables: Sequence[Table], lines: Sequence[str], answer: Sequence[Line] 
     return "\n".join(parts) + "\n"
 
 
-def comma_separated(tables: Sequence[Table], answer: Sequence[Line] = ()) -> str:
+def comma_separated(tables: Sequence[Table], answer: Sequence[AnswerLine] = ()) -> str:
     """The answer and tables as CSV, an empty line between them, without their titles."""
     tables = [answer_table(answer), *tables] if answer else tables
     return "\n".join(_frame(table, for_csv).to_csv(index=False) for table in tables)

@@ -3,6 +3,7 @@
 # ruff: noqa: D102 (the fields of Event speak for themselves)
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from tips_dist.escaping import plain
+from tips_dist.phases import Phase
 from tips_dist.report.style import STATE_SIGN, VERDICT_COLOUR, style
 from tips_dist.report.tables import number, verdict_words
 from tips_dist.stability.verdicts import KINDS
@@ -18,9 +20,11 @@ from tips_dist.stability.verdicts import KINDS
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
+    from rich.progress import Progress, TaskID
 
 DONE = ("finished", "stopped", "failed")
 REDRAW_SECONDS = 0.25
+PHASE_SECONDS = 5.0  # the longest that a phase is silent
 PLAIN_SECONDS = 30.0  # the most often a plain line tells of mere progress
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -68,7 +72,11 @@ class LiveView:
         self._rows: dict[str, _Row] = {}
         self._order = 0
         self._start = clock()
-        self._share_at_start: float | None = None
+        self._found: dict[str, float] = {}  # trial -> the share of it that was done when this view came to know it
+        self._phase: Phase | None = None
+        self._phase_began = clock()
+        self._later: threading.Timer | None = None
+        self._ended = threading.Event()
         self._last_line = clock()
         self._drawn = -REDRAW_SECONDS
         self._live: Live | None = None
@@ -80,11 +88,16 @@ class LiveView:
             live = Live(console=self._console, get_renderable=self.render, auto_refresh=False)
             live.start()
             self._live = live
+        threading.Thread(target=self._keep_beating, name="live view", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended.set()
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -97,19 +110,61 @@ class LiveView:
         if event.risk is not None:
             row.risks.append(event.risk)
         self._rows[event.trial] = row
-        if self._share_at_start is None:
-            self._share_at_start = self.share_done()
+        if event.trial not in self._found or (before is not None and before.event.state == "queued"):
+            self._found[event.trial] = _share(event)  # work of before, of this run or of an earlier one
         if self._live is None:
             self._plain(event, before)
-        elif self._clock() - self._drawn >= REDRAW_SECONDS:
-            self._drawn = self._clock()
-            self._live.refresh()
+        else:
+            self._redraw()
+
+    def phase(self, phase: Phase) -> None:
+        """Take in what is done besides trials: a bar in a terminal, else a line at its end and every few seconds."""
+        if self._phase is None or self._phase.name != phase.name:
+            self._phase_began = self._last_line = self._clock()
+        self._phase = None if phase.ended else phase
+        if self._live is not None:
+            self._redraw()
+        elif phase.ended:
+            self._say_phase(phase)
+        else:
+            self._beat()
+
+    def _say_phase(self, phase: Phase) -> None:
+        self._last_line = self._clock()
+        state = "done, " if phase.ended else ""
+        words = f"{phase.words()} ({state}{duration(self._clock() - self._phase_began)})"
+        self._console.print(plain(words), highlight=False, markup=False, soft_wrap=True)
+
+    def _beat(self) -> None:
+        """Nothing new was heard: a phase is not silent for long all the same."""
+        phase = self._phase
+        if phase is not None and self._live is not None:
+            self._redraw()
+        elif phase is not None and self._clock() - self._last_line >= PHASE_SECONDS:
+            self._say_phase(phase)
+
+    def _keep_beating(self) -> None:
+        while not self._ended.wait(1.0):
+            self._beat()
+
+    def _redraw(self) -> None:
+        """Draw now, or as soon as the last drawing is old enough: the last event is always seen."""
+        wait = REDRAW_SECONDS - (self._clock() - self._drawn)
+        if wait <= 0:
+            self._draw()
+        elif self._later is None:
+            self._later = threading.Timer(wait, self._draw)
+            self._later.daemon = True
+            self._later.start()
+
+    def _draw(self) -> None:
+        self._drawn, self._later, live = self._clock(), None, self._live
+        if live is not None:
+            live.refresh()
 
     def share_done(self) -> float:
         """The share of all planned steps that is done; a finished trial counts as whole however early."""
-        done = sum(
-            1.0 if row.event.state in DONE else row.event.step / max(row.event.steps, 1) for row in self._rows.values()
-        )
+        done = sum(_share(row.event) for row in self._rows.values())
         return done / max(self._trials, len(self._rows), 1)
 
     def totals(self) -> str:
@@ -126,10 +181,16 @@ class LiveView:
         return ", ".join([*parts, self._time_left()])
 
     def _time_left(self) -> str:
-        gained = self.share_done() - (self._share_at_start or 0.0)
+        """By what was done since this view began; work of before says nothing about the pace."""
+        left = 1 - self.share_done()
+        if left <= 0:
+            return "training is done"
+        gained = sum(_share(row.event) - self._found[name] for name, row in self._rows.items())
+        gained /= max(self._trials, len(self._rows), 1)
         if gained <= 0:
             return "time left unknown"
-        return f"{duration((self._clock() - self._start) * (1 - self.share_done()) / gained)} left"
+        seconds = (self._clock() - self._start) * left / gained
+        return f"{duration(seconds)} of training left, then selection and distillation"
 
     def _plain(self, event: Event, before: _Row | None) -> None:
         told = (before.event.state, dict(before.event.verdicts)) if before else None
@@ -170,7 +231,76 @@ class LiveView:
                 "" if event.steps_per_second is None else f"{event.steps_per_second:.0f}",
             )
         more = f"and {len(rows) - room} more trials; " if len(rows) > room else ""
-        return Group(table, Text(more + self.totals(), style="bold"))
+        lines = [Text(more + self.totals(), style="bold")]
+        if self._phase is not None:
+            lines.append(Text(f"{plain(self._phase.words())}, {duration(self._clock() - self._phase_began)}"))
+            if self._phase.total:
+                lines.append(Text(bar(self._phase.done / self._phase.total, self._console.width - 1)))
+        return Group(table, *lines)
+
+
+class Bars:
+    """Shows phases alone: a bar each in a terminal, elsewhere a line whenever :data:`PHASE_SECONDS` were silent."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._phases: dict[str, Phase] = {}  # under way, the innermost last
+        self._progress: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._began = time.monotonic()
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TimeElapsedColumn(),
+            )
+            self._progress = Progress(*columns, console=self._console, transient=True)
+            self._progress.start()
+        else:
+            threading.Thread(target=self._speak, name="phases", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._progress is not None:
+            self._progress.stop()
+
+    def __call__(self, phase: Phase) -> None:
+        """Take in one phase."""
+        if phase.ended:
+            self._phases.pop(phase.name, None)
+        else:
+            self._phases[phase.name] = phase
+        if self._progress is None:
+            return
+        if phase.name not in self._tasks:
+            self._tasks[phase.name] = self._progress.add_task(plain(phase.name), total=phase.total)
+        self._progress.update(self._tasks[phase.name], completed=phase.done, total=phase.total, visible=not phase.ended)
+
+    def _speak(self) -> None:
+        while not self._ended.wait(PHASE_SECONDS):
+            for phase in list(self._phases.values())[-1:]:
+                words = f"{phase.words()} ({duration(time.monotonic() - self._began)})"
+                self._console.print(plain(words), highlight=False, markup=False, soft_wrap=True)
+
+
+def _share(event: Event) -> float:
+    """How much of a trial is done; one that has ended counts as whole, however early."""
+    return 1.0 if event.state in DONE else min(1.0, event.step / max(event.steps, 1))
+
+
+def bar(share: float, width: int) -> str:
+    """A bar of ``width`` signs."""
+    full = round(min(1.0, max(0.0, share)) * width)
+    return "━" * full + "╌" * (width - full)
 
 
 def _seeds(verdicts: Mapping[str, int], wide: bool) -> RenderableType:

@@ -23,10 +23,9 @@ from tips_dist.runfolder.curves import METRICS
 from tips_dist.runfolder.results import (
     CHECKPOINTS,
     Difference,
-    Group,
     GroupErrors,
+    GroupSummary,
     RepresentationSummary,
-    Statistic,
     StudySummary,
     TrialSummary,
 )
@@ -88,14 +87,14 @@ def _trials(run: RunFolder, runs: Sequence[SeedRun]) -> list[TrialSummary]:
     ]
 
 
-def _groups(groups: Sequence[Sequence[SeedRun]]) -> list[Group]:
+def _groups(groups: Sequence[Sequence[SeedRun]]) -> list[GroupSummary]:
     """What each group of runs did; statistics of all groups are computed together."""
-    risk = _statistics([_table(runs, ranked(runs)) for runs in groups], median=True)
+    risk = bootstrap.statistics([_table(runs, ranked(runs)) for runs in groups], median=True)
     found = []
     for runs, value, measured in zip(groups, risk, _errors(groups), strict=True):
         planned = sum(run.steps for run in runs)
         found.append(
-            Group(
+            GroupSummary(
                 runs=len(runs),
                 verdicts=dict(Counter(run.verdict for run in runs).most_common()),
                 stopped_step=float(np.median([run.stopped_step for run in runs])) if runs else None,
@@ -112,10 +111,13 @@ def _errors(groups: Sequence[Sequence[SeedRun]]) -> list[GroupErrors | None]:
     if not any(known):
         return [None] * len(groups)
     tables = {name: [_table(runs, errors(runs, name)) for runs in groups] for name in CHECKPOINTS}
-    metrics = {name: _statistics([_table(runs, errors(runs, "selected", name)) for runs in groups]) for name in METRICS}
-    checkpoints = {name: _statistics(tables[name]) for name in CHECKPOINTS}
+    metrics = {
+        name: bootstrap.statistics([_table(runs, errors(runs, "selected", name)) for runs in groups])
+        for name in METRICS
+    }
+    checkpoints = {name: bootstrap.statistics(tables[name]) for name in CHECKPOINTS}
     against = {
-        name: _statistics([other - own for other, own in zip(tables[name], tables["selected"], strict=True)])
+        name: bootstrap.statistics([other - own for other, own in zip(tables[name], tables["selected"], strict=True)])
         for name in CHECKPOINTS
         if name != "selected"
     }
@@ -147,7 +149,7 @@ def _differences(groups: dict[str, list[SeedRun]]) -> list[Difference]:
                         metric=metric,
                         first=first,
                         second=second,
-                        difference=Statistic(**found),
+                        difference=found,
                         cliffs_delta=bootstrap.cliffs_delta(left, right),
                     )
                 )
@@ -158,11 +160,6 @@ def errors(runs: Sequence[SeedRun], checkpoint: str, metric: str = "n_mpjpe_reso
     """One metric of one checkpoint of each run in mm, NaN where there is none."""
     found = [run.error(checkpoint, metric) for run in runs]
     return np.array([np.nan if value is None else value for value in found], float)
-
-
-def _statistics(tables: Sequence[Array], *, median: bool = False) -> list[Statistic | None]:
-    found = bootstrap.describe(tables, median=median)
-    return [None if value is None else Statistic(**value) for value in found]
 
 
 def _table(runs: Sequence[SeedRun], values: Array) -> Array:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tips_dist.bootstrap import Statistic
 from tips_dist.runfolder import Summary
 from tips_dist.runfolder.curves import METRICS
-from tips_dist.runfolder.results import RepresentationSummary, Statistic
+from tips_dist.runfolder.results import RepresentationSummary
 from tips_dist.stability.verdicts import KINDS
 
 WORDS = (

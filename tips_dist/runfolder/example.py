@@ -102,7 +102,7 @@ def study_record(
 
 def outcome(seed: int, risk: float | None = 1.0, step: int | None = 50, **changes: Any) -> SeedOutcome:
     """How a seed ended: healthy with its lowest ``risk`` at ``step``, unless ``changes`` say otherwise."""
-    values = {
+    values: dict[str, object] = {
         "verdict": "healthy",
         "reason": "",
         "onset": None,
@@ -110,7 +110,7 @@ def outcome(seed: int, risk: float | None = 1.0, step: int | None = 50, **change
         "best_risk": risk,
         "best_step": step if risk is not None else None,
     }
-    return SeedOutcome(seed=seed, **{**values, **changes})
+    return SeedOutcome.model_validate({"seed": seed, **values, **changes})
 
 
 def trial(
@@ -124,7 +124,7 @@ def trial(
 ) -> Trial:
     """A trial's record: finished with these outcomes, pending where there are none."""
     name, _, number = identity.rpartition("-")
-    values: dict[str, Any] = {"state": TrialState.PENDING}
+    values: dict[str, object] = {"state": TrialState.PENDING}
     if outcomes:
         networks = {"lifter": 205000, "discriminator": 102000}
         values = {
@@ -135,14 +135,17 @@ def trial(
             "wall_seconds": 60.0,
             "attempts": 1,
         }
-    return Trial(
-        id=identity,
-        representation=name,
-        number=int(number),
-        parameters=dict(parameters or {}),
-        configuration=configuration or Configuration(representation=name),
-        seeds=list(seeds) if seeds is not None else [one.seed for one in outcomes],
-        **{**values, **changes},
+    return Trial.model_validate(
+        {
+            "id": identity,
+            "representation": name,
+            "number": int(number),
+            "parameters": dict(parameters or {}),
+            "configuration": configuration or Configuration(representation=name),
+            "seeds": list(seeds) if seeds is not None else [one.seed for one in outcomes],
+            **values,
+            **changes,
+        }
     )
 
 
@@ -203,7 +206,7 @@ def teacher(row: Choice) -> Teacher:
 
 def metrics(error: float = 96.0, **changes: Any) -> Metrics:
     """The metrics of one network on one split, around this N-MPJPE in mm."""
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "poses": 2000,
         "mpjpe": error + 2,
         "mpjpe_resolved": error + 2,
@@ -221,7 +224,7 @@ def metrics(error: float = 96.0, **changes: Any) -> Metrics:
         "sign_confidence": [0.9],
         "interval": {name: [error - 5, error + 5] for name in ("n_mpjpe", "n_mpjpe_resolved")},
     }
-    return Metrics(**{**values, **changes})
+    return Metrics.model_validate({**values, **changes})
 
 
 def student_record(teachers: Sequence[Teacher], weights_digest: str = "a" * 64) -> StudentRecord:
@@ -395,11 +398,11 @@ def _curve(grid: np.ndarray, resolved: np.ndarray, *, mirrored: bool) -> Curve:
 
 def _checkpoints(curve: Curve, selected: int | None) -> SeedErrors:
     def at(index: int) -> Errors:
-        values: dict[str, Any] = {name: float(curve.errors[name][index]) for name in METRICS}
-        return Errors(**values, step=int(curve.steps[index]))
+        values: dict[str, object] = {name: float(curve.errors[name][index]) for name in METRICS}
+        return Errors.model_validate({**values, "step": int(curve.steps[index])})
 
-    values: dict[str, Any] = {name: float(curve.errors[name].mean()) for name in METRICS}
-    mean = Errors(**values)
+    values: dict[str, object] = {name: float(curve.errors[name].mean()) for name in METRICS}
+    mean = Errors.model_validate(values)
     return SeedErrors(
         selected=None if selected is None else at(curve.steps.tolist().index(selected)),
         best=at(int(np.argmin(curve.errors["n_mpjpe_resolved"]))),

@@ -39,7 +39,7 @@ def fetch_run(url: str, command: str = "everything", folder: Path | None = None,
         StorageError: storage does not answer.
     """
     store = Store(url, patience)
-    there = {name: entry for name, entry in store.list().items() if layout.known(name) and layout.copied(name)}
+    there = {name: entry for name, entry in store.list().items() if layout.in_layout(name) and layout.copied(name)}
     if layout.STUDY.name not in there:
         raise UserError(f"{redacted(url)}: not a run folder (it has no {layout.STUDY.name})")
     record = StudyRecord.parse(store.read(layout.STUDY.name), below_shown(url, layout.STUDY.name))
@@ -104,6 +104,6 @@ def _drop(local: Path, there: Mapping[str, Entry], command: str) -> None:
     for place, _, names in os.walk(local / layout.TRIALS, followlinks=False):
         for path in (Path(place, name) for name in names):
             name = path.relative_to(local).as_posix()
-            ours = layout.known(name) and layout.copied(name) and matches(name, layout.needs(command))
+            ours = layout.in_layout(name) and layout.copied(name) and matches(name, layout.needs(command))
             if ours and name not in there and not path.is_symlink():
                 path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-class Kind(enum.IntEnum):
+class FileKind(enum.IntEnum):
     """What a file is; the number is its place in the order of copying, see :func:`order`."""
 
     JOURNAL = 0  # the search's: trials without an entry do not exist, entries without trials do
@@ -34,7 +34,7 @@ class File:
     """A file, or all files that fit a pattern (``*`` stands for a trial's id, a seed, a step)."""
 
     pattern: str
-    kind: Kind
+    kind: FileKind
 
     @property
     def name(self) -> str:
@@ -51,48 +51,56 @@ class File:
 
 
 TRIALS = "trials"  # the folder of trials, one folder each
-STUDY_TEXT = File("study.yaml", Kind.RECORD)  # as given
-STUDY = File("study.json", Kind.RECORD)
-SELECTION = File("selection.json", Kind.RECORD)
-DEPENDENCE = File("dependence.json", Kind.RECORD)
-EVALUATION = File("evaluation.json", Kind.RECORD)
-CURVES = File("curves.npz", Kind.SERIES)
-SUMMARY = File("summary.json", Kind.RECORD)
-REPORT = File("report.html", Kind.OTHER)
-JOURNAL = File("optuna.journal", Kind.JOURNAL)
-STUDENT = File("student/student.json", Kind.RECORD)
-STUDENT_WEIGHTS = File("student/student.safetensors", Kind.STUDENT)
-MODEL_CARD = File("student/MODEL_CARD.md", Kind.STUDENT)
-TRIAL = File("trials/*/trial.json", Kind.RECORD)
-ALIVE = File("trials/*/alive.json", Kind.RECORD)
-HISTORY = File("trials/*/history.jsonl", Kind.SERIES)
-DEPTHS = File("trials/*/depths.npy", Kind.DEPTHS)
-RAW_DEPTHS = File("trials/*/depths_raw.npy", Kind.DEPTHS)
-CANDIDATE = File("trials/*/candidates/*", Kind.CANDIDATES)
-CHECKPOINT = File("trials/*/checkpoint/*", Kind.STATE)
-EVENTS = File("trials/*/tensorboard/*", Kind.EVENTS)
-ERROR = File("trials/*/error.txt", Kind.OTHER)
-MIRROR = File("mirror.json", Kind.NOTE)
-LOCK = File("lock", Kind.LOCAL)
-FETCHING = File(".fetching", Kind.LOCAL)  # only a part of the run was fetched; holds the run's mark
-STOP = File(".stop", Kind.LOCAL)  # its presence asks every running trial to save its state and return
-TRIAL_LOCK = File("trials/*/.lock", Kind.LOCAL)
-UNFINISHED = File(".*.tmp", Kind.LOCAL)  # of an atomic write
-UNFINISHED_BELOW = File("*/.*.tmp", Kind.LOCAL)
+STUDY_TEXT = File("study.yaml", FileKind.RECORD)  # as given
+STUDY = File("study.json", FileKind.RECORD)
+SELECTION = File("selection.json", FileKind.RECORD)
+DEPENDENCE = File("dependence.json", FileKind.RECORD)
+EVALUATION = File("evaluation.json", FileKind.RECORD)
+CURVES = File("curves.npz", FileKind.SERIES)
+SUMMARY = File("summary.json", FileKind.RECORD)
+REPORT = File("report.html", FileKind.OTHER)
+JOURNAL = File("optuna.journal", FileKind.JOURNAL)
+STUDENT = File("student/student.json", FileKind.RECORD)
+STUDENT_WEIGHTS = File("student/student.safetensors", FileKind.STUDENT)
+MODEL_CARD = File("student/MODEL_CARD.md", FileKind.STUDENT)
+TRIAL = File("trials/*/trial.json", FileKind.RECORD)
+ALIVE = File("trials/*/alive.json", FileKind.RECORD)
+HISTORY = File("trials/*/history.jsonl", FileKind.SERIES)
+DEPTHS = File("trials/*/depths.npy", FileKind.DEPTHS)
+RAW_DEPTHS = File("trials/*/depths_raw.npy", FileKind.DEPTHS)
+CANDIDATE = File("trials/*/candidates/*", FileKind.CANDIDATES)
+CHECKPOINT = File("trials/*/checkpoint/*", FileKind.STATE)
+EVENTS = File("trials/*/tensorboard/*", FileKind.EVENTS)
+ERROR = File("trials/*/error.txt", FileKind.OTHER)
+MIRROR = File("mirror.json", FileKind.NOTE)
+LOCK = File("lock", FileKind.LOCAL)
+FETCHING = File(".fetching", FileKind.LOCAL)  # only a part of the run was fetched; holds the run's mark
+PHASE = File("phase.json", FileKind.LOCAL)  # what the driver does after training
+STOP = File(".stop", FileKind.LOCAL)  # its presence asks every running trial to save its state and return
+TRIAL_LOCK = File("trials/*/.lock", FileKind.LOCAL)
+UNFINISHED = File(".*.tmp", FileKind.LOCAL)  # of an atomic write
+UNFINISHED_BELOW = File("*/.*.tmp", FileKind.LOCAL)
 
 FILES = tuple(value for value in list(globals().values()) if isinstance(value, File))
-SMALL = (Kind.RECORD, Kind.NOTE)  # what every command gets
-HEAVY = (Kind.STATE, Kind.DEPTHS)  # large files that change all the time while a trial runs
-ASKS: dict[str, tuple[Kind, ...]] = {  # the bulky kinds that a command reads besides; others get everything
+SMALL = (FileKind.RECORD, FileKind.NOTE)  # what every command gets
+HEAVY = (FileKind.STATE, FileKind.DEPTHS)  # large files that change all the time while a trial runs
+ASKS: dict[str, tuple[FileKind, ...]] = {  # the bulky kinds that a command reads besides; others get everything
     "status": (),
-    "summary": (Kind.SERIES, Kind.JOURNAL),
-    "compare": (Kind.SERIES, Kind.JOURNAL),
-    "audit": (Kind.SERIES,),
-    "monitor": (Kind.EVENTS,),
-    "select": (Kind.SERIES, Kind.DEPTHS, Kind.CANDIDATES),
-    "scorecard": (Kind.SERIES, Kind.DEPTHS),
-    "evaluate": (Kind.SERIES, Kind.JOURNAL, Kind.DEPTHS, Kind.CANDIDATES, Kind.STUDENT),
-    "report": (Kind.SERIES, Kind.JOURNAL, Kind.DEPTHS, Kind.CANDIDATES, Kind.STUDENT, Kind.OTHER),
+    "summary": (FileKind.SERIES, FileKind.JOURNAL),
+    "compare": (FileKind.SERIES, FileKind.JOURNAL),
+    "audit": (FileKind.SERIES,),
+    "monitor": (FileKind.EVENTS,),
+    "select": (FileKind.SERIES, FileKind.DEPTHS, FileKind.CANDIDATES),
+    "scorecard": (FileKind.SERIES, FileKind.DEPTHS),
+    "evaluate": (FileKind.SERIES, FileKind.JOURNAL, FileKind.DEPTHS, FileKind.CANDIDATES, FileKind.STUDENT),
+    "report": (
+        FileKind.SERIES,
+        FileKind.JOURNAL,
+        FileKind.DEPTHS,
+        FileKind.CANDIDATES,
+        FileKind.STUDENT,
+        FileKind.OTHER,
+    ),
 }
 
 
@@ -103,27 +111,27 @@ def needs(command: str) -> tuple[str, ...]:
     return tuple(file.pattern for file in FILES if file.kind in (*SMALL, *ASKS[command]))
 
 
-def kind_of(name: str) -> Kind:
+def file_kind(name: str) -> FileKind:
     """The kind of a file, by its path relative to the run folder; ``OTHER`` for one that we do not know."""
     for file in reversed(FILES):  # what is local comes first, whatever folder it lies in
         if fnmatch.fnmatchcase(name, file.pattern):
             return file.kind
-    return Kind.OTHER
+    return FileKind.OTHER
 
 
-def known(name: str) -> bool:
+def in_layout(name: str) -> bool:
     """Whether a file, by its path relative to the run folder, is one of the layout."""
     return any(fnmatch.fnmatchcase(name, file.pattern) and name.count("/") == file.pattern.count("/") for file in FILES)
 
 
 def copied(name: str) -> bool:
     """Whether the mirror copies a file at all."""
-    return kind_of(name) is not Kind.LOCAL
+    return file_kind(name) is not FileKind.LOCAL
 
 
 def order(name: str) -> tuple[int, str]:
     """Sorts files so that a copy cut off anywhere is a state that a killed study might have left behind."""
-    return int(kind_of(name)), name
+    return int(file_kind(name)), name
 
 
 def trial_folder(run: Path, trial: str) -> Path:

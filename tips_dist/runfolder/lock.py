@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -61,7 +62,7 @@ def locked(run: Path, *, patience: float = 0.5, fetching: bool = False) -> Itera
 def holder(run: Path) -> Holder | None:
     """Who works on the run now, or None. Never blocks, never takes the lock for long."""
     try:
-        with layout.LOCK.at(run).open() as stream:
+        with os.fdopen(os.open(layout.LOCK.at(run), os.O_RDONLY | os.O_NONBLOCK)) as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 return None
@@ -89,6 +90,9 @@ def _opened(path: Path, mode: str) -> IO[str]:
     """The lock file, opened for locking; never what a link leads to."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise UserError(f"{path}: is no ordinary file, so it cannot be the run's lock; remove it")
         return os.fdopen(descriptor, mode)
     except OSError as error:
         raise StorageError(f"{path}: cannot be used as a lock ({error.strerror})") from error

@@ -15,6 +15,7 @@ student/student.json      :class:`StudentRecord`             distillation.py -> 
 evaluation.json           :class:`.results.Evaluation`       evaluation -> summary, report, model card
 curves.npz                :class:`.curves.Curves`            evaluation -> report
 summary.json              :class:`.results.Summary`          report/summary.py -> people, scripts
+phase.json                :class:`PhaseRecord`               study/status.py -> status
 mirror.json               :class:`MirrorNote`                mirror.py -> status of a copy
 lock                      :class:`Holder`                    study/records.py -> status
 ========================  =================================  ==================================================
@@ -233,6 +234,14 @@ class Holder(Record):
     host: str
     pid: int
     since: str | None = None
+
+
+class PhaseRecord(Record):
+    """``phase.json``: what the driver does after the last trial; gone when it has ended."""
+
+    host: str
+    pid: int
+    words: str  # "distilling the student, 40%"
 
 
 class MirrorNote(Record):

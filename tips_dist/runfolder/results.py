@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import JsonValue
 
+from tips_dist.bootstrap import Statistic
 from tips_dist.config import Policy
 from tips_dist.runfolder.curves import METRICS
 from tips_dist.runfolder.record import Json, Part, Record, Recorded
@@ -183,15 +184,6 @@ class Audit(Record):
 # --- summary.json ----------------------------------------------------------------------------------------------------
 
 
-class Statistic(Part):
-    """A value with its 95 % bootstrap interval and the number of runs behind it."""
-
-    value: float
-    low: float
-    high: float
-    runs: int
-
-
 class GroupErrors(Part):
     """Errors of a group of runs against truth, mm."""
 
@@ -200,7 +192,7 @@ class GroupErrors(Part):
     against: dict[str, Statistic | None]  # the same of best, last, random minus selected, run by run
 
 
-class Group(Part):
+class GroupSummary(Part):
     """What a group of runs did."""
 
     runs: int
@@ -211,14 +203,14 @@ class Group(Part):
     errors: GroupErrors | None
 
 
-class RepresentationSummary(Group):
+class RepresentationSummary(GroupSummary):
     """All runs of a representation."""
 
     representation: str
     trials: int
 
 
-class TrialSummary(Group):
+class TrialSummary(GroupSummary):
     """All runs of a trial."""
 
     trial: str
@@ -253,7 +245,7 @@ class BestConfiguration(Part):
     errors: dict[str, Statistic]  # split -> sign-resolved N-MPJPE of the checkpoints that its seeds keep, mm
 
 
-class Measured(Part):
+class MeasuredAnswer(Part):
     """Sign-resolved N-MPJPE of one network, mm, with its interval over sequences where there are several."""
 
     value: float
@@ -268,7 +260,7 @@ class Recommendation(Part):
     kind: Literal["student", "candidate"]
     file: str  # relative to the run folder
     teachers: list[str]  # "trial seed step" of each
-    errors: dict[str, Measured]  # split -> error; empty unless evaluated
+    errors: dict[str, MeasuredAnswer]  # split -> error; empty unless evaluated
     lift: str  # the command that lifts with it
 
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from pydantic import JsonValue
+
 from tips_dist.config import Policy
 from tips_dist.files import UserError
 from tips_dist.registry import built_in, entry, register
@@ -91,7 +93,7 @@ class BaseDetector:
         """Whether it is too early for a verdict."""
         return step < self.policy.warm_up * self.steps
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, JsonValue]:
         """The state as plain data."""
         fixed = {"policy", "recipe", "steps"}
         return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name not in fixed}
@@ -322,7 +324,7 @@ class Judge:
                 self.verdict = finding
         return self.verdict
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, JsonValue]:
         """All state as plain data (JSON)."""
         return {
             "verdict": dataclasses.asdict(self.verdict),

@@ -324,7 +324,7 @@ def _of_depths(
         }
     own = geometry.joint_signs(signs, representation).unsqueeze(1)
     resolved = geometry.collapse(geometry.lift(validation.poses, offsets * own), present)
-    bends = geometry.bend(geometry.mirror_depth(pose[:, some], own))
+    bends = geometry.limb_bend(geometry.mirror_depth(pose[:, some], own))
     share = bends.sum(1) / bends.abs().sum(1).clamp_min(1e-9)
     signals |= {"depth/knees": share[:, :2].mean(-1), "depth/elbows": share[:, 2:].mean(-1)}
     found = None

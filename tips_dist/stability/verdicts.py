@@ -48,7 +48,7 @@ class Verdict:
     values: dict[str, float] = field(default_factory=dict)
 
 
-class Stopping(Protocol):
+class StoppingPolicy(Protocol):
     """The part of a configuration that says which verdicts end a seed (``config.Stopping``)."""
 
     @property
@@ -77,7 +77,7 @@ def is_sound(name: str) -> bool:
     return kind_of(name).sound
 
 
-def ends_seed(name: str, stopping: Stopping) -> bool:
+def ends_seed(name: str, stopping: StoppingPolicy) -> bool:
     """Whether the stopping policy ends a seed with this verdict."""
     ends = kind_of(name).ends
     if ends in ("never", "always"):

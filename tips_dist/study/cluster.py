@@ -7,9 +7,9 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from tips_dist.addresses import check_address, is_address
 from tips_dist.config import Resources
@@ -74,7 +74,7 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0) ->
         check_fits(resources, ray.nodes())
         yield
         return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         asked = {
             "address": "local",
@@ -92,7 +92,7 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0) ->
         ray.shutdown()
 
 
-def _initialise(options: dict[str, Any], address: str | None) -> None:
+def _initialise(options: Mapping[str, object], address: str | None) -> None:
     import ray
 
     for attempts_left in (0,) if address else (2, 1, 0):  # on a busy machine Ray's own 30 s may be too short
@@ -132,7 +132,16 @@ def share(resources: Resources) -> dict[str, float]:
     return {"CPU": resources.cpus / workers, **gpus}
 
 
-def check_fits(resources: Resources, nodes: list[dict[str, Any]]) -> None:
+class RayNode(TypedDict):
+    """What we read of a node in the answer of ``ray.nodes()``."""
+
+    NodeID: str
+    NodeManagerHostname: NotRequired[str]
+    Alive: bool
+    Resources: dict[str, float]
+
+
+def check_fits(resources: Resources, nodes: Sequence[RayNode]) -> None:
     """Refuse what could never be placed, instead of letting Ray wait for ever.
 
     Args:

@@ -11,14 +11,15 @@ import shutil
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from tips_dist.config import Data, Study
 from tips_dist.files import StorageError, UserError
+from tips_dist.study.cluster import RayNode
 
 PROBE_BYTES = 8 * 2**20
 LEAST_DISK = 5 * 10**9  # bytes
@@ -28,7 +29,7 @@ MOST_NODES = 256  # that are asked one by one
 
 
 @dataclass(frozen=True)
-class Finding:
+class Checked:
     """One thing looked at: ``state`` is ok, warning or failed; ``advice`` says what to do unless it is ok."""
 
     name: str
@@ -42,14 +43,14 @@ class Finding:
         return dataclasses.asdict(self)
 
 
-def examine(
+def diagnose(
     *,
     study: Study | None = None,
     study_file: Path | None = None,
     runs: Path = Path("runs"),
     storage: str | None = None,
     address: str | None = None,
-) -> Iterator[Finding]:
+) -> Iterator[Checked]:
     """Look at everything, yielding findings as they come.
 
     Args:
@@ -73,17 +74,17 @@ def examine(
         yield from cluster(address, study, runs)
 
 
-def machine() -> Iterator[Finding]:
+def machine() -> Iterator[Checked]:
     """Python, packages, processors and memory of this machine."""
     version = platform.python_version()
     good = (3, 11) <= sys.version_info < (3, 14)
-    yield Finding("python", "ok" if good else "failed", version, "" if good else "use Python 3.11, 3.12 or 3.13")
+    yield Checked("python", "ok" if good else "failed", version, "" if good else "use Python 3.11, 3.12 or 3.13")
     yield _guarded("torch", torch_and_cuda)
-    yield Finding("ray", "ok", metadata.version("ray"))
+    yield Checked("ray", "ok", metadata.version("ray"))
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = os.environ.get("OMP_NUM_THREADS")
     many = threads is not None and threads.isdigit() and int(threads) > cpus
-    yield Finding(
+    yield Checked(
         "processors",
         "warning" if many else "ok",
         f"{cpus} CPUs, OMP_NUM_THREADS {threads or 'not set'}",
@@ -96,25 +97,25 @@ def machine() -> Iterator[Finding]:
         free = shutil.disk_usage(shared).free
         little = free < LEAST_SHARED_MEMORY
         advice = "Ray's object store lies there; give the container more (docker run --shm-size=8g)" if little else ""
-        yield Finding("shared memory", "warning" if little else "ok", f"{free / 1e9:.1f} GB free", advice)
+        yield Checked("shared memory", "warning" if little else "ok", f"{free / 1e9:.1f} GB free", advice)
 
 
-def torch_and_cuda() -> Finding:
+def torch_and_cuda() -> Checked:
     """Torch, and whether it sees the GPUs that the machine has."""
     import torch
 
     text = f"torch {torch.__version__}"
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-        return Finding("torch", "ok", f"{text}, CUDA {torch.version.cuda}: {names}")
+        return Checked("torch", "ok", f"{text}, CUDA {torch.version.cuda}: {names}")
     if Path("/proc/driver/nvidia/version").exists():
-        return Finding(
+        return Checked(
             "torch", "failed", f"{text} sees no GPU", "there is an NVIDIA driver; install a CUDA build of torch"
         )
-    return Finding("torch", "ok", f"{text}, no GPU on this machine")
+    return Checked("torch", "ok", f"{text}, no GPU on this machine")
 
 
-def folder(runs: Path, where: str = "here") -> Finding:
+def folder(runs: Path, where: str = "here") -> Checked:
     """Whether run folders can be written below ``runs``, how fast, and how much room there is."""
     base = runs.expanduser().absolute()
     while not base.exists():
@@ -130,21 +131,21 @@ def folder(runs: Path, where: str = "here") -> Finding:
         speed = PROBE_BYTES / (time.perf_counter() - begun) / 1e6
         skew = abs(probe.stat().st_mtime - time.time())
     except OSError as error:
-        return Finding(name, "failed", f"not writable ({error.strerror})", "choose another place with --runs", where)
+        return Checked(name, "failed", f"not writable ({error.strerror})", "choose another place with --runs", where)
     finally:
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)
     free = shutil.disk_usage(base).free
     found = f"{speed:.0f} MB/s written, {free / 1e9:.0f} GB free"
     if free < LEAST_DISK:
-        return Finding(name, "warning", found, "a study writes gigabytes; make room or choose another place", where)
+        return Checked(name, "warning", found, "a study writes gigabytes; make room or choose another place", where)
     if skew > MOST_SKEW:
         advice = f"the file server's clock differs by {skew:.0f} s from this machine's; run NTP on both"
-        return Finding(name, "warning", found, advice, where)
-    return Finding(name, "ok", found, where=where)
+        return Checked(name, "warning", found, advice, where)
+    return Checked(name, "ok", found, where=where)
 
 
-def store(url: str) -> Iterator[Finding]:
+def store(url: str) -> Iterator[Checked]:
     """Whether an address can be written, read and cleaned, how fast, and whether its clock is ours."""
     import tempfile
 
@@ -167,20 +168,20 @@ def store(url: str) -> Iterator[Finding]:
             whole = came.read_bytes() == sent.read_bytes()
     except (UserError, KeyError, OSError) as error:
         advice = "check address, network and credentials (AWS_…, GOOGLE_APPLICATION_CREDENTIALS)"
-        yield Finding(name, "failed", str(error), advice)
+        yield Checked(name, "failed", str(error), advice)
         return
     rates = f"{PROBE_BYTES / (written - begun) / 1e6:.0f} MB/s written"
     rates += f", {PROBE_BYTES / (read - before_read) / 1e6:.0f} MB/s read"
-    yield Finding(name, "ok" if whole else "failed", rates, "" if whole else "what is read is not what was written")
+    yield Checked(name, "ok" if whole else "failed", rates, "" if whole else "what is read is not what was written")
     if not entry.changed:  # this kind of storage tells no times
         return
     skew = abs(entry.changed - time.time()) - (time.perf_counter() - begun)
     off = skew > MOST_SKEW
     advice = "signatures of requests fail from 15 minutes on; run NTP on this machine" if off else ""
-    yield Finding("clock against storage", "warning" if off else "ok", f"within {max(skew, 1.0):.0f} s", advice)
+    yield Checked("clock against storage", "warning" if off else "ok", f"within {max(skew, 1.0):.0f} s", advice)
 
 
-def data(section: Data, base: Path, where: str = "here") -> Finding:
+def data(section: Data, base: Path, where: str = "here") -> Checked:
     """Whether the study's poses open, and their digest."""
     from tips_dist.runfolder.poses import study_poses
 
@@ -188,11 +189,11 @@ def data(section: Data, base: Path, where: str = "here") -> Finding:
     try:
         poses = study_poses(section, base)
     except (UserError, OSError) as error:
-        return Finding(name, "failed", str(error), "name a file that every driver can read, or an address", where)
-    return Finding(name, "ok", f"{len(poses)} poses, digest {poses.digest[:12]}", where=where)
+        return Checked(name, "failed", str(error), "name a file that every driver can read, or an address", where)
+    return Checked(name, "ok", f"{len(poses)} poses, digest {poses.digest[:12]}", where=where)
 
 
-def dashboard(address: str) -> Finding:
+def dashboard(address: str) -> Checked:
     """The cluster's Ray against ours, through its dashboard."""
     request = urllib.request.Request(f"{address.rstrip('/')}/api/version")
     token = _token()
@@ -203,16 +204,16 @@ def dashboard(address: str) -> Finding:
     return same_ray(theirs)
 
 
-def same_ray(theirs: str) -> Finding:
+def same_ray(theirs: str) -> Checked:
     """Whether the cluster runs the Ray that we have: drivers and workers must agree to the last digit."""
     ours = metadata.version("ray")
     if ours == theirs:
-        return Finding("ray on the cluster", "ok", theirs, where="cluster")
+        return Checked("ray on the cluster", "ok", theirs, where="cluster")
     advice = f"drivers that join need the same: pip install ray=={theirs}, or submit with an image that has it"
-    return Finding("ray on the cluster", "failed", f"{theirs}, here {ours}", advice, "cluster")
+    return Checked("ray on the cluster", "failed", f"{theirs}, here {ours}", advice, "cluster")
 
 
-def cluster(address: str, study: Study | None, runs: Path) -> Iterator[Finding]:
+def cluster(address: str, study: Study | None, runs: Path) -> Iterator[Checked]:
     """Join a cluster and ask every node."""
     from tips_dist.config import Resources
     from tips_dist.study.cluster import check_fits, connected
@@ -224,15 +225,15 @@ def cluster(address: str, study: Study | None, runs: Path) -> Iterator[Finding]:
             nodes = [node for node in ray.nodes() if node["Alive"]]
             total = ray.cluster_resources()
             text = f"{len(nodes)} nodes, {total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs"
-            yield Finding("cluster", "ok", text, where="cluster")
+            yield Checked("cluster", "ok", text, where="cluster")
             if study is not None:
                 yield _guarded("resources of a trial", lambda: _fits(study, nodes, check_fits), "cluster")
             yield from _nodes(nodes[:MOST_NODES], runs)
     except UserError as error:
-        yield Finding("cluster", "failed", str(error), "is it running, and is its token ours?", "cluster")
+        yield Checked("cluster", "failed", str(error), "is it running, and is its token ours?", "cluster")
 
 
-def _nodes(nodes: list[dict[str, Any]], runs: Path) -> Iterator[Finding]:
+def _nodes(nodes: Sequence[RayNode], runs: Path) -> Iterator[Checked]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -252,7 +253,7 @@ def _nodes(nodes: list[dict[str, Any]], runs: Path) -> Iterator[Finding]:
                 )
             except ray.exceptions.RayError as error:
                 advice = "look at this node's logs"
-                yield Finding("node", "failed", " ".join(str(error).split())[:200], advice, host)
+                yield Checked("node", "failed", " ".join(str(error).split())[:200], advice, host)
                 continue
             yield from _judged(answer, before, time.time(), host, runs)
     finally:
@@ -260,7 +261,16 @@ def _nodes(nodes: list[dict[str, Any]], runs: Path) -> Iterator[Finding]:
             mark.unlink(missing_ok=True)
 
 
-def _node(mark: str, runs: str) -> dict[str, Any]:
+class NodeAnswer(TypedDict):
+    """What one node says of itself; plain, since the node's own version of this program may be another."""
+
+    time: float
+    versions: dict[str, str]
+    shared: bool
+    folder: dict[str, str]
+
+
+def _node(mark: str, runs: str) -> NodeAnswer:
     """What one node says of itself (runs there)."""
     versions = {name: metadata.version(name) for name in ("tips-dist", "torch", "ray")}
     return {
@@ -271,46 +281,46 @@ def _node(mark: str, runs: str) -> dict[str, Any]:
     }
 
 
-def _judged(answer: dict[str, Any], before: float, after: float, host: str, runs: Path) -> Iterator[Finding]:
+def _judged(answer: NodeAnswer, before: float, after: float, host: str, runs: Path) -> Iterator[Checked]:
     skew = max(before - answer["time"], answer["time"] - after, 0.0)
     off = skew > MOST_SKEW
-    yield Finding(
+    yield Checked(
         "clock", "warning" if off else "ok", f"within {skew:.1f} s of ours", "run NTP on this node" if off else "", host
     )
     ours = {name: metadata.version(name) for name in answer["versions"]}
     same = ours == answer["versions"]
     text = ", ".join(f"{name} {version}" for name, version in answer["versions"].items())
     advice = "" if same else f"the driver has {', '.join(f'{n} {v}' for n, v in ours.items())}; use one image for all"
-    yield Finding("versions", "ok" if same else "failed", text, advice, host)
+    yield Checked("versions", "ok" if same else "failed", text, advice, host)
     if not answer["shared"]:
         advice = "all nodes must see the driver's run folders: choose a shared file system with --runs"
-        yield Finding(f"run folders in {runs}", "failed", "not those of the driver", advice, host)
+        yield Checked(f"run folders in {runs}", "failed", "not those of the driver", advice, host)
     else:
-        yield Finding(**{**answer["folder"], "where": host})
+        yield Checked(**{**answer["folder"], "where": host})
 
 
-def _fits(study: Study, nodes: list[dict[str, Any]], check: Callable[..., None]) -> Finding:
+def _fits(study: Study, nodes: Sequence[RayNode], check: Callable[..., None]) -> Checked:
     check(study.resources, nodes)
     asked = f"{study.resources.cpus:g} CPUs, {study.resources.gpus:g} GPUs, {study.resources.workers} worker(s): fits"
-    return Finding("resources of a trial", "ok", asked, where="cluster")
+    return Checked("resources of a trial", "ok", asked, where="cluster")
 
 
-def _gpus_here(study: Study) -> Finding:
+def _gpus_here(study: Study) -> Checked:
     found = torch_and_cuda()
     missing = "CUDA" not in found.found
     advice = "set resources.gpus to 0, or choose a cluster with --address" if missing else ""
-    return Finding(
+    return Checked(
         "resources of a trial", "failed" if missing else "ok", f"{study.resources.gpus:g} GPUs asked for", advice
     )
 
 
-def _guarded(name: str, look: Callable[[], Finding], where: str = "here") -> Finding:
+def _guarded(name: str, look: Callable[[], Checked], where: str = "here") -> Checked:
     try:
         return look()
     except (UserError, StorageError) as error:
-        return Finding(name, "failed", str(error), "see the message", where)
+        return Checked(name, "failed", str(error), "see the message", where)
     except Exception as error:  # a doctor that falls ill helps nobody
-        return Finding(name, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", "see it", where)
+        return Checked(name, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", "see it", where)
 
 
 def _token() -> str | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -24,7 +25,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import tips_dist
@@ -90,6 +91,22 @@ class Submission:
     fresh: bool  # started by this very call
 
 
+@dataclass(frozen=True)
+class JobAnswer:
+    """Where a job stands; times are local."""
+
+    id: str
+    study: str | None
+    digest: str | None  # of the study
+    runs: str | None  # folder of run folders on the cluster
+    trials: int
+    status: str
+    message: str | None
+    started: str | None
+    ended: str | None
+    exit_code: int | None
+
+
 class Jobs:
     """The jobs of one cluster. Every method raises ``UserError`` where the cluster is away or refuses us."""
 
@@ -145,41 +162,42 @@ class Jobs:
                 return Submission(identity, str(known.status.value), fresh=False)
         return Submission(identity, "PENDING", fresh=True)
 
-    def _sent(self, request: dict[str, Any]) -> None:
+    def _sent(self, request: Callable[[], str]) -> None:
         """Submit; a head that has just started has no agent for a while, so that is waited for."""
         deadline = time.monotonic() + AGENT_SECONDS
         while True:
             try:
-                self._client.submit_job(**request)
+                request()
                 return
             except self._errors as error:
                 if "No available agent" not in str(error) or time.monotonic() > deadline:
                     raise self._refused(error) from None
             time.sleep(1.0)
 
-    def _request(self, study: Study, identity: str, folder: Path, inside: Path, order: Order) -> dict[str, Any]:
-        environment: dict[str, Any] = {
+    def _request(self, study: Study, identity: str, folder: Path, inside: Path, order: Order) -> Callable[[], str]:
+        environment: dict[str, object] = {
             "working_dir": str(folder),
             "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
         }
         if order.package:
             environment["py_modules"] = [str(Path(tips_dist.__file__).parent)]
         trials = sum(space.budget(study, name) for name in study.representations)
-        return {
-            "entrypoint": entrypoint(inside, order, self.address),
-            "submission_id": identity,
-            "runtime_env": environment,
-            "entrypoint_num_cpus": order.cpus or None,
-            "entrypoint_resources": dict(order.resources) or None,
-            "metadata": {MARK: study.name, "digest": digest(study), "trials": str(trials), "runs": order.runs},
-        }
+        return functools.partial(
+            self._client.submit_job,
+            entrypoint=entrypoint(inside, order, self.address),
+            submission_id=identity,
+            runtime_env=environment,
+            entrypoint_num_cpus=order.cpus or None,
+            entrypoint_resources=dict(order.resources) or None,
+            metadata={MARK: study.name, "digest": digest(study), "trials": str(trials), "runs": order.runs},
+        )
 
-    def list(self) -> list[dict[str, Any]]:
+    def list(self) -> list[JobAnswer]:
         """Our jobs, the newest first: see :func:`described`."""
         jobs = [job for job in self._asked(self._client.list_jobs) if MARK in (job.metadata or {})]
         return [described(job) for job in sorted(jobs, key=lambda job: job.start_time or 0, reverse=True)]
 
-    def status(self, identity: str) -> dict[str, Any]:
+    def status(self, identity: str) -> JobAnswer:
         """One job."""
         return described(self._known(identity))
 
@@ -359,21 +377,21 @@ def entrypoint(inside: Path, order: Order, address: str) -> str:
     return f"exec {shlex.quote(order.python or 'python')} {line}"
 
 
-def described(job: JobDetails) -> dict[str, Any]:
+def described(job: JobDetails) -> JobAnswer:
     """What we show of a job: nothing of its environment."""
     metadata = job.metadata or {}
-    return {
-        "id": job.submission_id,
-        "study": metadata.get(MARK),
-        "digest": metadata.get("digest"),
-        "runs": metadata.get("runs"),
-        "trials": int(metadata.get("trials", 0)),
-        "status": str(job.status.value),
-        "message": job.message,
-        "started": _time(job.start_time),
-        "ended": _time(job.end_time),
-        "exit_code": job.driver_exit_code,
-    }
+    return JobAnswer(
+        id=job.submission_id,
+        study=metadata.get(MARK),
+        digest=metadata.get("digest"),
+        runs=metadata.get("runs"),
+        trials=int(metadata.get("trials", 0)),
+        status=str(job.status.value),
+        message=job.message,
+        started=_time(job.start_time),
+        ended=_time(job.end_time),
+        exit_code=job.driver_exit_code,
+    )
 
 
 def arrive() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from tips_dist.files import StorageError
-from tips_dist.patience import patiently as again
+from tips_dist.patience import try_again
 
 PATIENCE_SECONDS = 60.0
 _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -40,7 +40,7 @@ def patiently(action: Callable[[], T], patience: float | None = None) -> T:
         StorageError: storage did not come back, or is full or read-only.
     """
     try:
-        return again(
+        return try_again(
             action,
             PATIENCE_SECONDS if patience is None else patience,
             errors=(StorageError, OSError),

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from tips_dist.config import Study
+from tips_dist.config import Resources, Study
 from tips_dist.files import UserError
 from tips_dist.mirror import NOWHERE, mirrored
+from tips_dist.phases import listening, phase
 from tips_dist.runfolder import RunFolder, TrialState, layout, read_trials
 from tips_dist.runfolder.fetching import fetch_run
 from tips_dist.runfolder.lock import locked
@@ -25,13 +26,13 @@ from tips_dist.study.cluster import connected
 from tips_dist.study.folder import check_plugins, check_unchanged, create, extend, own_study
 from tips_dist.study.mending import mend
 from tips_dist.study.records import StudyEvent
-from tips_dist.study.status import status
+from tips_dist.study.status import PhaseNote, status
 from tips_dist.study.trainable import Train
 
 if TYPE_CHECKING:
     from tips_dist.data.store import Poses
 
-__all__ = ["Interrupted", "StudyEvent", "open_recorded", "resume", "start", "status", "unfinished"]
+__all__ = ["StudyEvent", "StudyInterrupted", "open_recorded", "resume", "start", "status", "unfinished"]
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 GRACE_SECONDS = 6.0  # that running trials get to save their state after Ctrl-C
@@ -39,7 +40,7 @@ GRACE_SECONDS = 6.0  # that running trials get to save their state after Ctrl-C
 Conclude = Callable[[Path, "Poses"], None]
 
 
-class Interrupted(KeyboardInterrupt):
+class StudyInterrupted(KeyboardInterrupt):
     """The user stopped the study; its state is saved in ``run``."""
 
     def __init__(self, run: Path) -> None:
@@ -80,12 +81,12 @@ def start(
     Raises:
         UserError: bad input, a study that cannot be placed, a run folder that exists already; nothing is left.
         StorageError: the disk is full or not writable.
-        Interrupted: Ctrl-C; the state is saved.
+        StudyInterrupted: Ctrl-C; the state is saved.
     """
     poses = study_poses(study.data, study_path.parent)
     if storage is not None and storage != NOWHERE:
         Store(storage).list(few=True)  # a wrong address should be said before anything is made
-    with connected(study.resources, address, poses.poses.nbytes):
+    with _ray(study.resources, address, poses):
         run = create(study, poses, study_path, text, overrides, runs)
         return resume(
             run, address=address, progress=progress, train=train, conclude=conclude, poses=poses, storage=storage
@@ -122,7 +123,7 @@ def resume(
     Raises:
         UserError: not a run folder; another process works on it; the study file or the data differ from the record.
         StorageError: the disk is full or not writable.
-        Interrupted: Ctrl-C; the state is saved.
+        StudyInterrupted: Ctrl-C; the state is saved.
     """
     run = run.resolve()
     record = RunFolder(run).study
@@ -135,15 +136,16 @@ def resume(
             record = extend(run, record, trials)
         study = record.study
         poses = poses if poses is not None else run_poses(run, record)
-        with _none_running(run), connected(study.resources, address, poses.poses.nbytes):
-            from tips_dist.study.search import Search
+        with _none_running(run), _ray(study.resources, address, poses):
+            from tips_dist.study.search import TrialSearch
             from tips_dist.study.tuning import run_trials
 
-            search = Search(study, run)
+            search = TrialSearch(study, run)
             unfinished = search.recover()
             with _interruptible(run):
                 run_trials(study, run, poses, search, unfinished, progress or _ignore, train)
-        (conclude or select_and_distil)(run, poses)
+        with listening(PhaseNote(run)):
+            (conclude or select_and_distil)(run, poses)
     return run
 
 
@@ -183,10 +185,23 @@ def select_and_distil(run: Path, poses: Poses) -> None:
 
     path = layout.SELECTION.at(run)
     before = path.read_bytes() if path.is_file() else None
-    select(run, Looker(poses, RunFolder(run).study.data.scale))
-    record_dependence(run, poses)
+    with phase("selecting checkpoints"):
+        select(run, Looker(poses, RunFolder(run).study.data.scale))
+    with phase("recording what depths depend on"):
+        record_dependence(run, poses)
     if path.read_bytes() != before or not _taught(run):
         distill(run, poses)
+    else:
+        with phase("distilling the student") as told:
+            told.note("nothing to do, its teachers are the same")
+
+
+@contextlib.contextmanager
+def _ray(resources: Resources, address: str | None, poses: Poses) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        with phase("starting Ray"):
+            stack.enter_context(connected(resources, address, poses.poses.nbytes))
+        yield
 
 
 def _taught(run: Path) -> bool:
@@ -203,14 +218,14 @@ def _resumable(run: Path) -> Iterator[None]:
     """Say of an interrupt at any phase which run goes on where it was: every write is whole or not there.
 
     Raises:
-        Interrupted: the body was interrupted.
+        StudyInterrupted: the body was interrupted.
     """
     try:
         yield
-    except Interrupted:
+    except StudyInterrupted:
         raise
     except KeyboardInterrupt:
-        raise Interrupted(run) from None
+        raise StudyInterrupted(run) from None
 
 
 @contextlib.contextmanager
@@ -238,7 +253,7 @@ def _interruptible(run: Path) -> Iterator[None]:
     """Turn Ctrl-C (or another of ``INTERRUPTS``) into a request that trials save; a second one, or time, ends it hard.
 
     Raises:
-        Interrupted: after the trials have saved, or ``GRACE_SECONDS`` later.
+        StudyInterrupted: after the trials have saved, or ``GRACE_SECONDS`` later.
     """
     flag = layout.STOP.at(run)
     flag.unlink(missing_ok=True)
@@ -264,7 +279,7 @@ def _interruptible(run: Path) -> Iterator[None]:
         if asked:
             raise KeyboardInterrupt
     except KeyboardInterrupt:
-        raise Interrupted(run) from None
+        raise StudyInterrupted(run) from None
     finally:
         if main:
             signal.setitimer(signal.ITIMER_REAL, 0)

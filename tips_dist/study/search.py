@@ -30,6 +30,7 @@ from tips_dist.files import UserError
 from tips_dist.runfolder import StudyRecord, Trial, layout, read_trials
 from tips_dist.runfolder import TrialState as State
 from tips_dist.runfolder.record import Json
+from tips_dist.runfolder.records import Parameter
 from tips_dist.stability.verdicts import is_sound
 from tips_dist.study import space
 from tips_dist.study.records import patiently
@@ -39,7 +40,7 @@ DRAWN_STEPS = 50  # intermediate values of a trial, for dashboards
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
 
 
-class Search:
+class TrialSearch:
     """The search of one study: which trial comes next, and what became of the others."""
 
     def __init__(self, study: Study, run: Path) -> None:
@@ -144,7 +145,7 @@ class Search:
             parameters = dict(lost.params)
             self._numbers[identity] = lost.number
         else:
-            asked = self._drawn(representation, number)
+            asked = self._draw(representation, number)
             for key, value in self._about(representation, identity).items():
                 asked.set_user_attr(key, value)
             parameters = dict(asked.params)
@@ -164,7 +165,7 @@ class Search:
         folder = f"{self.run.name}/{layout.TRIALS}/{identity}"
         return {"trial": identity, "representation": representation, "folder": folder}
 
-    def _drawn(self, representation: str, number: int) -> optuna.Trial:
+    def _draw(self, representation: str, number: int) -> optuna.Trial:
         study = self.studies[representation]
         dimensions = space.dimensions(self.study, representation)
         drawn = space.draw(self.study, representation, number)
@@ -175,7 +176,7 @@ class Search:
             study.sampler = optuna.samplers.PartialFixedSampler(fixed, base)
             return study.ask(space.optuna_distributions(dimensions))
 
-    def _enqueued(self, dimensions: Mapping[str, Any], number: int) -> dict[str, Any]:
+    def _enqueued(self, dimensions: Mapping[str, Any], number: int) -> dict[str, Parameter]:
         points = self.study.search.enqueue
         point = points[number] if number < len(points) else {}
         return {key: value for key, value in point.items() if key in dimensions}

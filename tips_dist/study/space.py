@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tips_dist.config import Choice, Distribution, Integer, LogUniform, Study, Uniform
+from tips_dist.config import Distribution, Integer, LogUniform, OneOf, Study, Uniform
 from tips_dist.registry import entry
 from tips_dist.runfolder import Outcome
+from tips_dist.runfolder.records import Parameter
 from tips_dist.stability.statistic import trial_risk
 from tips_dist.stability.verdicts import is_sound
 
@@ -43,7 +44,7 @@ def budget(study: Study, representation: str) -> int:
 
 
 def _choices(space: Mapping[str, Distribution]) -> list[list[bool | int | float | str]]:
-    return [dimension.choice for dimension in space.values() if isinstance(dimension, Choice)]
+    return [dimension.choice for dimension in space.values() if isinstance(dimension, OneOf)]
 
 
 def seed_of(study: Study, representation: str, number: int) -> int:
@@ -52,7 +53,7 @@ def seed_of(study: Study, representation: str, number: int) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
-def draw(study: Study, representation: str, number: int) -> dict[str, Any] | None:
+def draw(study: Study, representation: str, number: int) -> dict[str, Parameter] | None:
     """The point of trial ``number`` for a sampler without history; None where the sampler needs history.
 
     It depends on the study's seed, the representation and the number alone (design rule 2), so a study that was
@@ -103,7 +104,7 @@ def from_unit(distribution: Distribution, u: float) -> Any:
             return min(max(math.exp(math.log(low) + u * (math.log(high) - math.log(low))), low), high)
         case Integer(int=(low, high)):
             return min(low + int(u * (high - low + 1)), high)
-        case Choice(choice=values):
+        case OneOf(choice=values):
             return values[min(int(u * len(values)), len(values) - 1)]
 
 
@@ -116,7 +117,7 @@ def to_unit(distribution: Distribution, value: Any) -> float:
             return float((math.log(value) - math.log(low)) / (math.log(high) - math.log(low)))
         case Integer(int=(low, high)):
             return float((value - low + 0.5) / (high - low + 1))
-        case Choice(choice=values):
+        case OneOf(choice=values):
             return (values.index(value) + 0.5) / len(values)
 
 
@@ -133,7 +134,7 @@ def optuna_distributions(space: Mapping[str, Distribution]) -> dict[str, optuna.
                 result[key] = distributions.FloatDistribution(low, high, log=True)
             case Integer(int=(low, high)):
                 result[key] = distributions.IntDistribution(low, high)
-            case Choice(choice=values):
+            case OneOf(choice=values):
                 result[key] = distributions.CategoricalDistribution(values)
     return result
 

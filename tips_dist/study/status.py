@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -11,11 +14,12 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from tips_dist.config import Study
-from tips_dist.files import UserError
+from tips_dist.files import StorageError, UserError
 from tips_dist.mirror import mirrored_by
+from tips_dist.phases import Phase
 from tips_dist.runfolder import Alive, RunFolder, Trial, TrialState, layout, read_trials
 from tips_dist.runfolder.lock import holder
-from tips_dist.runfolder.records import Holder
+from tips_dist.runfolder.records import Holder, PhaseRecord
 from tips_dist.stability.statistic import trial_risk
 from tips_dist.study import space
 
@@ -53,6 +57,7 @@ class Status:
     seeds: dict[str, int]  # verdict -> number, of finished and running trials
     best_risk: float | None  # the lowest risk of a trial (stability/statistic.py); None if there is none yet
     running: list[RunningTrial]
+    doing: str  # what happens just now, in words
     failed: dict[str, str | None]  # trial -> error
     seconds_left: float | None  # an estimate from the trials finished
 
@@ -80,20 +85,59 @@ def status(run: Path) -> Status:
         verdicts.update(entry.verdicts)
     risks = [trial_risk((seed.best_risk, seed.verdict) for seed in trial.seed_outcomes) for trial in trials]
     known = [risk for risk in (*risks, *(entry.risk for entry in running)) if risk is not None]
+    done = all(trial.state.final for trial in trials) and states[TO_COME] <= 0
     return Status(
         run=str(run),
         name=record.name,
         working=working,
-        done=all(trial.state.final for trial in trials) and states[TO_COME] <= 0,
+        done=done,
         selected=layout.SELECTION.at(run).exists(),
         distilled=layout.STUDENT.at(run).exists(),
         trials=dict(states),
         seeds=dict(verdicts),
         best_risk=min(known, default=None),
         running=running,
+        doing=_doing(run, working, running, done=done),
         failed={trial.id: trial.error for trial in trials if trial.state is TrialState.FAILED},
         seconds_left=_seconds_left(trials, running, states[TO_COME]),
     )
+
+
+class PhaseNote:
+    """Keeps ``phase.json``, so that ``status`` knows what happens after training; a phase that ends takes it away."""
+
+    def __init__(self, run: Path) -> None:
+        self._path, self._written = layout.PHASE.at(run), 0.0
+
+    def __call__(self, phase: Phase) -> None:
+        """Hear of a phase; its progress is written twice a second at most."""
+        now = time.monotonic()
+        if phase.ended:
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+        elif not phase.done or now - self._written > 0.5:
+            self._written = now
+            with contextlib.suppress(StorageError):  # whoever works notices a full disk by itself
+                PhaseRecord(host=socket.gethostname(), pid=os.getpid(), words=phase.words()).save(self._path)
+
+
+def _doing(run: Path, working: Holder | None, running: Sequence[RunningTrial], *, done: bool) -> str:
+    """What happens just now, until there is nothing more to do."""
+    found = None
+    with contextlib.suppress(UserError):
+        found = PhaseRecord.load(layout.PHASE.at(run))
+    if found is not None and (working is not None or _lives(found)):
+        return found.words
+    if working is not None:
+        return f"training {len(running)} trials" if not done else "ending"
+    if not done:
+        return f"nobody works on this run; go on with: tips-dist resume {run}"
+    return "nothing; it is done" if layout.STUDENT.at(run).exists() else f"nothing; teach with: tips-dist distill {run}"
+
+
+def _lives(found: PhaseRecord) -> bool:
+    """Whether the process that wrote a phase still works, as far as this machine can tell."""
+    return found.host == socket.gethostname() and Path(f"/proc/{found.pid}").exists()
 
 
 def _state(trial: Trial, working: Holder | None) -> str:

@@ -15,7 +15,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tips_dist.config import Configuration
 from tips_dist.files import StorageError, write_text
@@ -182,7 +182,7 @@ def _alive(folder: Path, heartbeat: float, node: str) -> Iterator[Callable[[Prog
                 os.utime(path)
 
     def progress(now: Progress) -> None:
-        changes: dict[str, Any] = {
+        changes = {
             "step": now.step,
             "steps": now.steps,
             "risk": now.risk,

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +28,7 @@ from tips_dist.runfolder import Alive, Trial, TrialState, layout, read_trial
 from tips_dist.runfolder.lock import timestamp
 from tips_dist.study.cluster import share
 from tips_dist.study.records import StudyEvent, patiently
-from tips_dist.study.search import Search
+from tips_dist.study.search import TrialSearch
 from tips_dist.study.trainable import VERDICT, Train, run_trial
 
 FINISHED: str = Searcher.FINISHED
@@ -43,7 +43,7 @@ def run_trials(
     study: Study,
     run: Path,
     poses: Poses,
-    search: Search,
+    search: TrialSearch,
     unfinished: Sequence[Trial],
     progress: Progress,
     train: Train | None = None,
@@ -86,7 +86,7 @@ def run_trials(
 
 
 def trial_function(
-    config: dict[str, Any],
+    config: Mapping[str, str],
     data: list[Any],
     run: str,
     train: Train | None,
@@ -129,7 +129,7 @@ class Driver(Searcher):  # type: ignore[misc]
     """Hands the search's trials to Tune and takes their results back to it."""
 
     def __init__(
-        self, study: Study, run: Path, search: Search, unfinished: Sequence[Trial], progress: Progress
+        self, study: Study, run: Path, search: TrialSearch, unfinished: Sequence[Trial], progress: Progress
     ) -> None:
         super().__init__(metric=None, mode=None)
         self.study, self.run, self.search, self.progress = study, run, search, progress
@@ -138,7 +138,7 @@ class Driver(Searcher):  # type: ignore[misc]
         self.pruned: dict[str, int] = {}  # our trial id -> the step at which the scheduler stopped it
         self._again = deque(unfinished)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, str] | str | None:
         """The next trial: unfinished ones first, under their old ids and parameters."""
         limit = self.study.resources.max_concurrent
         if limit and len(self.live) >= limit:
@@ -224,7 +224,7 @@ class Driver(Searcher):  # type: ignore[misc]
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore (see :meth:`save`)."""
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {}  # Tune pickles its searcher into snapshots that nobody reads
 
 

@@ -11,7 +11,7 @@ APART = 3  # evaluation steps between two candidates at least, in a run that has
 CROSSING = 0.15  # share of mirrored poses from which a checkpoint lies inside a mirror crossing
 
 
-def spread(found: Iterable[Candidate], training: Training) -> list[Candidate]:
+def spread_out(found: Iterable[Candidate], training: Training) -> list[Candidate]:
     """The candidates to keep of one seed, lowest risk first.
 
     Of two that are closer than a few evaluation steps only the better stays: neighbours make the same errors, so the

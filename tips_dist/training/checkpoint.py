@@ -22,7 +22,7 @@ from tips_dist.runfolder.weights import METADATA
 KEPT = 2
 
 
-class Writer:
+class CheckpointWriter:
     """Does one writing job at a time in the background; an error surfaces at the next call."""
 
     def __init__(self) -> None:

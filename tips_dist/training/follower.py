@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tips_dist.training.execution import follow
 
 
-def main(arguments: Sequence[str], patience: float = 300) -> None:
+def attend(arguments: Sequence[str], patience: float = 300) -> None:
     """Follow; when rank 0 is gone, which says why itself, end with one line."""
     host, port, rank, size, device = arguments
     try:
@@ -18,4 +18,4 @@ def main(arguments: Sequence[str], patience: float = 300) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    attend(sys.argv[1:])

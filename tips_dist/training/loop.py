@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,12 @@ import torch
 from tips_dist.config import Configuration
 from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.models import parameters_per_seed
-from tips_dist.monitoring import Monitor
+from tips_dist.monitoring import Monitor, verdict_tag
 from tips_dist.runfolder import HistoryRow, Outcome, SeedOutcome
 from tips_dist.runfolder.records import Execution
 from tips_dist.stability.signals import readings
 from tips_dist.stability.statistic import trial_risk
-from tips_dist.stability.verdicts import ends_seed, is_sound
+from tips_dist.stability.verdicts import KINDS, ends_seed, is_sound
 from tips_dist.training import execution, precision, records
 from tips_dist.training.identity import identity_of
 from tips_dist.training.state import State
@@ -131,7 +132,10 @@ def train(
                 unbroken = sum(is_sound(judge.verdict.kind) for judge in state.judges.values())
                 whole = {"throughput/steps_per_second": speed, "risk/best": _lowest_risk(state)}
                 whole["risk/unbroken_seeds"] = unbroken
-                monitor.evaluation(state.step, [*({"seed": row.seed, **row.signals} for row in rows), whole])
+                kinds = Counter(judge.verdict.kind for judge in state.judges.values())
+                whole |= {verdict_tag(kind): kinds[kind] for kind in KINDS}
+                told = [{"seed": row.seed, "verdict": row.verdict, **row.signals} for row in rows]
+                monitor.evaluation(state.step, [*told, whole])
                 monitor.poses(state.step, state.active, validation.poses, measured.depths)
             state.compact(group.tell({"ended": ended})["ended"])
             finished = state.step == training.steps or not state.active

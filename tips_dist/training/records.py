@@ -21,7 +21,7 @@ from tips_dist.skeleton import JOINTS
 from tips_dist.stability.risk import MIXED
 from tips_dist.stability.signals import Measured
 from tips_dist.training import checkpoint
-from tips_dist.training.candidates import spread
+from tips_dist.training.candidates import spread_out
 from tips_dist.training.identity import why_other
 from tips_dist.training.state import Kept, State
 
@@ -35,7 +35,7 @@ class Recorder:
         self.seeds = seeds
         self.identity = identity
         self.history = layout.HISTORY.beside(folder)
-        self.writer = checkpoint.Writer()
+        self.writer = checkpoint.CheckpointWriter()
         self._previous_files: set[str] = set()
 
     def __enter__(self) -> Recorder:
@@ -82,7 +82,7 @@ class Recorder:
             mixed = row.signals.get(MIXED)
             about = Candidate(step=state.step, risk=risk, part_signs=signs, sign_confidence=confidence, mixed=mixed)
             kept = {one.about.step: one for one in state.candidates[seed]}
-            chosen = spread([*(one.about for one in kept.values()), about], self.configuration.training)
+            chosen = spread_out([*(one.about for one in kept.values()), about], self.configuration.training)
             if about in chosen:
                 kept[about.step] = Kept(about, seed_tensors(state.judged, row_index))
                 state.candidates[seed] = [kept[one.step] for one in chosen]

@@ -39,7 +39,7 @@ def test_splits_by_sequence_cameras_and_truth(tmp_path: Path) -> None:
     }  # fmt: skip
     assert poses.camera_names == ("view_0", "view_1", "view_2")
     with h5py.File(tmp_path / "out.truth3d.h5") as file:
-        np.testing.assert_allclose(cameras.project(file["joints"][:]), poses.poses, atol=1e-2)
+        np.testing.assert_allclose(cameras.pinhole(file["joints"][:]), poses.poses, atol=1e-2)
     assert summary["seen"] == 5 * 30 * 3
     assert summary["kept"] == len(poses) == summary["seen"] - sum(summary["dropped"].values())
 

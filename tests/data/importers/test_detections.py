@@ -22,7 +22,7 @@ from tips_dist.skeleton import JOINTS, J
 ALL = {"minimum_change_2d": 0.0, "stretches": 0}
 
 
-def imported(format: str, source: Path, out: Path, **options: Any) -> tuple[dict[str, Any], store.Poses]:
+def imported(format: str, source: Path, out: Path, **options: Any) -> tuple[importers.ImportSummary, store.Poses]:
     summary = importers.import_data(format, source, out, ALL | options)
     return summary, store.read_poses(Path(summary["pose2d"]))
 
@@ -108,10 +108,10 @@ def test_lifting_reads_whole_people_only(tmp_path: Path) -> None:
     points = pixels(0)
     points[3, 9, 2] = 0.1
     source = coco_file(tmp_path / "a.json", points, [])
-    poses, scores, labels = coco.read(source)
+    poses, scores, labels = coco.read_coco(source)
     assert len(poses) == len(scores) == len(labels) == FRAMES - 1
     assert labels[:4] == ["0#0", "1#1", "2#2", "4#4"]
-    assert len(coco.read(source, 0.05)[0]) == FRAMES
+    assert len(coco.read_coco(source, 0.05)[0]) == FRAMES
 
 
 # --- missing joints ----------------------------------------------------------------------------------------------

@@ -227,7 +227,7 @@ def test_bvh_kinematics_agree_with_scipy(source: Path) -> None:
     angles = generator.uniform(-90, 90, size=(FRAMES, len(layouts.RIG), 3))
     root = generator.normal(size=(FRAMES, 3))
     (source / "a.bvh").write_text(layouts.bvh_text(angles, root))
-    nodes, values, rate = bvh.read(source / "a.bvh")
+    nodes, values, rate = bvh.read_bvh(source / "a.bvh")
     assert rate == pytest.approx(120, rel=1e-4)
     places, _ = bvh.positions(nodes, values)
     expected = layouts.bvh_positions(angles, root)

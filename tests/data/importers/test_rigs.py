@@ -12,7 +12,7 @@ import pytest
 from tests.data.importers import layouts
 from tips_dist.data import importers
 from tips_dist.data.importers import rigs
-from tips_dist.data.importers.pipeline import Record
+from tips_dist.data.importers.pipeline import ImportRecord
 from tips_dist.files import UserError
 from tips_dist.skeleton import J
 
@@ -48,7 +48,7 @@ def written(path: Path, person: list[tuple[str, int, Any]], frames: int = 20, sc
     return path
 
 
-def imported(source: Path, folder: Path, options: Any = ()) -> tuple[dict[str, Any], Any]:
+def imported(source: Path, folder: Path, options: Any = ()) -> tuple[importers.ImportSummary, Any]:
     summary = importers.import_data("bvh", source, folder / "out", KEEP | dict(options))
     with h5py.File(folder / "out.truth3d.h5") as file:
         return summary, file["joints"][:].astype(np.float64)
@@ -205,4 +205,4 @@ def test_a_rig_whose_arms_and_head_never_part_is_refused() -> None:
                  "LeftForeArm", "LeftHand", "RightArm", "RightForeArm", "RightHand"):  # fmt: skip
         nodes.append(rigs.Node(name, len(nodes) - 1, np.array([0.0, 1.0, 0.0])))
     with pytest.raises(UserError, match="never part"):
-        rigs.find_joints(nodes, {}, Record("bvh", "a.bvh", {}), "a.bvh")
+        rigs.find_joints(nodes, {}, ImportRecord("bvh", "a.bvh", {}), "a.bvh")

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from tips_dist.config import validate
-from tips_dist.data.importers.pipeline import Options, Record, Source, stream
+from tips_dist.data.importers.pipeline import ImportRecord, Options, Source, convert
 from tips_dist.data.importers.recognise import Recognised, recognise
 from tips_dist.data.store import POSE_SUFFIX, SPLITS, TRUTH_SUFFIX, Writer, write_dataset
-from tips_dist.files import UserError
+from tips_dist.files import JSON, UserError
 from tips_dist.registry import UnknownName, built_in, entries, entry, nearest, register
 
 _ALWAYS = ("minimum_change_mm", "minimum_change_2d", "stretches", "stretch_frames")
@@ -48,7 +48,7 @@ class Importer(Protocol):
         """The options that it takes, of :class:`.pipeline.Options`."""
         ...
 
-    def open_source(self, path: Path, options: Options, record: Record) -> Source:
+    def open_source(self, path: Path, options: Options, record: ImportRecord) -> Source:
         """What a data set holds, to be streamed; ``record`` notes what was seen, kept and dropped, and why.
 
         Raises:
@@ -68,7 +68,7 @@ class _Module:
         found: Collection[str] = self._module.USES
         return found
 
-    def open_source(self, path: Path, options: Options, record: Record) -> Source:
+    def open_source(self, path: Path, options: Options, record: ImportRecord) -> Source:
         found: Source = self._module.open_source(path, options, record)
         return found
 
@@ -87,7 +87,28 @@ with built_in("importers", _check):
         register("importers", _name, _Module(_name), about=_about)
 
 
-def import_data(format: str, source: Path, prefix: Path, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+class ImportSummary(TypedDict):
+    """What an import wrote, and its :class:`.pipeline.ImportRecord`."""
+
+    pose2d: str
+    truth3d: str | None
+    digest: str
+    splits: dict[str, int]
+    format: str
+    source: str
+    options: dict[str, JSON]
+    image_px: tuple[int, int] | None
+    seen: int
+    kept: int
+    stretches: int
+    in_stretches: int
+    dropped: dict[str, int]
+    notes: list[str]
+    warnings: list[str]
+    findings: list[dict[str, str]]
+
+
+def import_data(format: str, source: Path, prefix: Path, options: Mapping[str, JSON] | None = None) -> ImportSummary:
     """Convert a data set to ``PREFIX.pose2d.h5`` and, where it has 3D, ``PREFIX.truth3d.h5``; both or neither.
 
     ``format`` is one of :data:`FORMATS`, that of a plug-in, or ``auto``: told by the content, and the summary says by
@@ -115,24 +136,45 @@ def import_data(format: str, source: Path, prefix: Path, options: Mapping[str, A
             raise UserError(f"options of {format}: {key} means nothing to it; it takes {', '.join(sorted(uses))}")
     if not source.exists():
         raise UserError(f"{source}: no such file or folder")
-    record = Record(format, source.name, {key: value for key, value in chosen.model_dump().items() if key in uses})
+    record = ImportRecord(
+        format, source.name, {key: value for key, value in chosen.model_dump().items() if key in uses}
+    )
     if recognised is not None:
         record.note(f"taken to be {format}: {recognised.by}")
     opened = module.open_source(source, chosen, record)
     record.image_px = opened.image_px
     pose_path = prefix.with_name(prefix.name + POSE_SUFFIX)
     truth_path = prefix.with_name(prefix.name + TRUTH_SUFFIX) if opened.truth else None
-    summary: dict[str, Any] = {"pose2d": str(pose_path), "truth3d": None if truth_path is None else str(truth_path)}
+    digests: list[str] = []
+    splits: dict[str, int] = {}
 
     def fill(writer: Writer) -> None:
         with _progress(opened.total, format) as done:
-            summary["digest"] = stream(opened, chosen, record, writer, done)
-        summary["splits"] = {split: writer.split_counts[code] for code, split in enumerate(SPLITS)}
+            digests.append(convert(opened, chosen, record, writer, done))
+        splits.update({split: writer.split_counts[code] for code, split in enumerate(SPLITS)})
 
     write_dataset(pose_path, truth_path, fill)
     if record.warnings:
         _warn(record.warnings)
-    return summary | vars(record)
+    truth3d = None if truth_path is None else str(truth_path)
+    return {
+        "pose2d": str(pose_path),
+        "truth3d": truth3d,
+        "digest": digests[-1],
+        "splits": splits,
+        "format": record.format,
+        "source": record.source,
+        "options": record.options,
+        "image_px": record.image_px,
+        "seen": record.seen,
+        "kept": record.kept,
+        "stretches": record.stretches,
+        "in_stretches": record.in_stretches,
+        "dropped": record.dropped,
+        "notes": record.notes,
+        "warnings": record.warnings,
+        "findings": record.findings,
+    }
 
 
 def _warn(warnings: list[str]) -> None:

@@ -6,21 +6,21 @@ AlphaPose tracked. 17 (COCO), 26 or 136 (Halpe) or 133 (whole body) keypoints.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tips_dist.data.importers import detections
 from tips_dist.data.importers.detections import Person, Place
 from tips_dist.data.importers.json_folder import numbered
-from tips_dist.data.importers.pipeline import Options, Record, Source
+from tips_dist.data.importers.pipeline import ImportRecord, Options, Source
 from tips_dist.data.json_stream import items
 from tips_dist.files import UserError
 
 USES = detections.USES_OF_VIDEOS
 
 
-def open_source(source: Path, options: Options, record: Record) -> Source:
+def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     """Read the file; the number in an image's name is its frame.
 
     Raises:
@@ -45,7 +45,7 @@ def _persons(path: Path) -> Iterator[Person]:
         yield Person(str(element["image_id"]), detections.numbers(where, element.get("keypoints")), _track(element))
 
 
-def _track(element: dict[str, Any]) -> str:
+def _track(element: Mapping[str, object]) -> str:
     """AlphaPose's idx: a number, or a list of one, where it tracked; 0 everywhere where it did not."""
     identity = element.get("idx")
     while isinstance(identity, list) and len(identity) == 1:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from tips_dist.data import npz
 from tips_dist.data.hdf5 import dataset, is_hdf5, reading
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source
+from tips_dist.data.importers.pipeline import Clip, ImportRecord, Options, Source
 from tips_dist.data.importers.splits import splits_by_name, splits_by_person
 from tips_dist.data.store import SPLITS
 from tips_dist.files import UserError, check_file
@@ -66,7 +66,7 @@ class _Stored:
         return np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
 
 
-def open_source(source: Path, options: Options, record: Record) -> Source:
+def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     """Check the arrays and find the sequences.
 
     Raises:

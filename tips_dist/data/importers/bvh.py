@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, seen_by_rig
+from tips_dist.data.importers.pipeline import Clip, ImportRecord, Options, Source, seen_by_rig
 from tips_dist.data.importers.rigs import NAMED, Node, find_joints, joints_of, restore_thorax
 from tips_dist.data.importers.splits import splits_by_person
 from tips_dist.files import UserError, check_file
@@ -34,7 +34,7 @@ _MOST_JOINTS = 1000
 Floats = npt.NDArray[np.float64]
 
 
-def open_source(source: Path, options: Options, record: Record) -> Source:
+def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     """Find the BVH files and the frame rate of the first.
 
     Raises:
@@ -48,7 +48,7 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
             raise UserError(f"options of bvh: names: '{joint:.40}' is none of {', '.join(NAMED)}")
     names = {file: _sequence(file, source) for file in files}
     splits = splits_by_person({name: _subject(file, name) for file, name in names.items()}, options, record, source)
-    rate = read(files[0])[2]
+    rate = read_bvh(files[0])[2]
     record.note(f"virtual cameras: {options.cameras} per sequence at equal azimuths, seed {options.seed}")
     generator = np.random.default_rng(options.seed)
     clips = (
@@ -79,9 +79,9 @@ def _clips(
     rate: float,
     generator: np.random.Generator,
     options: Options,
-    record: Record,
+    record: ImportRecord,
 ) -> Iterator[Clip]:
-    nodes, values, own_rate = read(file)
+    nodes, values, own_rate = read_bvh(file)
     if abs(own_rate - rate) > 0.01 * rate:
         record.note(f"frame rates differ: {name} has {own_rate:g} Hz, the first file {rate:g} Hz")
     restore_thorax(nodes, record)
@@ -92,7 +92,7 @@ def _clips(
     yield from seen_by_rig(_subject(file, name), name, split, joints * unit, generator, options.cameras)
 
 
-def read(path: Path) -> tuple[list[Node], Floats, float]:
+def read_bvh(path: Path) -> tuple[list[Node], Floats, float]:
     """Parse a BVH file: its nodes, the channel values (T, channels) and the frame rate.
 
     Raises:
@@ -201,7 +201,7 @@ def _timing(path: Path, lines: list[str], motion: int) -> tuple[int, float]:
     return frames, 1 / seconds
 
 
-def _upright(joints: Floats, name: str, options: Options, record: Record) -> Floats:
+def _upright(joints: Floats, name: str, options: Options, record: ImportRecord) -> Floats:
     """The joints turned so that y is up."""
     up: str | None = options.up
     if up is None:
@@ -223,7 +223,7 @@ def _upright(joints: Floats, name: str, options: Options, record: Record) -> Flo
     return np.asarray(joints @ turn.T)
 
 
-def _unit(joints: Floats, file: Path, options: Options, record: Record) -> float:
+def _unit(joints: Floats, file: Path, options: Options, record: ImportRecord) -> float:
     """Millimetres per unit of the file."""
     if not len(joints):
         return 1.0

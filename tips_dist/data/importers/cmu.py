@@ -17,8 +17,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tips_dist.data.hdf5 import dataset, decoded, number, reading
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source, seen_by_rig
+from tips_dist.data.hdf5 import dataset, decoded, read_number, reading
+from tips_dist.data.importers.pipeline import Clip, ImportRecord, Options, Source, seen_by_rig
 from tips_dist.data.importers.splits import (
     check_subjects,
     choose_people,
@@ -46,7 +46,7 @@ class _Sequence:
     frames: int
 
 
-def open_source(source: Path, options: Options, record: Record) -> Source:
+def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     """Open the file, list its sequences and choose who is held out.
 
     Raises:
@@ -54,7 +54,7 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     """
     with reading(source) as file:
         sequences = list(_sequences(source, file))
-        rate = number(source, file, "frame_rate_hz") if "frame_rate_hz" in file.attrs else 60.0
+        rate = read_number(source, file, "frame_rate_hz") if "frame_rate_hz" in file.attrs else 60.0
     splits = _splits(source, sequences, options, record)
     record.note(f"virtual cameras: {options.cameras} per sequence at equal azimuths, seed {options.seed}")
     clips = _clips(source, sequences, splits, options)
@@ -84,7 +84,7 @@ def _sequences(source: Path, file: h5py.File) -> Iterator[_Sequence]:
                 yield _Sequence(path, part, action, f"{action}/{name}", person, len(stored))
 
 
-def _splits(source: Path, sequences: list[_Sequence], options: Options, record: Record) -> dict[str, str]:
+def _splits(source: Path, sequences: list[_Sequence], options: Options, record: ImportRecord) -> dict[str, str]:
     """The split of every sequence by its path."""
     actions = sorted({sequence.action for sequence in sequences})
     for action in options.leave_out:

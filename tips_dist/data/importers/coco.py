@@ -6,7 +6,7 @@ known order of that number is told by how a body lies in it (:mod:`tips_dist.dat
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tips_dist.data import joint_maps
 from tips_dist.data.importers import detections
 from tips_dist.data.importers.detections import Person, Place
-from tips_dist.data.importers.pipeline import Options, Record, Source
+from tips_dist.data.importers.pipeline import ImportRecord, Options, Source
 from tips_dist.data.json_stream import items
 from tips_dist.files import UserError
 
@@ -69,7 +69,7 @@ class _File:
         return Person((_key(element.get("image_id", number)), number), values, track, names)
 
 
-def open_source(source: Path, options: Options, record: Record) -> Source:
+def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     """Read the file and group its people into sequences: by folder of the image, and by track where there is one.
 
     Raises:
@@ -90,14 +90,14 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     )
 
 
-def read(path: Path, minimum_score: float = 0.3) -> tuple[Array, Array, list[str]]:
+def read_coco(path: Path, minimum_score: float = 0.3) -> tuple[Array, Array, list[str]]:
     """All whole people of a file in its order: poses (N, 17, 2) px, scores (N, 17), and a label for each.
 
     Raises:
         UserError: not COCO keypoint JSON, or nobody is whole.
     """
     file = _File(path)
-    options, record = Options(minimum_score=minimum_score), Record("coco", path.name, {})
+    options, record = Options(minimum_score=minimum_score), ImportRecord("coco", path.name, {})
     people = detections.gather(path, file.persons(), options, record)
     poses, scores = people.joints[..., :2].astype(np.float64), people.joints[..., 2].astype(np.float64)
     whole = np.flatnonzero((scores > 0).all(axis=1) & np.isfinite(poses).all(axis=(1, 2)))
@@ -147,6 +147,6 @@ def _key(identity: Any) -> Hashable:
     return identity if isinstance(identity, int | str) else str(identity)
 
 
-def _side(element: dict[str, Any], name: str) -> int:
+def _side(element: Mapping[str, object], name: str) -> int:
     side = element.get(name)
     return side if isinstance(side, int) and 0 < side < 10**6 else 0

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from tips_dist.data import joint_maps
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source
+from tips_dist.data.importers.pipeline import Clip, ImportRecord, Options, Source
 from tips_dist.data.importers.splits import splits_by_name
 from tips_dist.data.joint_maps import JointMap
 from tips_dist.files import UserError
@@ -74,7 +74,7 @@ class People:
         return len(self.image)
 
 
-def gather(where: Path, persons: Iterator[Person], options: Options, record: Record) -> People:
+def gather(where: Path, persons: Iterator[Person], options: Options, record: ImportRecord) -> People:
     """Read everybody and make the 17 joints.
 
     Raises:
@@ -123,7 +123,7 @@ def opened(
     people: People,
     place: Callable[[Any], Place],
     options: Options,
-    record: Record,
+    record: ImportRecord,
     *,
     image_px: tuple[int, int] | None = None,
     frame_rate_hz: float = 0.0,
@@ -184,7 +184,7 @@ def _key(person: Person) -> tuple[int, tuple[str, ...] | None]:
 
 
 def _map(
-    where: Path, key: tuple[int, tuple[str, ...] | None], values: list[Any], options: Options, record: Record
+    where: Path, key: tuple[int, tuple[str, ...] | None], values: list[Any], options: Options, record: ImportRecord
 ) -> JointMap:
     count, names = key
     if options.keypoints is not None:
@@ -224,7 +224,7 @@ def _joints(where: Path, order: JointMap, members: list[Person], options: Option
         return np.concatenate([poses, scores[..., None]], axis=-1).astype(np.float32)
 
 
-def _whole(joints: Array, options: Options, record: Record) -> Array:
+def _whole(joints: Array, options: Options, record: ImportRecord) -> Array:
     """Which people (N, 17, 3) have a trunk and joints enough."""
     there = joints[..., 2] > 0
     trunk = there[:, J["hip"]] & there[:, J["thorax"]]
@@ -253,7 +253,7 @@ def _subjects(
     camera: Codes,
     frame: Codes,
     options: Options,
-    record: Record,
+    record: ImportRecord,
     videos: bool,
 ) -> tuple[Codes, list[str], Array]:
     """The subject of every row, the subjects' names, and which rows to keep."""
@@ -322,7 +322,7 @@ def _moves(joints: Array, before: list[int], rows: Codes) -> Array:
     return np.minimum(np.where(both.any(axis=-1), distance / np.maximum(both.sum(axis=-1), 1) / size, 9.0), 9.0)
 
 
-def _note(order: JointMap, record: Record) -> None:
+def _note(order: JointMap, record: ImportRecord) -> None:
     made = order.approximate
     record.note(f"keypoints: {'named in the file' if order.order == 'named' else 'in the order of ' + order.order}")
     if made:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tips_dist.data.hdf5 import array, reading
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source
+from tips_dist.data.importers.pipeline import Clip, ImportRecord, Options, Source
 from tips_dist.data.importers.splits import check_subjects
 from tips_dist.files import UserError
 
@@ -37,7 +37,7 @@ def split_of(subject: str, options: Options) -> str:
     return "validation" if subject in (VALIDATION_SUBJECTS if validation is None else validation) else "train"
 
 
-def open_source(source: Path, options: Options, record: Record) -> Source:
+def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     """Find the annotation files below ``source`` (the folder ``processed`` or the one that holds it).
 
     Raises:

@@ -23,7 +23,7 @@ from tips_dist.data.importers.h36m_fetch import (
     SUBJECTS,
     split_of,
 )
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source
+from tips_dist.data.importers.pipeline import Clip, ImportRecord, Options, Source
 from tips_dist.data.importers.splits import check_subjects
 from tips_dist.data.importers.unpickling import load_object
 from tips_dist.data.npz import archive
@@ -39,7 +39,7 @@ Array = npt.NDArray[Any]
 Tree = dict[str, dict[str, Any]]
 
 
-def open_source(source: Path, options: Options, record: Record) -> Source:
+def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     """Read both archives: ``source`` is the 2D archive, or the folder with ``data_2d_h36m_gt.npz``.
 
     Raises:
@@ -75,7 +75,7 @@ def _tree(path: Path, key: str) -> Tree:
 
 
 def _clips(
-    poses: Tree, joints: Tree, subjects: list[str], options: Options, record: Record, path: Path
+    poses: Tree, joints: Tree, subjects: list[str], options: Options, record: ImportRecord, path: Path
 ) -> Iterator[Clip]:
     errors = [0.0]
     for subject in subjects:

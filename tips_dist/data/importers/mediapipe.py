@@ -19,7 +19,7 @@ from typing import Any
 from tips_dist.data import joint_maps
 from tips_dist.data.importers import detections
 from tips_dist.data.importers.detections import Person, Place
-from tips_dist.data.importers.pipeline import Options, Record, Source
+from tips_dist.data.importers.pipeline import ImportRecord, Options, Source
 from tips_dist.data.json_stream import items
 from tips_dist.files import UserError, check_file
 
@@ -33,7 +33,7 @@ _CSV_LIMIT = 1 << 20
 Landmarks = list[tuple[float, float, float]]
 
 
-def open_source(source: Path, options: Options, record: Record) -> Source:
+def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     """Read the landmarks of all frames.
 
     Raises:

@@ -13,14 +13,14 @@ from typing import Any
 
 from tips_dist.data.importers import detections, json_folder
 from tips_dist.data.importers.detections import Person, Place
-from tips_dist.data.importers.pipeline import Options, Record, Source
+from tips_dist.data.importers.pipeline import ImportRecord, Options, Source
 from tips_dist.data.json_stream import items
 from tips_dist.files import UserError
 
 USES = detections.USES_OF_VIDEOS
 
 
-def open_source(source: Path, options: Options, record: Record) -> Source:
+def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     """Read the file of a video, or a folder of files.
 
     Raises:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.io
 
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source
+from tips_dist.data.importers.pipeline import Clip, ImportRecord, Options, Source
 from tips_dist.data.importers.splits import check_subjects
 from tips_dist.files import UserError, check_file
 
@@ -27,7 +27,7 @@ FRAME_RATE_HZ = 25.0  # some sequences were filmed at 50
 IMAGE_PX = (2048, 2048)
 
 
-def open_source(source: Path, options: Options, record: Record) -> Source:
+def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     """Find the annotation files below ``source``.
 
     Raises:

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from tips_dist.data.hdf5 import array, dataset, reading
-from tips_dist.data.importers.pipeline import Clip, Options, Record, Source
+from tips_dist.data.importers.pipeline import Clip, ImportRecord, Options, Source
 from tips_dist.files import UserError, check_file
 
 USES = ("universal",)
@@ -22,7 +22,7 @@ FRAME_RATE_HZ = 25.0
 IMAGE_PX = (2048, 2048)  # TS5 and TS6: 1920 by 1080
 
 
-def open_source(source: Path, options: Options, record: Record) -> Source:
+def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     """Find the annotation files below ``source``.
 
     Raises:
@@ -37,7 +37,7 @@ def open_source(source: Path, options: Options, record: Record) -> Source:
     return Source("MPI-INF-3DHP (test)", FRAME_RATE_HZ, True, clips, len(files), IMAGE_PX)
 
 
-def _clip(path: Path, key: str, record: Record) -> Clip:
+def _clip(path: Path, key: str, record: ImportRecord) -> Clip:
     name = path.parent.name
     check_file(path)
     with path.open("rb") as stream:

@@ -6,20 +6,20 @@ last number in a file's name is its frame; see :mod:`.json_folder` for what fold
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tips_dist.data.importers import detections, json_folder
 from tips_dist.data.importers.detections import Person
-from tips_dist.data.importers.pipeline import Options, Record, Source
+from tips_dist.data.importers.pipeline import ImportRecord, Options, Source
 from tips_dist.data.json_stream import items
 from tips_dist.files import UserError
 
 USES = detections.USES_OF_VIDEOS
 
 
-def open_source(source: Path, options: Options, record: Record) -> Source:
+def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     """Read the files of all frames.
 
     Raises:
@@ -52,7 +52,7 @@ def _keypoints(where: str, element: Any) -> Any:
     return detections.numbers(where, values)
 
 
-def _track(element: dict[str, Any]) -> str:
+def _track(element: Mapping[str, object]) -> str:
     """OpenPose's person_id, which is [-1] unless it tracks."""
     identity = element.get("person_id")
     if isinstance(identity, list) and len(identity) == 1:

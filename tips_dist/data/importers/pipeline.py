@@ -22,7 +22,7 @@ from tips_dist.data.cameras import rig
 from tips_dist.data.importers.thinning import stretches, thin_together
 from tips_dist.data.instants import out_of_time
 from tips_dist.data.store import LEAST_VALIDATION_SEQUENCES, ORDINARY, SPLITS, Writer
-from tips_dist.files import UserError
+from tips_dist.files import JSON, UserError
 from tips_dist.skeleton import HEAD, JOINTS
 
 Array = npt.NDArray[Any]
@@ -97,12 +97,12 @@ class Source:
 
 
 @dataclass
-class Record:
+class ImportRecord:
     """What an import read, kept and dropped, and why; stored in the pose file."""
 
     format: str
     source: str
-    options: dict[str, Any]
+    options: dict[str, JSON]
     image_px: tuple[int, int] | None = None
     seen: int = 0
     kept: int = 0  # ordinary rows
@@ -129,7 +129,7 @@ class Record:
             self.warnings.append(text)
 
 
-def stream(source: Source, options: Options, record: Record, writer: Writer, done: Callable[[], None]) -> str:
+def convert(source: Source, options: Options, record: ImportRecord, writer: Writer, done: Callable[[], None]) -> str:
     """Clean, thin and append every clip of a source; returns the digest of the poses.
 
     Clips of one sequence that follow each other are thinned together, so that all views of an instant stay or go.
@@ -176,7 +176,7 @@ def stream(source: Source, options: Options, record: Record, writer: Writer, don
     return writer.finish(codes.names(), source.name, source.frame_rate_hz, vars(record))
 
 
-def _keep_apart(views: list[tuple[Clip, Array]], record: Record) -> None:
+def _keep_apart(views: list[tuple[Clip, Array]], record: ImportRecord) -> None:
     """Give views that share frame numbers but not the time a sequence of their own, so that they make no instants."""
     apart = out_of_time([(clip.frames[rows], clip.poses[rows]) for clip, rows in views])
     for (clip, _), alone in zip(views, apart, strict=True):
@@ -220,7 +220,7 @@ def _append(writer: Writer, codes: _Codes, clip: Clip, rows: Array, stretch: int
     writer.append(columns, None if clip.joints is None else clip.joints[rows])
 
 
-def _thinned(views: list[tuple[Clip, Array]], options: Options, record: Record) -> list[Array]:
+def _thinned(views: list[tuple[Clip, Array]], options: Options, record: ImportRecord) -> list[Array]:
     """Which of its clean rows each clip keeps."""
     shapes = []
     if views[0][0].joints is not None:
@@ -252,7 +252,7 @@ def seen_by_rig(
         yield Clip(subject, sequence, f"view_{view}", split, np.arange(len(world)), pixels[view], truth[view])
 
 
-def _check(clip: Clip, source: Source, record: Record) -> None:
+def _check(clip: Clip, source: Source, record: ImportRecord) -> None:
     """Refuse clips of a wrong shape or in a unit that is not millimetres; what no importer may let through."""
     rows, where = len(clip.poses), f"{record.source}: {clip.sequence}, {clip.camera}"
     if clip.poses.shape != (rows, len(JOINTS), 2) or clip.frames.shape != (rows,):
@@ -271,7 +271,7 @@ def _check(clip: Clip, source: Source, record: Record) -> None:
         raise UserError(f"{where}: hip to head measures {np.median(trunk):.3g}, which is not in millimetres{hint}")
 
 
-def _clean(clip: Clip, source: Source, record: Record) -> npt.NDArray[np.int64]:
+def _clean(clip: Clip, source: Source, record: ImportRecord) -> npt.NDArray[np.int64]:
     """Rows of a clip that are whole poses of a person, in the order of their frames."""
     record.seen += len(clip.poses)
     _check(clip, source, record)

@@ -132,7 +132,7 @@ def _archive(path: Path) -> tuple[str | None, str]:
 
 
 def _json(path: Path) -> tuple[str | None, str]:
-    keys: dict[str, Any] = {}
+    keys: dict[str, object] = {}
     for key, element in itertools.islice(items(path), _LOOKED_AT):
         if not keys.get(key):
             keys[key] = element

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tips_dist.data.importers.pipeline import Record
+from tips_dist.data.importers.pipeline import ImportRecord
 from tips_dist.files import UserError
 from tips_dist.skeleton import JOINTS, J
 
@@ -69,7 +69,7 @@ class Mixture:
     beyond: Floats | None = None
 
 
-def restore_thorax(nodes: Sequence[Node], record: Record) -> None:
+def restore_thorax(nodes: Sequence[Node], record: ImportRecord) -> None:
     """Put back the bone "thorax" that the usual BVH conversion of the CMU database (cgspeed's) has lost, in place.
 
     Its neck and collar bones start at the thorax bone's lower end, some 120 mm too low. The bone's length is in the
@@ -91,7 +91,9 @@ def restore_thorax(nodes: Sequence[Node], record: Record) -> None:
     )
 
 
-def find_joints(nodes: Sequence[Node], names: Mapping[str, str], record: Record, where: str) -> dict[str, Mixture]:
+def find_joints(
+    nodes: Sequence[Node], names: Mapping[str, str], record: ImportRecord, where: str
+) -> dict[str, Mixture]:
     """Each of the 17 joints as a mixture of nodes; ``names`` says which node a joint is where names do not tell.
 
     Raises:
@@ -227,7 +229,9 @@ def _along(chain: Sequence[Mixture], rest: Floats, distance: float) -> Mixture:
     return chain[-1]
 
 
-def _top(nodes: Sequence[Node], head: int, above: Sequence[int], trunk: float, rest: Floats, record: Record) -> Mixture:
+def _top(
+    nodes: Sequence[Node], head: int, above: Sequence[int], trunk: float, rest: Floats, record: ImportRecord
+) -> Mixture:
     """The top of the head: the end of the head's bone, or where it would be in proportion to the trunk."""
     below = [k for k, node in enumerate(nodes) if head in _way(nodes, k) and k != head]
     ends = [k for k in below if (nodes[k].end or re.search("top|end|nub", letters(nodes[k].name)))]

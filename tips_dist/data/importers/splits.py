@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from tips_dist.data.importers.pipeline import Options, Record
+from tips_dist.data.importers.pipeline import ImportRecord, Options
 from tips_dist.files import UserError
 
 ENOUGH = 4  # persons to choose from, before whole persons are held out unasked
@@ -15,7 +15,7 @@ PEOPLE_SHARE = 0.2  # of the frames, where no share is stated
 _TRIED = 12  # up to so many persons every choice is tried
 
 
-def splits_by_name(names: Sequence[str], options: Options, record: Record) -> dict[str, str]:
+def splits_by_name(names: Sequence[str], options: Options, record: ImportRecord) -> dict[str, str]:
     """A split for every sequence of a data set without a convention of its own: evenly spaced names are held out."""
     names = list(dict.fromkeys(names))
     test = hold_out(names, options.test_share)
@@ -28,7 +28,7 @@ def splits_by_name(names: Sequence[str], options: Options, record: Record) -> di
     return {name: "test" if name in test else "validation" if name in validation else "train" for name in names}
 
 
-def splits_by_person(people: Mapping[str, str], options: Options, record: Record, where: Path) -> dict[str, str]:
+def splits_by_person(people: Mapping[str, str], options: Options, record: ImportRecord, where: Path) -> dict[str, str]:
     """A split for every sequence, ``people`` telling whose each is; sequences count alike.
 
     Persons named in ``validation_subjects`` and ``test_subjects`` are held out. Unasked, whole persons are held out
@@ -59,7 +59,7 @@ def splits_by_person(people: Mapping[str, str], options: Options, record: Record
     }
 
 
-def note_people(record: Record, validation: Collection[str], test: Collection[str] = ()) -> None:
+def note_people(record: ImportRecord, validation: Collection[str], test: Collection[str] = ()) -> None:
     """Write down who is held out."""
     record.note(
         f"whole persons held out: {', '.join(sorted(validation)) or 'nobody'} for validation, "

@@ -14,7 +14,7 @@ from typing import Any
 
 from tips_dist.data.importers import detections, json_folder
 from tips_dist.data.importers.detections import Person, Place
-from tips_dist.data.importers.pipeline import Options, Record, Source
+from tips_dist.data.importers.pipeline import ImportRecord, Options, Source
 from tips_dist.data.json_stream import items
 from tips_dist.files import UserError, check_file
 
@@ -22,7 +22,7 @@ USES = (*detections.USES_OF_VIDEOS, "image_px")
 _COCO = 17
 
 
-def open_source(source: Path, options: Options, record: Record) -> Source:
+def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     """Read one file or a folder of one file for each frame.
 
     Raises:

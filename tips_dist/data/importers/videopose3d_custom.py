@@ -16,7 +16,7 @@ import numpy as np
 from tips_dist.data import joint_maps
 from tips_dist.data.importers import detections
 from tips_dist.data.importers.detections import Person, Place
-from tips_dist.data.importers.pipeline import Options, Record, Source
+from tips_dist.data.importers.pipeline import ImportRecord, Options, Source
 from tips_dist.data.importers.unpickling import load_object
 from tips_dist.data.npz import archive
 from tips_dist.files import UserError
@@ -24,7 +24,7 @@ from tips_dist.files import UserError
 USES = (*detections.USES_OF_VIDEOS, "allow_pickle")
 
 
-def open_source(source: Path, options: Options, record: Record) -> Source:
+def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     """Read the archive.
 
     Raises:

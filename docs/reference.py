@@ -28,6 +28,8 @@ PACKAGE = Path(config.__file__).parent
 API = (
     "tips_dist.runfolder.RunFolder",
     "tips_dist.models.student.Student",
+    "tips_dist.watch.Watch",
+    "tips_dist.registry.register",
     "tips_dist.config.load_study",
     "tips_dist.study.run.start",
     "tips_dist.study.run.resume",

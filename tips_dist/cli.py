@@ -23,6 +23,7 @@ from tips_dist.commands.datasets import data_app
 from tips_dist.commands.jobs import Address as ClusterAddress
 from tips_dist.commands.jobs import jobs_app
 from tips_dist.commands.output import Commands
+from tips_dist.commands.plugins import Plugins
 from tips_dist.escaping import plain
 from tips_dist.files import StorageError, UserError
 from tips_dist.terminal import cleaned
@@ -123,6 +124,7 @@ def _run(
         bool, typer.Option("--continue", help="Go on with the newest unfinished run of this very study, if any.")
     ] = False,
     job: Annotated[bool, typer.Option("--job", hidden=True)] = False,
+    plugin: Plugins = None,
 ) -> None:
     """Run a study: train, judge, stop, select, distil, and summarise."""
     from tips_dist.commands import study as command
@@ -155,6 +157,7 @@ def _resume(
     as_json: Json = False,
     address: Address = None,
     storage: Storage = None,
+    plugin: Plugins = None,
 ) -> None:
     """Finish a run that was interrupted or killed, from its folder alone."""
     from tips_dist.commands import study as command
@@ -189,6 +192,7 @@ def _submit(
     follow: Annotated[bool, typer.Option("--follow", help="Show the live table and the log until it ends.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit with the job's code.")] = False,
     as_json: Json = False,
+    plugin: Plugins = None,
 ) -> None:
     """Submit a study to a Ray cluster; a study that a job works on already is not submitted twice."""
     from tips_dist.commands import jobs as command
@@ -204,6 +208,7 @@ def _submit(
         python=python,
         again=again,
         cpus=driver_cpus,
+        plugins=plugin or [],
     )
     command.submit(study, address, order, follow=follow, wait=wait, as_json=as_json)
 
@@ -229,6 +234,7 @@ def _train(
     representation: Annotated[str | None, typer.Option(help="Default: the study's first.")] = None,
     overrides: Overrides = None,
     as_json: Json = False,
+    plugin: Plugins = None,
 ) -> None:
     """Train one configuration without Ray, for debugging."""
     from tips_dist.commands import training as command
@@ -274,7 +280,7 @@ def _summary(
 
 
 @app.command("report")
-def _report(folder: RunArgument, poses: PosesFile = None) -> None:
+def _report(folder: RunArgument, poses: PosesFile = None, plugin: Plugins = None) -> None:
     """Write report.html: the whole study on one page that opens from disk."""
     from tips_dist.commands import reading as command
 
@@ -308,7 +314,7 @@ def _monitor(
 
 
 @app.command("select")
-def _select(folder: RunArgument, as_json: Json = False) -> None:
+def _select(folder: RunArgument, as_json: Json = False, plugin: Plugins = None) -> None:
     """Choose checkpoints and teachers again, without truth."""
     from tips_dist.commands import deciding as command
 
@@ -322,6 +328,7 @@ def _audit(
         Path | None, typer.Option(help="YAML with thresholds to try instead of the defaults.", dir_okay=False)
     ] = None,
     as_json: Json = False,
+    plugin: Plugins = None,
 ) -> None:
     """Would stopping have killed the best? Replays a stopping policy over the recorded histories."""
     from tips_dist.commands import deciding as command
@@ -334,6 +341,7 @@ def _distill(
     folder: RunArgument,
     poses: PosesFile = None,
     device: Annotated[str | None, typer.Option(help="Where teachers lift: cpu, cuda; a card if any.")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Train the student from the selected teachers again, from 2D alone."""
     from tips_dist.commands import deciding as command
@@ -354,6 +362,7 @@ def _evaluate(
     split: Annotated[str, typer.Option(help="Of weights: train, validation or test.")] = "test",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Of weights: also write this JSON.")] = None,
     as_json: Json = False,
+    plugin: Plugins = None,
 ) -> None:
     """Measure a run, or one network's weights, against 3D truth; decides nothing.
 
@@ -379,6 +388,7 @@ def _scorecard(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the numbers as JSON.")] = None,
     as_json: Json = False,
+    plugin: Plugins = None,
 ) -> None:
     """How good were the decisions? Replays selection and stopping against true errors, beside trivial baselines.
 
@@ -412,6 +422,7 @@ def _lift(
         bool, typer.Option("--uncertainty", help="Write how far the student's teachers would be apart, joint by joint.")
     ] = False,
     as_json: Json = False,
+    plugin: Plugins = None,
 ) -> None:
     """Lift 2D poses of a file to root-relative 3D; one unit is the mean root-to-head distance."""
     from tips_dist.commands import weights as command
@@ -435,6 +446,7 @@ def _export(
     weights: Annotated[Path, typer.Argument(metavar="STUDENT", help="student.safetensors, or a candidate's.")],
     output: Annotated[Path, typer.Option("--output", "-o", help=".onnx, or .pt2 (torch.export).")],
     as_json: Json = False,
+    plugin: Plugins = None,
 ) -> None:
     """Export a network that lifts pixels to 3D, checked against PyTorch, with its model card."""
     from tips_dist.commands import weights as command
@@ -451,11 +463,20 @@ def _doctor(
         str | None, typer.Option(help="A cluster: http://HOST:8265, or auto or HOST:PORT to join and ask every node.")
     ] = None,
     as_json: Json = False,
+    plugin: Plugins = None,
 ) -> None:
     """Check Python, torch, Ray, clocks, disks, storage and data, and say what to do."""
     from tips_dist.commands import doctor as command
 
     command.doctor(study, runs, storage, address, as_json=as_json)
+
+
+@app.command(name="plugins")
+def plugins_(plugin: Plugins = None, as_json: Json = False) -> None:
+    """List what is registered, kind by kind, and where it comes from."""
+    from tips_dist.commands import plugins as command
+
+    command.show(as_json=as_json)
 
 
 def main() -> None:

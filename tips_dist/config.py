@@ -6,7 +6,6 @@ point of the search space applied. Unknown keys are errors that suggest the near
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import types
@@ -20,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from tips_dist.addresses import check_address, is_address, without_secrets
 from tips_dist.files import UserError, read_text, shown
-from tips_dist.skeleton import REPRESENTATIONS
+from tips_dist.registry import BUILT_IN, UnknownName, entry, nearest
 from tips_dist.study_yaml import load_yaml
 
 
@@ -97,6 +96,7 @@ class Model(Section):
     student_blocks: Blocks = 3  # residual blocks of the student
     batch_norm: bool = False  # lifter only; the authors' recipe has it on (docs/recipe.md says why it is off)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # lifter only; the authors use 0.5
+    lifter: str = "packed"  # the lifter's architecture: packed, or one that a plug-in registered (docs/doors.md)
     spectral_norm: bool = False  # discriminator only: its layers' largest singular values are 1 (arXiv 1802.05957)
 
 
@@ -127,6 +127,7 @@ class Training(Section):
     turns: Literal["sampled", "all"] = "sampled"  # 90° consistency: one of ±90°, 180° per pose and step, or all
     candidates: Annotated[Count, Before(2)] = 8  # checkpoints kept per seed, by risk, spread over the good stretch
     record_depths: bool = True  # keep the validation depths of every evaluation step, for audits and evaluation
+    signals: list[str] = []  # further signals to measure, registered by plug-ins
 
     @model_validator(mode="after")
     def _whole_stretches(self) -> Training:
@@ -152,6 +153,7 @@ class Losses(Section):
     adversarial_kind: Literal["least_squares", "cross_entropy"] = "least_squares"  # the game's loss
     real_label: Annotated[float, Field(gt=0.5, le=1)] = 1.0  # what real poses are to score; below 1: soft labels
     label_swap: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # probability that a pose's real/fake label is swapped
+    extra: dict[str, NonNegative] = {}  # weights of further terms, registered by plug-ins
 
 
 class Policy(Section):
@@ -181,6 +183,7 @@ class Stopping(Section):
 
     divergence: Literal["default", "off"] = "default"  # end seeds that diverged or collapsed
     plateau: Literal["default", "off"] = "default"  # end seeds that plateaued
+    detectors: list[str] = []  # further detectors, registered by plug-ins
     policy: Policy = Policy()  # the thresholds behind the verdicts
 
 
@@ -191,7 +194,7 @@ class Search(Section):
     """How many trials each representation gets, and who proposes their configurations."""
 
     trials: Annotated[int, Field(ge=1, le=1_000_000)] = 1  # for each representation: equal budgets
-    sampler: Literal["tpe", "gp", "nsga2", "cmaes", "qmc", "random", "grid"] = "tpe"  # who proposes
+    sampler: str = "tpe"  # who proposes: tpe, gp, nsga2, cmaes, qmc, random, grid, or one that a plug-in registered
     objectives: Annotated[list[Literal["risk", "instability"]], Field(min_length=1)] = ["risk"]  # minimised
     scheduler: Literal["none", "asha", "median"] = "none"  # stops whole trials early, on their risk
     storage: Literal["environment"] | None = None  # None: optuna.journal in the run folder; else see SEARCH_STORAGE
@@ -303,12 +306,6 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Study:
-        for name in self.representations:
-            if name not in REPRESENTATIONS:
-                hint = _nearest(name, REPRESENTATIONS)
-                raise ValueError(
-                    f"representations: no representation '{name}'{hint}; known: {', '.join(REPRESENTATIONS)}"
-                )
         if len(set(self.representations)) != len(self.representations):
             raise ValueError("representations: a name stands twice")
         if self.search.trials > 1 and not self.space:
@@ -374,6 +371,45 @@ class Study(Section):
         return validate(Configuration, values, where="parameters")
 
 
+def named(study: Study) -> list[tuple[str, str, str]]:
+    """What a study names of the registry: (key of the study file, kind, name), the representations first."""
+    found = [("representations", "representations", name) for name in study.representations]
+    found += [("model.lifter", "lifters", name) for name in _searched(study, "model.lifter", study.model.lifter)]
+    extra = [key.removeprefix("losses.extra.") for key in study.space if key.startswith("losses.extra.")]
+    found += [("losses.extra", "losses", name) for name in dict.fromkeys([*study.losses.extra, *extra])]
+    found += [("training.signals", "signals", name) for name in study.training.signals]
+    found += [("stopping.detectors", "detectors", name) for name in study.stopping.detectors]
+    return [*found, ("search.sampler", "samplers", study.search.sampler)]
+
+
+def check_names(study: Study, where: str) -> None:
+    """Refuse a study that names what is not registered.
+
+    Raises:
+        UserError: the key, the name, the nearest known one and, if a plug-in may be missing, what to do.
+    """
+    for key, kind, name in named(study):
+        if (key, name) != ("model.lifter", "packed"):  # not worth importing torch for
+            try:
+                found = entry(kind, name)
+            except UnknownName as error:
+                raise UserError(f"{where}: {key}: {error}") from None
+            if key in _FURTHER and found.source is BUILT_IN:
+                raise UserError(f"{where}: {key}: {name} is built in, {_FURTHER[key]}")
+
+
+_FURTHER = {
+    "losses.extra": "its weight has a key of its own in losses",
+    "training.signals": "it is measured anyway",
+    "stopping.detectors": "it judges every seed anyway",
+}
+
+
+def _searched(study: Study, key: str, value: str) -> list[str]:
+    dimension = study.space.get(key)
+    return [value] if not isinstance(dimension, OneOf) else [str(one) for one in dimension.choice]
+
+
 def load_study(path: Path, overrides: list[str] | None = None) -> Study:
     """Read a study file and apply ``key=value`` overrides.
 
@@ -395,7 +431,9 @@ def parse_study(text: str, where: str, overrides: list[str] | None = None) -> St
                 f"--set {shown(without_secrets(override))}: expected key=value, for example training.steps=100"
             )
         set_dotted(values, key.strip(), load_yaml(value, f"--set {shown(without_secrets(key))}"))
-    return validate(Study, values, where=where)
+    study = validate(Study, values, where=where)
+    check_names(study, where)
+    return study
 
 
 def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
@@ -504,7 +542,7 @@ def _explain(section: type[Section], error: ValidationError) -> str:
         forms = "{uniform: [low, high]}, {log_uniform: [low, high]}, {int: [low, high]}, {choice: [...]}"
         return f"{key}: expected one of {forms}"
     if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key{_nearest(location[-1], _known_keys(section, location[:-1]))}"
+        return f"{key}: unknown key{nearest(location[-1], _known_keys(section, location[:-1]))}"
     if first["type"] == "missing":
         return f"{key}: this key is required"
     if first["type"] == "value_error":
@@ -525,8 +563,3 @@ def _known_keys(section: type[Section], location: list[str]) -> list[str]:
             return []
         section = field.annotation
     return list(section.model_fields)
-
-
-def _nearest(name: str, known: typing.Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name[:100], list(known), n=1, cutoff=0.5)
-    return f" (did you mean '{matches[0]}'?)" if matches else ""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tips_dist.data.store import Poses, normalised
 from tips_dist.geometry import CAMERA_DISTANCE
-from tips_dist.models import Lifter, load_weights
+from tips_dist.models import BaseLifter, load_weights
 from tips_dist.runfolder import Dependence, Selection, layout
 from tips_dist.runfolder.records import RepresentationDependence
 from tips_dist.skeleton import BONES, JOINTS, ROOT
@@ -50,7 +50,7 @@ def record_dependence(run: Path, poses: Poses) -> Dependence:
     return Dependence(joints=list(JOINTS), near_bones=NEAR, representations=found).save(layout.DEPENDENCE.at(run))
 
 
-def input_dependence(lifter: Lifter, poses: Tensor) -> np.ndarray:
+def input_dependence(lifter: BaseLifter, poses: Tensor) -> np.ndarray:
     """How far each depth moves when a keypoint moves: mean absolute input gradient.
 
     Args:

@@ -34,7 +34,7 @@ from tips_dist import config, geometry, pose_signs
 from tips_dist.data.store import Poses, normalised
 from tips_dist.files import UserError
 from tips_dist.model_card import write_card
-from tips_dist.models import Lifter, initialise, load_weights, save_weights
+from tips_dist.models import BaseLifter, Lifter, initialise, load_weights, save_weights
 from tips_dist.phases import phase
 from tips_dist.runfolder import RunFolder, layout, records
 from tips_dist.runfolder.poses import expect
@@ -67,7 +67,7 @@ class LoadedTeacher:
     entry: records.Teacher  # as selection.json has it
 
     @property
-    def lifter(self) -> Lifter:
+    def lifter(self) -> BaseLifter:
         """Its network."""
         return load_weights(self.path)[0]
 

@@ -35,6 +35,7 @@ class SeedHistory:
     values: Array  # (E, K), NaN where a signal is absent, infinite where it was recorded as not finite
     risks: Array  # (E,) as it was recorded and used, NaN where it could not be told
     run: str = ""  # where several runs are looked at together: which
+    detectors: tuple[str, ...] = ()  # further ones that the study named
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -81,7 +82,7 @@ def replay(history: SeedHistory, policy: Policy | None = None, *, least: str = P
         The first verdict at least as severe as ``least`` and the index of the evaluation step at which it falls; the
         last verdict and ``None`` where there is no such.
     """
-    judge = Judge(history.budget, history.recipe, policy)
+    judge = Judge(history.budget, history.recipe, policy, history.detectors)
     for index, (step, row) in enumerate(zip(history.steps, history.rows(), strict=True)):
         verdict = judge.update(step, row)
         if severity(verdict.kind) >= severity(least):
@@ -119,6 +120,7 @@ def _history(trial: Trial, seed: int, rows: Sequence[HistoryRow], run: str) -> S
         seed=seed,
         budget=trial.steps,
         recipe=recipe_of(trial.configuration),
+        detectors=tuple(trial.configuration.stopping.detectors),
         steps=tuple(row.step for row in rows),
         names=names,
         values=np.array([[_cell(row, name) for name in names] for row in rows], np.float64),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from tips_dist.files import UserError
+from tips_dist.registry import Table, built_in, register
+
 JOINTS: tuple[str, ...] = (
     "hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax", "neck",
     "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
@@ -87,14 +90,25 @@ _FIVE = (
     BodyPart("right_leg", RIGHT_LEG),
 )
 
-REPRESENTATIONS: dict[str, Representation] = {
-    representation.name: representation
-    for representation in (
+REPRESENTATIONS: Table[Representation] = Table("representations")
+"""Every registered representation by its name, those of plug-ins too."""
+
+
+def _check(name: str, value: object) -> None:
+    if not isinstance(value, Representation) or value.name != name:
+        raise UserError(f"expected a Representation named '{name}', got {value!r:.80}")
+    every = sorted({joint for part in value.lifters for joint in part.joints} - {ROOT})
+    if every != list(range(1, len(JOINTS))):
+        raise UserError("its parts must cover the joints 1 to 16, and no others")
+
+
+with built_in("representations", _check):
+    for _representation in (
         Representation("solo", (BodyPart("whole", tuple(range(17))),), blocks=6),
         Representation("torso_legs", _TORSO_LEGS, blocks=3),
         Representation("torso_legs_shared", _TORSO_LEGS, blocks=2, shared_blocks=2),
         Representation("five_parts", _FIVE, blocks=1),
         Representation("five_parts_shared", _FIVE, blocks=1, shared_blocks=1),
         Representation("left_right", tuple(BodyPart(side, joints) for side, joints in _SIDE.items()), blocks=3),
-    )
-}
+    ):
+        register("representations", _representation.name, _representation)

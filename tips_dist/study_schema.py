@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tips_dist import config
+from tips_dist.registry import entries
 from tips_dist.skeleton import REPRESENTATIONS
 
 FILE = "study.schema.json"
@@ -63,6 +64,8 @@ def schema() -> dict[str, Any]:
     properties = found["properties"]
     # Plug-ins may add to both lists: they complete, and refuse nothing.
     properties["representations"]["items"] = {"anyOf": [{"enum": list(REPRESENTATIONS)}, {"type": "string"}]}
+    samplers = found["$defs"]["Search"]["properties"]["sampler"]
+    samplers["anyOf"] = [{"enum": [one.name for one in entries("samplers")]}, {"type": samplers.pop("type")}]
     space = properties["space"]
     space["properties"] = {
         key: {"description": meanings()[owner.__name__][name], **space["additionalProperties"]}

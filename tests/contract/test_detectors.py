@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from tips_dist.config import Policy
-from tips_dist.stability.detectors import DETECTORS, Judge, Recipe, Signals, _Detector
+from tips_dist.stability.detectors import DETECTORS, BaseDetector, Judge, Recipe, Signals
 from tips_dist.stability.verdicts import KINDS, Verdict
 
-Make = Callable[[], "_Detector | Judge"]
+Make = Callable[[], "BaseDetector | Judge"]
 MAKERS: dict[str, Make] = {
     **{cls.__name__: lambda cls=cls: cls(Policy(patience=2, plateau_patience=3), Recipe(), 2000) for cls in DETECTORS},  # type: ignore[misc]
     "Judge": lambda: Judge(2000, Recipe(), Policy(patience=2, plateau_patience=3)),
@@ -37,7 +37,7 @@ def rough_series(seed: int, length: int = 40) -> list[Signals]:
     return series
 
 
-def verdicts(detector: "_Detector | Judge", series: list[Signals], start: int = 0) -> list[Verdict | None]:
+def verdicts(detector: "BaseDetector | Judge", series: list[Signals], start: int = 0) -> list[Verdict | None]:
     return [detector.update(50 * (start + index + 1), signals) for index, signals in enumerate(series)]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tips_dist.config import Policy
 from tips_dist.stability.detectors import (
+    BaseDetector,
     Collapse,
     DiscriminatorDominance,
     DiscriminatorFailure,
@@ -16,7 +17,6 @@ from tips_dist.stability.detectors import (
     Plateau,
     Recipe,
     Signals,
-    _Detector,
 )
 from tips_dist.stability.verdicts import COLLAPSED, DIVERGED, HEALTHY, NON_FINITE, PLATEAUED, Verdict
 
@@ -24,7 +24,7 @@ POLICY = Policy(warm_up=0.1, patience=3, plateau_patience=4, plateau_share=0.3, 
 STEPS = 1000  # evaluated every 50: warm-up covers step 50
 
 
-def first(detector: _Detector, series: Sequence[Signals]) -> tuple[int, Verdict] | None:
+def first(detector: BaseDetector, series: Sequence[Signals]) -> tuple[int, Verdict] | None:
     for index, signals in enumerate(series):
         step = 50 * (index + 1)
         verdict = detector.update(step, signals)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tips_dist.commands.output import Commands, print_found
+from tips_dist.commands.plugins import Plugins
 from tips_dist.files import JSON, UserError
 from tips_dist.study_yaml import load_yaml
 
@@ -45,6 +46,7 @@ def import_(
         typer.Option("--set", metavar="KEY=VALUE", help="An option of the importer; repeatable."),
     ] = None,
     as_json: Json = False,
+    plugin: Plugins = None,
 ) -> None:
     """Convert a data set to PREFIX.pose2d.h5 and, where it has 3D, PREFIX.truth3d.h5."""
     from tips_dist.data.importers import import_data

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from tips_dist import plugins
 from tips_dist.commands.output import console, print_json, say, showing
 from tips_dist.files import UserError
 from tips_dist.mirror import mirror_once
@@ -102,7 +103,9 @@ def _follow(
     except KeyboardInterrupt as interrupt:
         folder = getattr(interrupt, "run", folder)
         if folder is not None:
-            line = shlex.join(["tips-dist", "resume", str(short(folder)), *(["--truth", str(truth)] if truth else [])])
+            foreign = [word for one in plugins.loaded() if one.text is not None for word in ("--plugin", one.where)]
+            words = ["tips-dist", "resume", str(short(folder)), *(["--truth", str(truth)] if truth else []), *foreign]
+            line = shlex.join(words)
             say(f"Interrupted; the state is saved. Go on with: {line}", stderr=True)
             raise typer.Exit(130) from None
         raise

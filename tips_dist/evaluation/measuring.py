@@ -20,7 +20,7 @@ from tips_dist.bootstrap import cluster_interval
 from tips_dist.data.store import Poses, normalised
 from tips_dist.evaluation import metrics
 from tips_dist.evaluation.metrics import Array
-from tips_dist.models import Lifter
+from tips_dist.models import BaseLifter
 from tips_dist.runfolder.curves import METRICS, Curve
 from tips_dist.runfolder.results import Errors, Metrics, SeedErrors, SpreadCheck
 from tips_dist.skeleton import REPRESENTATIONS
@@ -71,7 +71,7 @@ def signed(offsets: torch.Tensor, signs: torch.Tensor, representation: str) -> t
     return offsets * geometry.joint_signs(signs, REPRESENTATIONS[representation]).unsqueeze(-2)
 
 
-def predict(lifter: Lifter, inputs: torch.Tensor) -> torch.Tensor:
+def predict(lifter: BaseLifter, inputs: torch.Tensor) -> torch.Tensor:
     """Offsets (n, 17) float64 that a lifter of one seed predicts for ``inputs`` (n, 17, 2)."""
     lifter.eval()
     with torch.inference_mode():

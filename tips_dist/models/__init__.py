@@ -5,12 +5,14 @@ one more axis of the same ``lifter``. ``weights`` puts them on disk as safetenso
 ``student`` lifts pixels with them, by a ``plan`` of plain matrix products.
 """
 
+from tips_dist.models.base import BaseLifter, per_seed
 from tips_dist.models.blocks import initialise, parameters_per_seed
 from tips_dist.models.discriminator import Discriminator
 from tips_dist.models.lifter import Lifter, lifter_parameters, matched_width
 from tips_dist.models.weights import load_weights, save_weights, seed_tensors, weights_record, write_tensors
 
 __all__ = [
+    "BaseLifter",
     "Discriminator",
     "Lifter",
     "initialise",
@@ -18,6 +20,7 @@ __all__ = [
     "load_weights",
     "matched_width",
     "parameters_per_seed",
+    "per_seed",
     "save_weights",
     "seed_tensors",
     "weights_record",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from tips_dist.files import UserError
 from tips_dist.geometry import CAMERA_DISTANCE
-from tips_dist.models.blocks import PackedLinear, Trunk
+from tips_dist.models.base import BaseLifter
+from tips_dist.models.blocks import PackedDropout, PackedLinear, Trunk, initialise
+from tips_dist.registry import built_in, register
 from tips_dist.skeleton import JOINTS, REPRESENTATIONS, ROOT, Representation
 
 
-class Lifter(nn.Module):
+class Lifter(BaseLifter):
     """S lifters of one representation: normalised 2D poses (S, B, 17, 2) -> depth offsets (S, B, 17), root 0.
 
     Each part's joints go through an input layer of their own and then through the part's residual blocks; the blocks
@@ -31,10 +35,7 @@ class Lifter(nn.Module):
         dropout: float = 0.0,
         spread: bool = False,
     ) -> None:
-        super().__init__()
-        self.representation = representation
-        self.width = width
-        self.seeds = seeds
+        super().__init__(representation, width, seeds)
         parts = representation.parts
         depth = representation.blocks if blocks is None else blocks
         self.inputs = nn.ModuleList(PackedLinear(seeds, 2 * len(part.joints), width) for part in parts)
@@ -74,9 +75,36 @@ class Lifter(nn.Module):
             return tuple(features.view(seeds, len(parts), batch, self.width)[:, part] for part in range(len(parts)))
         return (self.shared(features.view(seeds, len(parts), batch, self.width).sum(1) / len(parts) ** 0.5),)
 
-    def extra_repr(self) -> str:
-        """Name the representation when printed."""
-        return f"{self.representation.name}, width={self.width}, seeds={self.seeds}"
+    @classmethod
+    def width_for(cls, representation: str, width: int) -> int:
+        """See :func:`matched_width`."""
+        return matched_width(representation, width)
+
+    def draw(self, generators: Sequence[torch.Generator]) -> None:
+        """See :func:`tips_dist.models.blocks.initialise`."""
+        initialise(self, generators)
+
+    def take_generators(self, generators: Sequence[torch.Generator]) -> None:
+        """Give them to every dropout layer."""
+        for layer in self.modules():
+            if isinstance(layer, PackedDropout):
+                layer.generators = generators
+
+    @property
+    def is_random(self) -> bool:
+        """Whether there is dropout."""
+        return any(isinstance(layer, PackedDropout) for layer in self.modules())
+
+
+def _check(name: str, value: object) -> None:
+    if not (isinstance(value, type) and issubclass(value, BaseLifter)):
+        raise UserError(
+            f"expected a subclass of tips_dist.models.base.BaseLifter, or per_seed(a plain module), got {value!r:.80}"
+        )
+
+
+with built_in("lifters", _check):
+    register("lifters", "packed", Lifter)
 
 
 def _take(poses: Tensor, joints: tuple[int, ...]) -> Tensor:

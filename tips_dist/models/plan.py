@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tips_dist.geometry import CAMERA_DISTANCE
+from tips_dist.models.base import BaseLifter
 from tips_dist.models.blocks import PackedLinear
 from tips_dist.models.lifter import Lifter
 
@@ -19,7 +20,8 @@ Layer = tuple[Tensor, Tensor]  # weight (in, out), bias (out)
 class PlainLifter:
     """Depth offsets (B, 17) of normalised poses (B, 17, 2), by one whole-pose lifter of one seed."""
 
-    def __init__(self, lifter: Lifter) -> None:
+    def __init__(self, lifter: BaseLifter) -> None:
+        assert isinstance(lifter, Lifter)
         weight, bias = _layer(lifter.inputs[0])
         self.first: Layer = (weight * CAMERA_DISTANCE, bias)
         self.blocks = [
@@ -29,8 +31,10 @@ class PlainLifter:
         self.last: Layer = (weight @ lifter.gather, bias @ lifter.gather)
 
     @staticmethod
-    def fits(lifter: Lifter) -> bool:
-        """Whether a lifter is of the kind that this covers: one part, one seed, no batch norm."""
+    def fits(lifter: BaseLifter) -> bool:
+        """Whether a lifter is of the kind that this covers: packed, one part, one seed, no batch norm."""
+        if not isinstance(lifter, Lifter):
+            return False
         plain = not any("variance" in name for name, _ in lifter.named_buffers())
         return plain and lifter.seeds == 1 and len(lifter.representation.parts) == 1 and not lifter.shared
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tips_dist import geometry, pose_signs
 from tips_dist.files import UserError
+from tips_dist.models.base import BaseLifter
 from tips_dist.models.lifter import Lifter
 from tips_dist.models.plan import PlainLifter
 from tips_dist.models.weights import load_weights
@@ -23,7 +24,7 @@ _TOLD_TOGETHER = 65_536  # poses whose signs are told together: one estimate of 
 class Student:
     """A trained whole-pose lifter, ready for use: ``Student.load(path).lift(poses)``."""
 
-    def __init__(self, lifter: Lifter, record: WeightsRecord) -> None:
+    def __init__(self, lifter: BaseLifter, record: WeightsRecord) -> None:
         self.lifter = lifter
         self.record = record
         self.predict = PlainLifter(lifter) if PlainLifter.fits(lifter) else lambda poses: lifter(poses[None])[0]
@@ -83,7 +84,7 @@ class Student:
     @property
     def knows_spread(self) -> bool:
         """Whether it was taught by several teachers, and so knows how far they were apart."""
-        return self.lifter.spread is not None
+        return isinstance(self.lifter, Lifter) and self.lifter.spread is not None
 
     @torch.inference_mode()
     def uncertainty(self, poses: NDArray[Any], batch: int = 16_384) -> NDArray[np.float32]:
@@ -96,7 +97,7 @@ class Student:
         Raises:
             UserError: the student was taught by one teacher, or before students knew, or the array is none of poses.
         """
-        if self.lifter.spread is None:
+        if not isinstance(self.lifter, Lifter) or self.lifter.spread is None:
             raise UserError("this network does not know its uncertainty; distil it again, from two teachers or more")
         array = np.asarray(poses, dtype=np.float32)
         if array.ndim != 3 or array.shape[1:] != (17, 2):

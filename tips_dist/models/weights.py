@@ -15,7 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from tips_dist.files import UserError, check_file, shown, write_with
+from tips_dist.models.base import BaseLifter
 from tips_dist.models.lifter import Lifter
+from tips_dist.registry import UnknownName, entry, name_of
 from tips_dist.runfolder.record import Record
 from tips_dist.runfolder.records import Network, WeightsRecord
 from tips_dist.runfolder.weights import METADATA, parse_weights_record
@@ -24,30 +26,31 @@ from tips_dist.skeleton import REPRESENTATIONS
 MOST_VALUE = 1e6  # of a weight; trained ones stay below some tens
 
 
-def network_of(lifter: Lifter) -> Network:
+def network_of(lifter: BaseLifter) -> Network:
     """What is needed to build the same lifter again."""
     return Network(
+        lifter=name_of("lifters", type(lifter)),
         representation=lifter.representation.name,
         width=lifter.width,
-        blocks=len(lifter.blocks),
+        blocks=len(lifter.blocks) if isinstance(lifter, Lifter) else 0,
         batch_norm=any("variance" in name for name, _ in lifter.named_buffers()),
-        spread=lifter.spread is not None,
+        spread=isinstance(lifter, Lifter) and lifter.spread is not None,
     )
 
 
-def weights_record(lifter: Lifter, **about: Any) -> WeightsRecord:
+def weights_record(lifter: BaseLifter, **about: Any) -> WeightsRecord:
     """The record of a lifter's weights; ``about`` are the fields that its network does not tell."""
     return WeightsRecord(**network_of(lifter).model_dump(), **about)
 
 
-def save_weights(path: Path, lifter: Lifter, seed_row: int, about: Mapping[str, object]) -> WeightsRecord:
+def save_weights(path: Path, lifter: BaseLifter, seed_row: int, about: Mapping[str, object]) -> WeightsRecord:
     """Write one seed's rows of a packed lifter and return their record; ``about`` are fields of it."""
     record = weights_record(lifter, **about)
     write_tensors(path, seed_tensors(lifter, seed_row), record)
     return record
 
 
-def seed_tensors(lifter: Lifter, seed_row: int) -> dict[str, torch.Tensor]:
+def seed_tensors(lifter: BaseLifter, seed_row: int) -> dict[str, torch.Tensor]:
     """Copies of one seed's rows of all parameters and statistics; the pack axis stays, with S = 1."""
     tensors = {}
     for name, tensor in lifter.state_dict().items():
@@ -75,7 +78,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], record: Recor
     write_with(path, write)
 
 
-def load_weights(path: Path) -> tuple[Lifter, WeightsRecord]:
+def load_weights(path: Path) -> tuple[BaseLifter, WeightsRecord]:
     """Load one lifter or student as a pack of one, in evaluation mode, and its record.
 
     The file is judged before it is used: record, names, shapes and types before anything is read or built, values
@@ -83,30 +86,35 @@ def load_weights(path: Path) -> tuple[Lifter, WeightsRecord]:
 
     Raises:
         UserError: the file is missing, damaged, not ours, of another format, or its tensors do not fit its record or
-            hold numbers that no training leaves.
+            hold numbers that no training leaves; or its lifter is of a plug-in that is not loaded.
     """
     check_file(path, "weights file")
     try:
         with safe_open(str(path), framework="pt") as file:
             record = parse_weights_record(file.metadata() or {}, path)
             present = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            # Dropout has no tensors and is not recorded, but moves a block's second linear layer on by one place.
-            second = f"blocks.0.layers.{3 if record.batch_norm else 2}.weight"
+            try:
+                kind = entry("lifters", record.lifter).value
+            except UnknownName as error:
+                raise UserError(f"{path}: {error}") from None
             build = functools.partial(
-                Lifter,
-                REPRESENTATIONS[record.representation],
-                record.width,
-                blocks=record.blocks,
-                batch_norm=record.batch_norm,
-                dropout=0.0 if second in present else 0.5,
-                spread=record.spread,
+                kind, REPRESENTATIONS[record.representation], record.width, batch_norm=record.batch_norm
             )
+            if kind is Lifter:
+                # Dropout has no tensors and is not recorded, but moves a block's second linear layer on by one place.
+                second = f"blocks.0.layers.{3 if record.batch_norm else 2}.weight"
+                build = functools.partial(
+                    build,
+                    blocks=record.blocks,
+                    dropout=0.0 if second in present else 0.5,
+                    spread=record.spread,
+                )
             with torch.device("meta"):  # shapes without memory
                 expected = build().state_dict()
             _check_tensors(path, expected, present)
             tensors = {name: file.get_tensor(name) for name in present}
         _check_values(path, tensors)
-        lifter = build()
+        lifter: BaseLifter = build()
         lifter.load_state_dict(tensors)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: not a safetensors file, or damaged ({shown(error)})") from None

@@ -64,6 +64,16 @@ class DataRecord(Part):
     counts: dict[str, int] = {}  # split -> rows
 
 
+class PluginRecord(Part):
+    """A plug-in that decided the numbers of a study."""
+
+    name: str
+    version: str = ""
+    digest: str  # SHA-256 of its source
+    where: str = ""  # its file or distribution
+    installed: bool = False  # as a package; else given with --plugin
+
+
 class StudyRecord(Record):
     """``study.json``: what is studied, on which data, with what software; made once, only ever extended."""
 
@@ -73,6 +83,7 @@ class StudyRecord(Record):
     overrides: list[str] = []  # key=value arguments
     extensions: list[Extension] = []
     data: DataRecord
+    plugins: list[PluginRecord] = []
     versions: dict[str, str] = {}  # package -> version
     git: str | None = None
     host: str = ""
@@ -262,6 +273,7 @@ class Candidate(Part):
 class Network(Part):
     """What is needed to build a lifter again."""
 
+    lifter: str = "packed"  # its registered name
     representation: str
     width: int
     blocks: int
@@ -275,6 +287,7 @@ class WeightsRecord(Record):
     NUMBER: ClassVar[str] = "format"
 
     kind: Literal["lifter", "student"] = "lifter"
+    lifter: str = "packed"  # the registered name of its architecture
     representation: str
     width: Annotated[int, Field(ge=1, le=MOST_WIDTH)]
     blocks: Annotated[int, Field(ge=0, le=MOST_BLOCKS)]

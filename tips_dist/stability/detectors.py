@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from pydantic import JsonValue
 
 from tips_dist.config import Policy
-from tips_dist.stability.verdicts import COLLAPSED, DIVERGED, NON_FINITE, PLATEAUED, Verdict, severity
+from tips_dist.files import UserError
+from tips_dist.registry import built_in, entry, register
+from tips_dist.stability.verdicts import COLLAPSED, DIVERGED, KINDS, NON_FINITE, PLATEAUED, Verdict, severity
 
 Signals = Mapping[str, float | None]
 
@@ -54,7 +56,10 @@ def _cross_entropy(p: float) -> float:
 
 
 class Detector(Protocol):
-    """What every detector offers; the contract suite in ``tests/contract`` holds for each."""
+    """What every detector offers; the contract suite in :mod:`tips_dist.testing` holds for each.
+
+    It is made with a :class:`Policy`, a :class:`Recipe` and the run's budget in steps.
+    """
 
     name: ClassVar[str]
 
@@ -62,19 +67,30 @@ class Detector(Protocol):
         """Take in one evaluation step; return a verdict when (and as long as) the finding holds."""
         ...
 
+    def dump(self) -> dict[str, Any]:
+        """The state as plain data (JSON)."""
+        ...
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly where :meth:`dump` left off."""
+        ...
+
 
 @dataclass
-class _Detector:
+class BaseDetector:
     """State is whatever a detector's fields hold besides ``policy``, ``recipe`` and ``steps``; all plain numbers."""
 
     policy: Policy
     recipe: Recipe
     steps: int  # the run's budget
+    name: ClassVar[str] = ""
 
     def update(self, step: int, signals: Signals) -> Verdict | None:
+        """See :class:`Detector`."""
         raise NotImplementedError
 
     def warming_up(self, step: int) -> bool:
+        """Whether it is too early for a verdict."""
         return step < self.policy.warm_up * self.steps
 
     def dump(self) -> dict[str, JsonValue]:
@@ -89,7 +105,7 @@ class _Detector:
 
 
 @dataclass
-class _Threshold(_Detector):
+class _Threshold(BaseDetector):
     """A condition that must hold for ``patience`` evaluation steps in a row; missing values neither count nor reset."""
 
     run: int = 0
@@ -123,7 +139,7 @@ whose spread is finite if and only if they are. Every other signal may be undefi
 
 
 @dataclass
-class NonFinite(_Detector):
+class NonFinite(BaseDetector):
     """One of the networks' own numbers (:data:`OWN_NUMBERS`) is not finite: the seed's numbers are gone for good.
 
     Other signals end no seed: they may be undefined at a step though the networks are sound.
@@ -192,7 +208,7 @@ class Collapse(_Threshold):
 
 
 @dataclass
-class Drift(_Detector):
+class Drift(BaseDetector):
     """The risk has left its best value and stays away: a one-sided CUSUM (Page 1954) on the smoothed log risk."""
 
     name: ClassVar[str] = "drift"
@@ -224,7 +240,7 @@ class Drift(_Detector):
 
 
 @dataclass
-class Plateau(_Detector):
+class Plateau(BaseDetector):
     """The best smoothed risk has not improved for a share of the budget: more training buys nothing.
 
     A run that has not begun to learn is no plateau: its risk may stay flat for long before it falls.
@@ -258,7 +274,7 @@ class Plateau(_Detector):
         )
 
 
-DETECTORS: tuple[type[_Detector], ...] = (
+DETECTORS: tuple[type[BaseDetector], ...] = (
     NonFinite,
     Collapse,
     DiscriminatorDominance,
@@ -266,19 +282,44 @@ DETECTORS: tuple[type[_Detector], ...] = (
     Drift,
     Plateau,
 )
+"""Those that judge every seed; a study may name further ones (``stopping.detectors``)."""
+
+
+def _check(name: str, value: object) -> None:
+    missing = [method for method in ("update", "dump", "load") if not callable(getattr(value, method, None))]
+    if not isinstance(value, type) or missing:
+        raise UserError(f"expected a class with update, dump and load, got {value!r:.80}")
+
+
+with built_in("detectors", _check):
+    for _detector in DETECTORS:
+        register("detectors", _detector.name, _detector)
 
 
 class Judge:
     """All detectors of one seed; the verdict is the most serious finding so far, and never gets milder."""
 
-    def __init__(self, steps: int, recipe: Recipe, policy: Policy | None = None) -> None:
-        self.detectors = [detector(policy or Policy(), recipe, steps) for detector in DETECTORS]
+    def __init__(self, steps: int, recipe: Recipe, policy: Policy | None = None, further: Sequence[str] = ()) -> None:
+        """Judge with the built-in detectors and ``further`` registered ones, by their names."""
+        self._all: dict[str, Detector] = {}  # by the key of their state
+        for kind in DETECTORS:
+            self._all[kind.__name__] = kind(policy or Policy(), recipe, steps)
+        for name in further:
+            self._all[name] = entry("detectors", name).value(policy or Policy(), recipe, steps)
         self.verdict = Verdict()
+
+    @property
+    def detectors(self) -> list[Detector]:
+        """All of them."""
+        return list(self._all.values())
 
     def update(self, step: int, signals: Signals) -> Verdict:
         """Take in one evaluation step's signals, ``risk/total`` among them."""
-        for detector in self.detectors:
+        for name, detector in self._all.items():
             finding = detector.update(step, signals)
+            if finding is not None and finding.kind not in KINDS:
+                known = ", ".join(KINDS)
+                raise UserError(f"{entry('detectors', name)}: unknown kind of verdict '{finding.kind}'; kinds: {known}")
             if finding is not None and severity(finding.kind) > severity(self.verdict.kind):
                 self.verdict = finding
         return self.verdict
@@ -287,14 +328,14 @@ class Judge:
         """All state as plain data (JSON)."""
         return {
             "verdict": dataclasses.asdict(self.verdict),
-            "detectors": {type(detector).__name__: detector.dump() for detector in self.detectors},
+            "detectors": {name: detector.dump() for name, detector in self._all.items()},
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on exactly where :meth:`dump` left off."""
         self.verdict = Verdict(**state["verdict"])
-        for detector in self.detectors:
-            detector.load(state["detectors"][type(detector).__name__])
+        for name, detector in self._all.items():
+            detector.load(state["detectors"][name])
 
 
 def _number(signals: Signals, name: str) -> float:

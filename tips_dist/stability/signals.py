@@ -42,7 +42,8 @@ depth/sign, depth/sign_confidence   the resolved sign (mean over independent lif
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,10 +51,14 @@ import torch
 from torch import Tensor
 
 from tips_dist import geometry, losses
-from tips_dist.models import Discriminator, Lifter
+from tips_dist.files import UserError
+from tips_dist.models import BaseLifter, Discriminator
+from tips_dist.registry import built_in, entry, register
 from tips_dist.skeleton import BONES, JOINTS, LEGS, SYMMETRIC_BONES, TORSO, Representation
 from tips_dist.stability import agreement
+from tips_dist.stability.detectors import OWN_NUMBERS
 from tips_dist.stability.distances import Projections, Reference, two_sample
+from tips_dist.stability.risk import risk
 
 DIRECTIONS = 64
 PARTS = {"torso": TORSO, "legs": LEGS}
@@ -139,7 +144,7 @@ class Measured:
 
 @torch.no_grad()
 def measure(
-    lifter: Lifter, discriminator: Discriminator, validation: ValidationSet, real_label: float, joints: Tensor
+    lifter: BaseLifter, discriminator: Discriminator, validation: ValidationSet, real_label: float, joints: Tensor
 ) -> Measured:
     """Compute every signal for every seed.
 
@@ -185,6 +190,85 @@ def measure(
         resolved = resolved.unflatten(1, validation.clips.shape[:2])
         signals["agreement/time"] = agreement.time(validation.clips, resolved, validation.clips_present)
     return measured
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a registered signal may look at: S seeds, V validation poses; units as in training."""
+
+    validation: ValidationSet
+    depths: Tensor  # (S, V, 17) predicted offsets
+    pose: Tensor  # (S, V, 17, 3) lifted with resolved signs
+    view: Tensor  # (S, V, 17, 2) how the lifts are seen from the fixed random views
+    representation: Representation
+
+
+_OF_PARTS = (
+    "agreement/views",
+    "consistency/cycle_2d",
+    "depth/spread_ratio",
+    "distance/sliced_wasserstein",
+    "mirror/mixed",
+    "rigidity/bone_ratio_variance",
+)
+_OF_ALL = """agreement/time average/opposed consistency/cycle_3d consistency/turn_90 depth/elbows depth/knees depth/sign
+    depth/sign_confidence discriminator/accuracy discriminator/fake discriminator/real distance/coverage distance/mmd
+    distance/nearest_neighbour rigidity/symmetry risk/total"""
+BUILT_IN_NAMES = (*(f"{name}{part}" for name in _OF_PARTS for part in ("", "_torso", "_legs")), *_OF_ALL.split())
+"""What every evaluation step measures, where the data can give it; all together, as they share their lifts."""
+
+
+def _check(name: str, value: object) -> None:
+    if not callable(value):
+        raise UserError(f"expected a function of a Look, got {value!r:.80}")
+    if name.startswith(OWN_NUMBERS) and value is not measure:
+        raise UserError(f"its name must not begin with {', '.join(OWN_NUMBERS[:4])}: those are the networks' own")
+
+
+def readings(measured: Mapping[str, Tensor]) -> list[dict[str, float | None]]:
+    """Each seed's signals as plain numbers, its risk among them; the one host synchronisation of an evaluation step."""
+    names = list(measured)
+    table = torch.stack([measured[name].float() for name in names]).T.tolist()
+    rows = [{n: v if math.isfinite(v) else None for n, v in zip(names, values, strict=True)} for values in table]
+    return [{**row, "risk/total": risk(row)} for row in rows]
+
+
+with built_in("signals", _check):
+    for _name in BUILT_IN_NAMES:
+        register("signals", _name, measure)
+
+
+@torch.no_grad()
+def further(
+    names: Sequence[str], validation: ValidationSet, measured: Measured, representation: Representation
+) -> dict[str, Tensor]:
+    """Registered signals by name, (S,) each; one that is undefined for these data is absent.
+
+    Raises:
+        UserError: one of a plug-in failed, or gave another shape; the message names it.
+    """
+    if not names:
+        return {}
+    signs = geometry.joint_signs(measured.signs, representation).unsqueeze(1)
+    _, view = _first_look(measured.depths, validation)
+    pose = geometry.collapse(geometry.lift(validation.poses, measured.depths * signs), validation.present)
+    look, found = Look(validation, measured.depths, pose, view, representation), {}
+    for name in names:
+        one = entry("signals", name)
+        try:
+            value = one.value(look)
+        except Exception as error:
+            raise UserError(f"{one}: {type(error).__name__}: {error}") from error
+        if value is None and one.options.get("may_be_undefined"):
+            continue
+        if not isinstance(value, Tensor) or value.shape != measured.depths.shape[:1]:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise UserError(
+                f"{one}: gave {got}, expected one value per seed ({len(measured.depths)},); one that data may leave "
+                "undefined is registered with may_be_undefined=True and gives None"
+            )
+        found[name] = value
+    return found
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from tips_dist.config import Distribution
-from tips_dist.study.space import from_unit, to_unit
+from tips_dist.study.space import from_unit, optuna_distributions, to_unit
 
 _GENERATION = "generation"
 
@@ -37,6 +37,7 @@ class CmaSampler(optuna.samplers.BaseSampler):
             seed: of the trial to be drawn.
         """
         self._space, self._seed = space, seed
+        self._distributions = optuna_distributions(space)
         self._fallback = optuna.samplers.RandomSampler(seed=seed)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -53,7 +54,8 @@ class CmaSampler(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """This key's value in the point that the replayed optimiser draws with this trial's seed."""
-        if len(self._space) < 2:  # CMA-ES needs two dimensions
+        known = self._distributions.get(param_name) == param_distribution
+        if len(self._space) < 2 or not known:  # CMA-ES needs two dimensions, the same in every trial
             return self._fallback.sample_independent(study, trial, param_name, param_distribution)
         optimiser, generation = self._replayed(study.get_trials(deepcopy=False))
         study._storage.set_trial_system_attr(trial._trial_id, _GENERATION, generation)
@@ -66,7 +68,8 @@ class CmaSampler(optuna.samplers.BaseSampler):
         optimiser = CMA(mean=np.full(size, 0.5), sigma=0.25, bounds=bounds, seed=self._seed)
         done: dict[int, list[FrozenTrial]] = {}
         for trial in trials:
-            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            whole = self._space.keys() <= trial.params.keys()
+            if whole and trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
                 done.setdefault(trial.system_attrs.get(_GENERATION, 0), []).append(trial)
         generation = 0
         while len(done.get(generation, [])) >= optimiser.population_size:

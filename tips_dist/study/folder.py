@@ -17,11 +17,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tips_dist.config import Study, digest, load_study
+from tips_dist import plugins
+from tips_dist.config import Study, check_names, digest, load_study
 from tips_dist.files import UserError, half_folder, storage_error, write_text
 from tips_dist.runfolder import StudyRecord, layout
 from tips_dist.runfolder.lock import timestamp
-from tips_dist.runfolder.records import DataRecord, Extension
+from tips_dist.runfolder.records import DataRecord, Extension, PluginRecord
 from tips_dist.storage import is_address
 from tips_dist.study import space
 
@@ -40,6 +41,7 @@ def create(study: Study, poses: Poses, study_path: Path, text: str, overrides: S
     """
     from tips_dist.data.store import SPLITS, check_decidable, normalisation_scale
 
+    check_names(study, str(study_path))
     if study.data.poses is not None:
         check_decidable(poses)
     run = runs.resolve() / f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -57,6 +59,7 @@ def create(study: Study, poses: Poses, study_path: Path, text: str, overrides: S
             scale=float(normalisation_scale(poses)),
             counts={split: len(poses.rows(split)) for split in SPLITS},
         ),
+        plugins=[_plugin_record(one) for one in plugins.used(study)],
         versions={"python": platform.python_version(), **_versions()},
         git=_git_revision(),
         host=socket.gethostname(),
@@ -112,6 +115,38 @@ def check_unchanged(run: Path, record: StudyRecord, study_path: Path | None = No
             )
             text = "\n".join(line for line in difference if not line.startswith("@@"))
             raise UserError(f"{path}: differs from the study that {run.name} was started with; start a new run\n{text}")
+
+
+def check_plugins(run: Path, record: StudyRecord) -> list[plugins.Plugin]:
+    """The plug-ins that a run was started with, loaded; refuse to go on without them, or with others.
+
+    Raises:
+        UserError: one is missing, or has another source; with both digests.
+    """
+    plugins.load_installed()
+    here = {plugin.name: plugin for plugin in plugins.loaded()}
+    for was in record.plugins:
+        now = here.get(was.name)
+        how = f"install {was.where} {was.version}" if was.installed else f"--plugin {was.where}"
+        if now is None:
+            raise UserError(f"{run}: plug-in {was.name} {was.version} of this run is not loaded; {how}")
+        if now.digest != was.digest:
+            raise UserError(
+                f"{run}: plug-in {was.name} has another source than this run was started with: {was.digest[:12]} then, "
+                f"{now.digest[:12]} now ({now.where}); bring the old one back, or start a new run"
+            )
+    names = {was.name for was in record.plugins}
+    for plugin in plugins.used(record.study):
+        if plugin.name not in names:
+            raise UserError(f"{run}: was started without plug-in {plugin.name} ({plugin.where}); leave it out")
+    return [here[name] for name in names]
+
+
+def _plugin_record(plugin: plugins.Plugin) -> PluginRecord:
+    where = plugin.where if plugin.text is None else str(Path(plugin.where).resolve())
+    return PluginRecord(
+        name=plugin.name, version=plugin.version, digest=plugin.digest, where=where, installed=plugin.text is None
+    )
 
 
 def own_study(run: Path, record: StudyRecord) -> Study:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 RUNS = "~/tips-dist-runs"  # on the cluster, where `submit` is not told another place
 MARK = "tips-dist"  # the metadata key by which our jobs are known among others
 FORWARDED = ".forwarded.json"
+PLUGINS = ".plugins"  # folder of the package
 EVENT = "tips-dist event "
 MOST_BYTES = 256 * 2**20  # of a packed pose file; Ray takes packages of up to 512 MiB
 STOP_SECONDS = 20  # that a stopped driver gets to save the state of its trials
@@ -69,6 +70,7 @@ class Order:
     overrides: Sequence[str] = ()
     forward: Sequence[str] = ()  # names of environment variables
     package: bool = False  # send this tips_dist along instead of using the one installed there
+    plugins: Sequence[Path] = ()  # files that travel along; packages must be installed there
     python: str | None = None  # of the cluster's environment
     again: bool = False  # start anew although the same study has succeeded
     cpus: float = 0.0  # that the driver occupies; 0 keeps it on the head node
@@ -144,6 +146,9 @@ class Jobs:
         with tempfile.TemporaryDirectory(prefix="tips-dist-job-") as name:
             folder = Path(name)
             inside = pack(study, study_file, folder, order.named(study_file))
+            for plugin in order.plugins:
+                (folder / PLUGINS).mkdir(exist_ok=True)
+                shutil.copyfile(plugin, folder / PLUGINS / plugin.name)
             if variables:
                 forwarded = folder / FORWARDED
                 forwarded.touch(mode=0o600)
@@ -287,7 +292,9 @@ def submission_id(study: Study, study_file: Path, order: Order) -> str:
     """The job's id: the study's name and a digest of everything that decides what it computes and where it goes."""
     data = packed_data(study, study_file, order.named(study_file))
     content = hashlib.sha256(data.read_bytes()).hexdigest() if data else study.data.poses
-    return f"{study.name}-{digest([digest(study), content, order.runs, order.storage])[:12]}"
+    decides = [digest(study), content, order.runs, order.storage]
+    foreign = [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in order.plugins]
+    return f"{study.name}-{digest(decides + ([foreign] if foreign else []))[:12]}"
 
 
 def packed_data(study: Study, study_file: Path, named: Path | None = None) -> Path | None:
@@ -357,6 +364,8 @@ def entrypoint(inside: Path, order: Order, address: str) -> str:
         words += ["--set", override]
     if order.storage:
         words += ["--storage", order.storage]
+    for plugin in order.plugins:
+        words += ["--plugin", f"{PLUGINS}/{plugin.name}"]
     runs = order.runs
     quoted = '"$HOME"' + shlex.quote(runs[1:]) if runs.startswith("~/") else shlex.quote(runs)
     line = f"{shlex.join(words)} --runs {quoted}"

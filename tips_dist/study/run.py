@@ -23,7 +23,7 @@ from tips_dist.runfolder.poses import expect, run_poses, study_poses
 from tips_dist.runfolder.records import StudentRecord
 from tips_dist.storage import Store, below
 from tips_dist.study.cluster import connected
-from tips_dist.study.folder import check_unchanged, create, extend, own_study
+from tips_dist.study.folder import check_plugins, check_unchanged, create, extend, own_study
 from tips_dist.study.mending import mend
 from tips_dist.study.records import StudyEvent
 from tips_dist.study.status import PhaseNote, status
@@ -128,6 +128,7 @@ def resume(
     run = run.resolve()
     record = RunFolder(run).study
     with _resumable(run), locked(run), mirrored(run, storage):
+        check_plugins(run, record)
         for note in mend(run, record):
             (notice or _say)(note)
         check_unchanged(run, record, study_path)

@@ -33,8 +33,8 @@ from tips_dist.runfolder.record import Json
 from tips_dist.runfolder.records import Parameter
 from tips_dist.stability.verdicts import is_sound
 from tips_dist.study import space
-from tips_dist.study.cma import CmaSampler
 from tips_dist.study.records import patiently
+from tips_dist.study.samplers import make_sampler
 
 DRAWN_STEPS = 50  # intermediate values of a trial, for dashboards
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
@@ -305,24 +305,6 @@ def open_storage(study: Study, run: Path) -> BaseStorage:
             with path.open("r+b") as stream:
                 stream.truncate(whole)
     return JournalStorage(JournalFileBackend(str(path)))
-
-
-def make_sampler(study: Study, representation: str, number: int) -> optuna.samplers.BaseSampler:
-    """A sampler that learns from the journal, seeded for this trial: its draw depends on the history alone."""
-    seed = space.seed_of(study, representation, number)
-    samplers = optuna.samplers
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        match study.search.sampler:
-            case "tpe":
-                return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-            case "gp":
-                return samplers.GPSampler(seed=seed, deterministic_objective=False)
-            case "nsga2":
-                return samplers.NSGAIISampler(seed=seed, population_size=max(4, study.search.trials // 4))
-            case "cmaes":
-                return CmaSampler(space.dimensions(study, representation), seed)
-    raise ValueError(study.search.sampler)
 
 
 def make_pruner(study: Study) -> optuna.pruners.BasePruner:

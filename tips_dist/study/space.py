@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tips_dist.config import Distribution, Integer, LogUniform, OneOf, Study, Uniform
+from tips_dist.registry import entry
 from tips_dist.runfolder import Outcome
 from tips_dist.runfolder.records import Parameter
 from tips_dist.stability.statistic import trial_risk
@@ -58,27 +59,40 @@ def draw(study: Study, representation: str, number: int) -> dict[str, Parameter]
     It depends on the study's seed, the representation and the number alone (design rule 2), so a study that was
     killed and resumed, or whose trials finish in another order, tries the same points.
     """
-    space = dimensions(study, representation)
-    sampler = study.search.sampler
-    if not space:
+    if not dimensions(study, representation):
         return {}
-    if sampler == "grid":
-        points = math.prod(len(values) for values in _choices(space))
-        order = np.random.default_rng(seed_of(study, representation, 0)).permutation(points)
-        values = next(itertools.islice(itertools.product(*_choices(space)), int(order[number]), None))
-        return dict(zip(space, values, strict=True))
-    if sampler == "random":
-        unit = np.random.default_rng(seed_of(study, representation, number)).random(len(space))
-    elif sampler == "qmc":
-        from scipy.stats import qmc
-
-        sequence = qmc.Sobol(len(space), scramble=True, rng=seed_of(study, representation, 0))
-        if number:
-            sequence.fast_forward(number)
-        unit = sequence.random(1)[0]
-    else:
+    sampler = entry("samplers", study.search.sampler)
+    if sampler.options.get("history", True):
         return None
+    point: dict[str, Any] = sampler.value(study, representation, number)
+    return point
+
+
+def grid(study: Study, representation: str, number: int) -> dict[str, Any]:
+    """The grid's points in a random order."""
+    space = dimensions(study, representation)
+    points = math.prod(len(values) for values in _choices(space))
+    order = np.random.default_rng(seed_of(study, representation, 0)).permutation(points)
+    values = next(itertools.islice(itertools.product(*_choices(space)), int(order[number]), None))
+    return dict(zip(space, values, strict=True))
+
+
+def uniform(study: Study, representation: str, number: int) -> dict[str, Any]:
+    """Every key by itself, at random."""
+    space = dimensions(study, representation)
+    unit = np.random.default_rng(seed_of(study, representation, number)).random(len(space))
     return {key: from_unit(space[key], float(u)) for key, u in zip(space, unit, strict=True)}
+
+
+def sobol(study: Study, representation: str, number: int) -> dict[str, Any]:
+    """The next point of a scrambled Sobol sequence."""
+    from scipy.stats import qmc
+
+    space = dimensions(study, representation)
+    sequence = qmc.Sobol(len(space), scramble=True, rng=seed_of(study, representation, 0))
+    if number:
+        sequence.fast_forward(number)
+    return {key: from_unit(space[key], float(u)) for key, u in zip(space, sequence.random(1)[0], strict=True)}
 
 
 def from_unit(distribution: Distribution, u: float) -> Any:

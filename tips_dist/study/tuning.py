@@ -20,6 +20,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tips_dist import plugins
 from tips_dist.config import Resources, Study
 from tips_dist.data.store import Poses
 from tips_dist.files import StorageError, UserError
@@ -63,6 +64,7 @@ def run_trials(
         run=str(run),
         train=train,
         resources=resources,
+        foreign=plugins.used(study),
     )
     with tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
         tuner = tune.Tuner(
@@ -84,9 +86,19 @@ def run_trials(
 
 
 def trial_function(
-    config: Mapping[str, str], data: list[Any], run: str, train: Train | None, resources: Resources
+    config: Mapping[str, str],
+    data: list[Any],
+    run: str,
+    train: Train | None,
+    resources: Resources,
+    foreign: Sequence[plugins.Plugin] = (),
 ) -> None:
     """What a Ray worker runs for one trial (see :func:`tips_dist.study.trainable.run_trial`)."""
+    try:
+        plugins.ensure(foreign)
+    except UserError as error:
+        tune.report({"trial": config["trial"], "halt": str(error)})
+        return
     if train is None:
         from tips_dist.study.monitored import monitored_train
 

@@ -38,7 +38,8 @@ class PackedAdam:
     @torch.no_grad()
     def step(self, number: int, rates: Sequence[float]) -> None:
         """Take step ``number`` (from 1) with one learning rate per seed; equal rates cost one call for the pack."""
-        packed: list[list[Tensor]] = [[*self.parameters], self.gradients, self.means, self.squares]
+        whole = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]  # None: not used
+        packed: list[list[Tensor]] = [[*self.parameters], whole, self.means, self.squares]
         if len(set(rates)) == 1:
             self._fused(packed, number, rates[0])
             return

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tips_dist.models import Lifter
+from tips_dist.models import BaseLifter
 from tips_dist.skeleton import Representation
 
 CROSSED = 0.07  # share of the raw depth
@@ -33,7 +33,7 @@ def decay_at(decay: float, age: int) -> float:
 class Average:
     """The moving averages of S packed lifters, batch norm's running statistics included."""
 
-    def __init__(self, lifter: Lifter, raw: Lifter, decay: float) -> None:
+    def __init__(self, lifter: BaseLifter, raw: BaseLifter, decay: float) -> None:
         """Keep in ``lifter`` the average of ``raw``, a pack of the same shape; both stay where they are in memory."""
         self.lifter = lifter.requires_grad_(False).eval()
         self.decay = decay

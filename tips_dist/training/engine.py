@@ -74,9 +74,11 @@ class Engine:
         lifter.eval()
         measured = signals.measure(lifter, state.discriminator, validation, label, self.joints)
         state.lifter.train()
-        for name in RECORDED:
+        for name in (*RECORDED, *(f"generator/{term}" for term in configuration.losses.extra)):
             if name in state.sums:
                 measured.signals[name] = state.sums[name] / configuration.training.evaluate_every
+        further = configuration.training.signals
+        measured.signals.update(signals.further(further, validation, measured, lifter.representation))
         measured.signals.update(state.norms())
         if apart is not None:
             measured.signals["average/opposed"] = apart

@@ -8,6 +8,7 @@ end with it, whatever ends it. So nothing but rank 0's checkpoint has to survive
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -24,6 +25,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch._C._distributed_c10d import TCPStore
 
+from tips_dist import plugins
 from tips_dist.config import Configuration, validate
 from tips_dist.files import UserError
 from tips_dist.runfolder.records import StateRecord
@@ -149,6 +151,7 @@ def lead(state: State, poses: NDArray[np.float32], plan: Plan, present: NDArray[
                 "device": plan.device,
                 "threads": plan.threads_each,
                 "matmul": state.matmul,
+                "plugins": [dataclasses.asdict(plugin) for plugin in plugins.loaded()],
             }
         )
         data = {"poses": torch.from_numpy(poses)}
@@ -183,6 +186,7 @@ def _work(group: Group, where: torch.device) -> None:
     tensors = group.give()
     poses = tensors.pop("poses").numpy()
     present = tensors.pop("present").bool().numpy() if "present" in tensors else None
+    plugins.ensure(plugins.Plugin(**one) for one in order["plugins"])
     configuration = validate(Configuration, order["configuration"], where="rank 0")
     with precision.applied(order["matmul"]):
         state = State(configuration, tuple(order["seeds"]), where, order["own"], group)

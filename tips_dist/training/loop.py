@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from tips_dist.models import parameters_per_seed
 from tips_dist.monitoring import Monitor, verdict_tag
 from tips_dist.runfolder import HistoryRow, Outcome, SeedOutcome
 from tips_dist.runfolder.records import Execution
-from tips_dist.stability.risk import risk
+from tips_dist.stability.signals import readings
 from tips_dist.stability.statistic import trial_risk
 from tips_dist.stability.verdicts import KINDS, ends_seed, is_sound
 from tips_dist.training import execution, precision, records
@@ -113,7 +112,7 @@ def train(
 
             # --- Judge: risk and verdict per seed --------------------------------------------------------------------
             rows, ended = [], []
-            for seed, values in _signals(measured.signals, state):
+            for seed, values in zip(state.active, readings(measured.signals), strict=True):
                 judge = state.judges[seed]
                 before = judge.verdict.kind
                 verdict = judge.update(state.step, values)
@@ -154,15 +153,6 @@ def train(
         parameters=parameters,
         execution=Execution(workers=plan.workers, matmul=state.matmul, precision=training.precision),
     )
-
-
-def _signals(measured: dict[str, torch.Tensor], state: State) -> Iterator[tuple[int, dict[str, float | None]]]:
-    """Each active seed with its signals and its risk; this is the one host synchronisation of an evaluation step."""
-    names = list(measured)
-    table = torch.stack([measured[name].float() for name in names]).T.tolist()
-    for seed, values in zip(state.active, table, strict=True):
-        found = {n: v if math.isfinite(v) else None for n, v in zip(names, values, strict=True)}
-        yield seed, {**found, "risk/total": risk(found)}
 
 
 def _lowest_risk(state: State) -> float | None:

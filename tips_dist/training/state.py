@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from tips_dist.config import Configuration
 from tips_dist.files import UserError
-from tips_dist.models import Discriminator, Lifter, initialise, matched_width
+from tips_dist.models import BaseLifter, Discriminator, initialise
+from tips_dist.models.base import check_lifter
 from tips_dist.models.blocks import PackedBatchNorm, PackedDropout, ResidualBlock
+from tips_dist.registry import BUILT_IN, entry
 from tips_dist.runfolder import Candidate
 from tips_dist.runfolder.records import StateRecord
 from tips_dist.skeleton import REPRESENTATIONS
@@ -53,7 +55,7 @@ class State:
     best: dict[int, tuple[float, int]] = field(default_factory=dict)  # seed -> (lowest risk, its step)
     candidates: dict[int, list[Kept]] = field(init=False)
     sums: dict[str, Tensor] = field(default_factory=dict)  # losses summed since the last evaluation step
-    lifter: Lifter = field(init=False)
+    lifter: BaseLifter = field(init=False)
     discriminator: Discriminator = field(init=False)
     optimisers: dict[str, PackedAdam] = field(init=False)
     averaging: Average | None = field(init=False)  # None without averaging, and on the workers other than rank 0
@@ -66,11 +68,12 @@ class State:
         recipe = Recipe(losses.adversarial_kind, losses.label_swap, losses.real_label)
         self.values = Values(self.configuration, self.seeds, self.own)
         self.active = list(self.seeds)
-        self.judges = {seed: Judge(training.steps, recipe, self.configuration.stopping.policy) for seed in self.seeds}
+        stopping = self.configuration.stopping
+        self.judges = {seed: Judge(training.steps, recipe, stopping.policy, stopping.detectors) for seed in self.seeds}
         self.candidates = {seed: [] for seed in self.seeds}
         self.average_since = dict.fromkeys(self.seeds, 0)
         self._build()
-        initialise(self.lifter, [stream(seed, "lifter") for seed in self.seeds])
+        self.lifter.draw([stream(seed, "lifter") for seed in self.seeds])
         initialise(self.discriminator, [stream(seed, "discriminator") for seed in self.seeds])
         if self.configuration.model.spectral_norm:
             self.discriminator.iterate(FIRST_ITERATIONS)
@@ -82,6 +85,7 @@ class State:
         model, training = self.configuration.model, self.configuration.training
         seeds = len(self.active)
         self.lifter = self._lifter()
+        self._random = self.lifter.is_random
         self.discriminator = Discriminator(
             model.width, model.discriminator_blocks, seeds, spectral=model.spectral_norm
         ).to(self.device)
@@ -105,24 +109,30 @@ class State:
         }
         self.weights = self.values.weights(self.active, self.device)
 
-    def _lifter(self) -> Lifter:
+    def _lifter(self) -> BaseLifter:
         """A pack of lifters for the active seeds, weights not yet set."""
         model, name = self.configuration.model, self.configuration.representation
-        return Lifter(
-            REPRESENTATIONS[name],
-            matched_width(name, model.width),
-            len(self.active),
-            batch_norm=model.batch_norm,
-            dropout=model.dropout,
-        ).to(self.device)
+        found = entry("lifters", model.lifter)
+        options = {"batch_norm": model.batch_norm, "dropout": model.dropout}
+        try:
+            width = found.value.width_for(name, model.width)
+            made: BaseLifter = found.value(REPRESENTATIONS[name], width, len(self.active), **options).to(self.device)
+            if found.source is not BUILT_IN:
+                check_lifter(made)
+        except Exception as error:
+            if found.source is BUILT_IN:
+                raise
+            said = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            raise UserError(f"{found}: {said}") from error
+        return made
 
     @property
-    def averaged(self) -> Lifter | None:
+    def averaged(self) -> BaseLifter | None:
         """The averaged lifters, in evaluation mode, where an average is kept."""
         return self.averaging.lifter if self.averaging is not None else None
 
     @property
-    def judged(self) -> Lifter:
+    def judged(self) -> BaseLifter:
         """The lifters that are judged, kept and taught: averaged, or raw where no average is kept."""
         return self.averaged or self.lifter
 
@@ -150,12 +160,9 @@ class State:
         return {"lifter": self.lifter, "discriminator": self.discriminator}
 
     def seed_dropout(self) -> None:
-        """Give every dropout layer one random stream per seed for this step (drawn on the CPU)."""
-        if self.configuration.model.dropout:
-            layers = [layer for layer in self.lifter.modules() if isinstance(layer, PackedDropout)]
-            generators = [stream(seed, "dropout", self.step) for seed in self.active]
-            for layer in layers:
-                layer.generators = generators
+        """Give the lifter one random stream per seed for this step (drawn on the CPU)."""
+        if self._random:
+            self.lifter.take_generators([stream(seed, "dropout", self.step) for seed in self.active])
 
     def norms(self) -> dict[str, Tensor]:
         """Per seed, (S,): each player's gradient norm and its last update relative to its weights."""

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from tips_dist import geometry, losses
-from tips_dist.models import Discriminator, Lifter
+from tips_dist.models import BaseLifter, Discriminator
 from tips_dist.training.sampling import Batch
+from tips_dist.training.terms import Scene, total
 from tips_dist.training.values import Weights
 
 TINY = 1e-12
 
 
 def adversarial_step(
-    lifter: Lifter, discriminator: Discriminator, batch: Batch, weights: Weights, joints: Tensor, shares: Tensor
+    lifter: BaseLifter, discriminator: Discriminator, batch: Batch, weights: Weights, joints: Tensor, shares: Tensor
 ) -> dict[str, Tensor]:
     """Compute both players' losses and leave their gradients in ``.grad``.
 
@@ -54,18 +55,21 @@ def adversarial_step(
     again_views = torch.cat((view, geometry.project(turned)), dim=1)
     again_offsets = lifter(again_views)
     again = geometry.lift(view, again_offsets[:, :size])
-    returned = geometry.project(geometry.rotate(again, batch.views.transpose(-1, -2)))
-    terms = {"cycle_2d": losses.cycle_2d(returned, batch.poses, joints)}
-    if "cycle_3d" in values:
-        terms["cycle_3d"] = losses.pose_loss(again, seen, joints)
-    if "consistency_90" in values:
-        of_turns = joints if present is None else joints.repeat(1, batch.turns.shape[1], 1)
-        terms["consistency_90"] = losses.turn_consistency(again_offsets[:, size:], turned[..., 2], of_turns)
-    if "bone_prior" in values:
-        terms["bone_prior"] = losses.bone_prior(pose, present)
-    if "bend" in values:
-        terms["bend"] = losses.bend(pose, weights.bend_margin, present)
-    own = sum((values[name] * term for name, term in terms.items() if name in values), start=0 * terms["cycle_2d"])
+    scene = Scene(
+        poses=batch.poses,
+        pose=pose,
+        seen=seen,
+        again=again,
+        returned=geometry.project(geometry.rotate(again, batch.views.transpose(-1, -2))),
+        turned=turned,
+        turned_offsets=again_offsets[:, size:],
+        joints=joints,
+        turned_joints=joints if present is None else joints.repeat(1, batch.turns.shape[1], 1),
+        present=present,
+        bend_margin=weights.bend_margin,
+    )
+    terms = {name: term(scene) for name, term in weights.terms.items()}
+    own = total(terms, values)
 
     # --- The discriminator sees real poses and the views, once, for both players ---------------------------------
     view = geometry.collapse(view, batch.shown)  # what only one of the two samples lacks must not give it away

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, Protocol, TypedDict
 
 from tips_dist.config import validate
 from tips_dist.data.importers.pipeline import ImportRecord, Options, Source, convert
 from tips_dist.data.importers.recognise import Recognised, recognise
 from tips_dist.data.store import POSE_SUFFIX, SPLITS, TRUTH_SUFFIX, Writer, write_dataset
 from tips_dist.files import JSON, UserError
+from tips_dist.registry import UnknownName, built_in, entries, entry, nearest, register
 
 _ALWAYS = ("minimum_change_mm", "minimum_change_2d", "stretches", "stretch_frames")
 
 AUTO = "auto"
 
-# Format -> what it reads; the module of the same name holds open_source().
+# Format -> what it reads; the module of the same name is the importer.
 FORMATS: dict[str, str] = {
     "cmu": "CMU motion capture as 17 joints in one HDF5 file, seen by virtual cameras",
     "bvh": "BVH motion capture, one file or a folder of them, seen by virtual cameras",
@@ -37,6 +38,53 @@ FORMATS: dict[str, str] = {
     "videopose3d_custom": "detections as VideoPose3D stores them: data_2d_custom_*.npz (pickled, no 3D)",
     "arrays": "named arrays in one .npz or HDF5 file",
 }
+
+
+class Importer(Protocol):
+    """What every importer offers; the contract suite in :mod:`tips_dist.testing` holds for each."""
+
+    @property
+    def USES(self) -> Collection[str]:  # noqa: N802 (a module's constant)
+        """The options that it takes, of :class:`.pipeline.Options`."""
+        ...
+
+    def open_source(self, path: Path, options: Options, record: ImportRecord) -> Source:
+        """What a data set holds, to be streamed; ``record`` notes what was seen, kept and dropped, and why.
+
+        Raises:
+            UserError: the source does not fit the layout.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class _Module:
+    """A built-in importer, imported when it is used."""
+
+    name: str
+
+    @property
+    def USES(self) -> Collection[str]:  # noqa: N802
+        found: Collection[str] = self._module.USES
+        return found
+
+    def open_source(self, path: Path, options: Options, record: ImportRecord) -> Source:
+        found: Source = self._module.open_source(path, options, record)
+        return found
+
+    @property
+    def _module(self) -> Any:
+        return importlib.import_module(f"{__name__}.{self.name}")
+
+
+def _check(name: str, value: object) -> None:
+    if not callable(getattr(value, "open_source", None)) or not hasattr(value, "USES"):
+        raise UserError(f"expected a module or object with USES and open_source, got {value!r:.80}")
+
+
+with built_in("importers", _check):
+    for _name, _about in FORMATS.items():
+        register("importers", _name, _Module(_name), about=_about)
 
 
 class ImportSummary(TypedDict):
@@ -63,7 +111,8 @@ class ImportSummary(TypedDict):
 def import_data(format: str, source: Path, prefix: Path, options: Mapping[str, JSON] | None = None) -> ImportSummary:
     """Convert a data set to ``PREFIX.pose2d.h5`` and, where it has 3D, ``PREFIX.truth3d.h5``; both or neither.
 
-    ``format`` is one of :data:`FORMATS`, or ``auto``: told by the content, and the summary says by what.
+    ``format`` is one of :data:`FORMATS`, that of a plug-in, or ``auto``: told by the content, and the summary says by
+    what.
 
     Returns a summary: files, digest, and the record of what was seen, kept and dropped and why. Progress is drawn
     while standard error is a terminal.
@@ -75,12 +124,12 @@ def import_data(format: str, source: Path, prefix: Path, options: Mapping[str, J
     if format == AUTO:
         recognised = recognise(source, FORMATS)
         format = recognised.format
-    if format not in FORMATS:
-        near = difflib.get_close_matches(format, [AUTO, *FORMATS], n=1)
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
-        raise UserError(f"{format}: unknown format{hint}; known: {AUTO}, {', '.join(FORMATS)}")
+    try:
+        module: Importer = entry("importers", format).value
+    except UnknownName:
+        known = [AUTO, *(one.name for one in entries("importers"))]
+        raise UserError(f"{format}: unknown format{nearest(format, known)}; known: {', '.join(known)}") from None
     chosen = validate(Options, dict(options or {}), where=f"options of {format}")
-    module = importlib.import_module(f"tips_dist.data.importers.{format}")
     uses = {*_ALWAYS, *module.USES}
     for key in options or {}:
         if key not in uses:
@@ -92,7 +141,7 @@ def import_data(format: str, source: Path, prefix: Path, options: Mapping[str, J
     )
     if recognised is not None:
         record.note(f"taken to be {format}: {recognised.by}")
-    opened: Source = module.open_source(source, chosen, record)
+    opened = module.open_source(source, chosen, record)
     record.image_px = opened.image_px
     pose_path = prefix.with_name(prefix.name + POSE_SUFFIX)
     truth_path = prefix.with_name(prefix.name + TRUTH_SUFFIX) if opened.truth else None

@@ -16,7 +16,7 @@ from tips_dist.data import procedural
 from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.evaluation.measuring import Bench, measure_errors, predict
 from tips_dist.files import UserError, write_json
-from tips_dist.models import load_weights, save_weights
+from tips_dist.models import Lifter, load_weights, save_weights
 from tips_dist.models.student import Student
 from tips_dist.runfolder import Selection, Teacher
 from tips_dist.skeleton import JOINTS, PARENT
@@ -88,6 +88,7 @@ def test_record_and_report(run: Path, data: Data) -> None:
     poses, _ = data
     weights = distillation.distill(run, poses)
     student, record = load_weights(weights)
+    assert isinstance(student, Lifter)
     assert (student.representation.name, student.width, len(student.blocks)) == ("solo", 32, 1)
     assert record.kind == "student"
     assert record.part_signs == [1]

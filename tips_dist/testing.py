@@ -373,10 +373,10 @@ class SamplerContract:
     def draws(self, folder: Path, count: int) -> list[dict[str, Any]]:
         """The first trials of a search that is told made-up risks."""
         from tips_dist.runfolder import TrialState, example
-        from tips_dist.study.search import Search
+        from tips_dist.study.search import TrialSearch
 
         folder.mkdir()
-        search, found = Search(self.study(), folder), []
+        search, found = TrialSearch(self.study(), folder), []
         search.recover()
         for _ in range(count):
             trial = search.propose()

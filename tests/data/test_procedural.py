@@ -110,7 +110,7 @@ def test_poses_are_the_projections_of_the_truth() -> None:
 
 
 def test_angles_respect_the_joint_limits() -> None:
-    plan = procedural._plan(2000)
+    plan = procedural._plan(2000, 2)
     for name, values in procedural._motion(np.random.default_rng(5), plan).items():
         low, high = procedural.LIMITS[name]
         assert values.min() >= low, name

@@ -11,7 +11,7 @@ from tests.training.test_loop import StopAfter, history, records
 from tests.training.worlds import tiny, world
 from tips_dist.data.store import normalisation_scale, normalised
 from tips_dist.files import UserError
-from tips_dist.models import Lifter, load_weights, parameters_per_seed
+from tips_dist.models import BaseLifter, Lifter, load_weights, parameters_per_seed
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.training import state as training_state
 from tips_dist.training.averaging import CROSSED, Average, behind, decay_at
@@ -29,7 +29,7 @@ def engine(*overrides: str, seeds: tuple[int, ...] = (0, 1)) -> Engine:
     return Engine(state, normalised(world(), world().rows("train"), normalisation_scale(world())))
 
 
-def tensors(lifter: Lifter) -> dict[str, torch.Tensor]:
+def tensors(lifter: BaseLifter) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in lifter.state_dict().items()}
 
 

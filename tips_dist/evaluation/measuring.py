@@ -79,7 +79,7 @@ def predict(lifter: BaseLifter, inputs: torch.Tensor) -> torch.Tensor:
     return torch.cat(chunks)
 
 
-def spread_of(lifter: Lifter, inputs: torch.Tensor) -> torch.Tensor:
+def spread_of(lifter: BaseLifter, inputs: torch.Tensor) -> torch.Tensor:
     """The spread (n, 17) float64 that a student predicts for ``inputs`` (n, 17, 2)."""
     with torch.inference_mode():
         chunks = [lifter.with_spread(chunk[None].float())[1][0].exp() for chunk in torch.split(inputs, _CHUNK_POSES)]

@@ -78,7 +78,15 @@ RULES: dict[str, Rule] = {
     "views + 0.5 bones + 0.5 (1 - knees)": _plus(
         _log(VIEWS), _log(BONES, 0.5), lambda found: 0.5 * (1 - found["depth/knees"])
     ),
-    "views + 0.5 bones + mixed": _plus(_log(VIEWS), _log(BONES, 0.5), lambda found: found["mirror/mixed"]),
+    "the product's risk of one camera": _plus(
+        _log(BONES),
+        _log("rigidity/symmetry", 0.4),
+        _log("distance/sliced_wasserstein", 0.5),
+        lambda found: 3 * found["mirror/mixed"],
+    ),
+    "views + 0.5 bones + mixed (the product's risk)": _plus(
+        _log(VIEWS), _log(BONES, 0.5), lambda found: found["mirror/mixed"]
+    ),
 }
 
 

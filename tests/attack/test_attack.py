@@ -18,10 +18,10 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_hostile_cases_are_refused_in_one_line_leave_nothing_and_take_little(pristine: Path, tmp_path: Path) -> None:
     count = arena.Count()
-    for case in cases.all_cases(40, seed=2026):
+    for case in list(cases.all_cases(40, seed=2026))[::5]:  # every kind stays; make attack does them all
         arena.run(case, pristine, tmp_path / "arena", count)
-    assert count.cases >= 40
-    assert count.codes["refused"] > 20
+    assert count.cases >= 15
+    assert count.codes["refused"] > 8
     assert not count.wrong, count.defects
 
 

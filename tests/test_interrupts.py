@@ -29,6 +29,8 @@ FIXTURES = Path(__file__).parent / "runfolder" / "fixtures"
 @pytest.fixture(autouse=True)
 def handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:  # whoever starts the tests in the background has some of them ignored, as nohup does
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     yield
     for number, handler in before.items():

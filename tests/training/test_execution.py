@@ -137,7 +137,7 @@ def test_a_follower_without_its_leader_says_so_in_one_line() -> None:
     command = [
         sys.executable,
         "-c",
-        "import tips_dist.training.follower as f; f.main(['127.0.0.1','1','1','2','cpu'],1)",
+        "import tips_dist.training.follower as f; f.attend(['127.0.0.1','1','1','2','cpu'],1)",
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1

@@ -13,8 +13,6 @@ import stat
 from pathlib import Path
 
 import yaml
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from tips_dist.config import load_study
 from tips_dist.files import UserError, check_file, write_text
@@ -55,6 +53,9 @@ def _journal(run: Path) -> list[str]:
     path = layout.JOURNAL.at(run)
     if not _there(path):
         return []
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
     try:
         check_file(path)
         lines = path.read_bytes().splitlines(keepends=True)

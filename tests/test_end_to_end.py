@@ -38,8 +38,8 @@ training: {{steps: 30, batch_size: 16, evaluate_every: 10, checkpoint_every: 1, 
 distillation: {{teachers: 3, steps: 40, batch_size: 32}}
 """
 SECTIONS = [
-    "Side by side", "The numbers", "Over the steps", "When and why runs ended", "Risk and error",
-    "What depths depend on", "Lifted poses", "Selection", "Every trial", "Environment",
+    "Side by side", "Lifted poses", "The numbers", "Over the steps", "When and why runs ended", "Risk and error",
+    "What depths depend on", "Selection", "Every trial", "Environment",
 ]  # fmt: skip
 
 
@@ -131,9 +131,12 @@ def decided(run: Path) -> dict[str, bytes]:
 
 
 def measured(run: Path) -> dict[str, Any]:
-    """``summary.json`` without what names this run (its folder, its data's path, when) and the seconds it took."""
+    """``summary.json`` without what names this run (folder, path of its data, when) and the seconds it took."""
     found = json.loads((run / "summary.json").read_text())
     del found["study"]
+    del found["answer"]["recommended"]["lift"]
+    for step in found["answer"]["steps"]:
+        del step["command"]
     timeless = re.sub(r'"[a-z_]*seconds[a-z_]*": [^,}]+', '"seconds": 0', json.dumps(found))
     return dict(json.loads(timeless))
 
@@ -156,7 +159,7 @@ def test_the_summary_is_what_the_records_say(here: Path) -> None:
     for one, trial in zip(found.trials, folder.trials, strict=True):
         assert one.risk is not None
         assert one.risk.value == pytest.approx(trial_risk((s.best_risk, s.verdict) for s in trial.seed_outcomes))
-    assert [teacher.risk for teacher in selection.teachers] == sorted(teacher.risk for teacher in selection.teachers)
+    assert len({(one.trial, one.seed, one.step) for one in selection.teachers}) == len(selection.teachers) >= 3
     assert found.student == evaluation.student
     assert evaluation.student is not None
     assert set(evaluation.student) == {"validation", "test"}

@@ -31,7 +31,7 @@ def test_the_arena_sees_defects(pristine: Path, tmp_path: Path, monkeypatch: pyt
         Path(".left.tmp").touch()
         raise RuntimeError("\x1b[2J")
 
-    monkeypatch.setattr("tips_dist.commands.reading.status", bad)
+    monkeypatch.setattr("tips_dist.commands.reading.show_status", bad)
     count = arena.Count()
     arena.run(arena.Case("bad", ("status", "finished")), pristine, tmp_path / "arena", count)
     assert count.defects["traceback"]

@@ -49,7 +49,7 @@ READERS: dict[str, set[str]] = {  # of each record: a damaged one ends them, the
     "selection.json": {"summary", "compare", "report", "distill", "evaluate"},
     "evaluation.json": {"summary", "compare", "report"},
     "dependence.json": {"report"},
-    "student/student.json": {"summary", "report"},
+    "student/student.json": {"summary", "report", "evaluate"},
     "summary.json": set(),
 }
 NUMPY, ARCHIVE = b"\x93NUMPY\x01\x00", b"PK\x05\x06" + bytes(18)  # beginnings of files

@@ -28,7 +28,7 @@ from tips_dist.evaluation.measuring import (
 from tips_dist.evaluation.truth import Truth, read_truth
 from tips_dist.files import UserError
 from tips_dist.model_card import write_card
-from tips_dist.models import load_weights
+from tips_dist.models import Lifter, load_weights
 from tips_dist.phases import phase
 from tips_dist.replay import read_histories
 from tips_dist.runfolder import RunFolder, layout
@@ -285,6 +285,8 @@ def _student(file: Path, benches: Mapping[str, Bench]) -> dict[str, Metrics] | N
         if len(bench):
             offsets = predict(lifter, bench.inputs)
             metrics = measure_errors(bench, offsets, name, part_signs=signs, detail=True)
-            spread = None if lifter.spread is None else check_spread(bench, offsets, spread_of(lifter, bench.inputs))
+            spread = None
+            if isinstance(lifter, Lifter) and lifter.spread is not None:
+                spread = check_spread(bench, offsets, spread_of(lifter, bench.inputs))
             found[split] = metrics.model_copy(update={"spread": spread})
     return found

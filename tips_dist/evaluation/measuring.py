@@ -20,7 +20,7 @@ from tips_dist.bootstrap import cluster_interval
 from tips_dist.data.store import Poses, normalised
 from tips_dist.evaluation import metrics
 from tips_dist.evaluation.metrics import Array
-from tips_dist.models import BaseLifter
+from tips_dist.models import BaseLifter, Lifter
 from tips_dist.runfolder.curves import METRICS, Curve
 from tips_dist.runfolder.results import Errors, Metrics, SeedErrors, SpreadCheck
 from tips_dist.skeleton import REPRESENTATIONS
@@ -79,7 +79,7 @@ def predict(lifter: BaseLifter, inputs: torch.Tensor) -> torch.Tensor:
     return torch.cat(chunks)
 
 
-def spread_of(lifter: BaseLifter, inputs: torch.Tensor) -> torch.Tensor:
+def spread_of(lifter: Lifter, inputs: torch.Tensor) -> torch.Tensor:
     """The spread (n, 17) float64 that a student predicts for ``inputs`` (n, 17, 2)."""
     with torch.inference_mode():
         chunks = [lifter.with_spread(chunk[None].float())[1][0].exp() for chunk in torch.split(inputs, _CHUNK_POSES)]

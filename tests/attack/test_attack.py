@@ -40,8 +40,8 @@ def test_the_arena_sees_defects(pristine: Path, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.slow
 def test_kills_lose_and_repeat_nothing(tmp_path: Path) -> None:
-    outcome = kills.attack(tmp_path, 4)
-    assert outcome.kills == 4
+    outcome = kills.attack(tmp_path, 2)
+    assert outcome.kills == 2
     assert not outcome.lost
     assert not outcome.left
 

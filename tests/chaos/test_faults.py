@@ -48,6 +48,7 @@ def records(run: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in done}
 
 
+@pytest.mark.chaos
 def test_driver_killed_and_resumed(tmp_path: Path, calm: dict[str, Any]) -> None:
     driver = Driver(prepare(tmp_path))
     run = driver.until(lambda run: finished(run) >= 2 and bool(alive(run)))

@@ -426,3 +426,17 @@ def test_init_writes_a_study_and_says_what_comes_next(invoke: Invoke, tmp_path: 
     assert code == 0
     assert (tmp_path / "study.yaml").exists()
     assert "tips-dist run study.yaml" in said
+
+
+@pytest.mark.parametrize("command", ["status", "summary", "report", "select", "audit"])
+def test_a_path_that_is_too_long_is_one_line(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tips-dist", command, "a/" * 3000])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    error = capsys.readouterr().err
+    assert end.value.code == 2
+    assert error.count("\n") == 1
+    assert "too long" in error
+    assert len(error) < 200

@@ -7,6 +7,7 @@ that resumes is printed).
 from __future__ import annotations
 
 import enum
+import errno
 import io
 import shlex
 import signal
@@ -499,6 +500,12 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):  # what no path that a person means is
+            raise
+        name = plain(error.filename)
+        print(f"tips-dist: {name[:80]}{'…' if len(name) > 80 else ''}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _listen() -> None:

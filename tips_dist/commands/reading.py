@@ -147,18 +147,19 @@ def summary(folder: Path, show: Show) -> None:
 
 
 def report(folder: Path, poses: Path | None) -> None:
-    """Write report.html."""
+    """Write report.html, and the summary that it shows; neither where a record is damaged."""
     from tips_dist.report.html import write_report
-    from tips_dist.report.summary import write_summary
-    from tips_dist.runfolder import RunFolder
+    from tips_dist.report.summary import summarise
+    from tips_dist.runfolder import RunFolder, layout
     from tips_dist.study.importance import importances
 
     run = RunFolder(folder)
     with showing("reading the run"):
-        found = write_summary(folder)
+        found = summarise(run)
         ranks = importances(run.study.study, found.trials)
     with showing("writing the report"):
         path = write_report(run, found, importances=ranks, poses=_validation_poses(run, poses))
+        found.save(layout.SUMMARY.at(folder))
     say(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

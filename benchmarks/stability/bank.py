@@ -22,12 +22,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from benchmarks.stability.recipes import Run, runs
 from tips_dist.data.procedural import generate
@@ -151,11 +152,11 @@ def _recorded(run: Run, folder: Path) -> tuple[list[str], npt.NDArray[np.int64],
     return names, steps, table
 
 
-def _stacked(found: dict[str, object], names: list[str], alive: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+def _stacked(found: Mapping[str, Tensor], names: list[str], alive: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """Signals (E, S, K) of those names, NaN where the seed is not finite."""
     if not names:
         return np.zeros((*alive.shape, 0), np.float32)
-    table = np.stack([np.asarray(found[name], np.float32) for name in names], axis=-1)
+    table = np.stack([found[name].numpy() for name in names], axis=-1).astype(np.float32)
     return np.where(alive[..., None] & np.isfinite(table), table, np.float32(np.nan))
 
 
@@ -174,7 +175,7 @@ def truly_mirrored(bench: Bench, depths: npt.NDArray[np.float32]) -> Array:
 
 
 def load(bank: Path = BANK, *, cameras: str = "several", kinds: tuple[str, ...] = tuple(KINDS)) -> Iterator[Curves]:
-    """Every labelled run as it is seen by ``several`` cameras or by ``one``, one :class:`Curves` per kind of weights."""
+    """Every labelled run as ``several`` cameras or ``one`` see it, one :class:`Curves` per kind of weights."""
     for run in runs():
         path = bank / run.source / f"{run.name}.npz"
         if not path.exists():

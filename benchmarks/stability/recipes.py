@@ -1,4 +1,4 @@
-"""The runs of the bank: sources of motion, recipes that do well, slow down, cross over or break, long runs and short."""
+"""The runs of the bank: sources of motion, recipes that do well, slow down, cross over or break, long and short runs."""
 
 from __future__ import annotations
 

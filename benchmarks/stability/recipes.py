@@ -1,4 +1,4 @@
-"""The runs of the bank: sources of motion, recipes that do well, slow down, cross over or break, long and short runs."""
+"""The runs of the bank: sources of motion, recipes that do well, slow down, cross over or break, long and short."""
 
 from __future__ import annotations
 

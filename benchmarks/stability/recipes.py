@@ -14,7 +14,7 @@ training: {batch_size: 64, checkpoint_every: 20, validation_poses: 384, candidat
            generator_lr: 1.0e-3, discriminator_lr: 1.0e-3}
 stopping: {divergence: "off", plateau: "off"}
 """
-LENGTHS = {"long": (6000, 100), "short": (1000, 25)}  # steps, evaluate_every
+LENGTHS = {"long": (6000, 100), "short": (800, 20)}  # steps, evaluate_every
 
 RECIPES: dict[str, tuple[str, ...]] = {
     "default": (),
@@ -63,12 +63,13 @@ class Run:
 
 
 def runs() -> list[Run]:
-    """All runs, in the order in which they say most: broken and good short ones of every source, then long ones."""
-    made = [("short", 64, 4, name, recipe) for recipe in RECIPES for name in SWEPT]
+    """All runs, in the order in which they say most."""
+    made = [("short", 64, 4, name, "default") for name in SWEPT]
     made += [("long", 64, 8, name, "default") for name in SWEPT]
-    made += [("long", 64, 8, "solo", "bend"), ("long", 64, 4, "torso_legs", "bend")]
+    made += [("long", 64, 4, "solo", "bend")]
+    made += [("short", 64, 4, name, recipe) for recipe in RECIPES if recipe != "default" for name in SWEPT]
     made += [("short", 64, 4, name, "default") for name in OTHERS]
-    made += [("long", 128, 4, "solo", "default"), ("long", 64, 4, "torso_legs", "fast")]
+    made += [("long", 64, 4, "torso_legs", "fast"), ("long", 128, 4, "solo", "default")]
     return [
         Run(source, name, recipe, length, width, tuple(range(first, first + count)))
         for length, width, count, name, recipe in made

@@ -272,8 +272,9 @@ def test_raw_weights_are_measured_beside_the_averaged(run: Path) -> None:
 def test_depths_of_other_validation_poses_are_refused(run: Path) -> None:
     """A version that chose its validation poses otherwise would give figures that mean nothing."""
     trial = RunFolder(run).trials[0]
-    assert trial.outcome is not None
-    trial.now(outcome=trial.outcome.model_copy(update={"judged_on": "0123456789abcdef"})).write(run)
+    seeds = [example.outcome(seed, 70.0, 30) for seed in trial.seeds]
+    ended = Outcome(seeds=seeds, training_seconds=1.0, parameters={}, judged_on="0123456789abcdef")
+    trial.now(outcome=ended).write(run)
     with pytest.raises(UserError, match=f"trial {trial.id}: its recorded depths are of other validation poses"):
         evaluate_run(run, run.parent / "a.truth3d.h5")
 

@@ -78,6 +78,7 @@ def runs() -> list[Run]:
     made += [("short", 64, 4, name, "default") for name in OTHERS]
     made += [("long", 64, 4, "torso_legs", "fast")]
     tried = [("middle", 64, 4, name, knob) for knob in KNOBS for name in SWEPT]
+    tried += [("middle", 64, 4, "torso_legs", "bend")]
     return [*_packs(made, tuple(SEEDS)), *_packs(tried, ("others",)), *_packs([WIDE], tuple(SEEDS))]
 
 

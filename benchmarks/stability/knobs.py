@@ -2,9 +2,9 @@
 
     python -m benchmarks.stability.knobs     # the tables, from the committed bank, in seconds
 
-Source ``others``, width 64, the same four seeds in every row (``recipes.KNOBS``). A run of 3,000 steps is one of 800
-or 1,500 as well that ended there, so the columns show what a decay does to a smaller budget: a share of the budget is a row
-that moves with the column. *chosen* is the checkpoint of the lowest risk, told without truth.
+Source ``others``, width 64, the same four seeds in every row (``recipes.KNOBS``). A run of 3,000 steps holds one of 800
+and one of 1,500 that ended there, so the columns show what a decay does to a smaller budget: a share of the budget is a
+row that moves with the column. *chosen* is the checkpoint of the lowest risk, told without truth.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from tips_dist.cli import app
 from tips_dist.files import UserError
 from tips_dist.report.summary import write_summary
 from tips_dist.runfolder import RunFolder, Trial, example
+from tips_dist.testing import TrackerContract
 from tips_dist.trackers import Tracking, track, tracked
 
 
@@ -78,6 +79,10 @@ def test_every_row_is_told_once_in_order_and_verdicts_and_the_summary_too(run: P
     assert told[-2:] == [("summary",), ("close",)]
     values = next(entry[3] for entry in told if entry[0] == "scalars")
     assert "seed0/risk/total" in values
+
+
+class TestTold(TrackerContract):
+    name = "told"
 
 
 def test_what_is_there_already_is_not_told_again(run: Path, told: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,10 @@ pytestmark = pytest.mark.chaos
 EXAMPLE = ROOT / "examples" / "graph_lifter"
 SMALLER = (
     "data.procedural.poses=1500",
-    "training.steps=200",
-    "training.evaluate_every=20",
+    "training.steps=100",
+    "training.batch_size=32",
+    "training.evaluate_every=10",
+    "model.width=32",
     "distillation.steps=50",
     "search.enqueue=[{model.lifter: graph, losses.extra.even_sides: 1.0}, "
     "{model.lifter: packed, losses.extra.even_sides: 0.5}]",
@@ -44,7 +46,7 @@ def call(program: Path, *words: str, folder: Path, environment: Mapping[str, str
         env={**clean, **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
     assert done.returncode == 0, f"{' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
     return done.stdout + done.stderr

@@ -76,6 +76,7 @@ def resume_study(
     as_json: bool,
     address: str | None,
     storage: str | None = None,
+    thaw: list[str] | None = None,
 ) -> None:
     """Finish a run from its folder, perhaps with more trials than it was started with."""
     from tips_dist.runfolder import RunFolder
@@ -87,7 +88,13 @@ def resume_study(
 
     def work(view: Progress) -> Path:
         return studies.resume(
-            folder, trials=trials, study_path=study_file, address=address, progress=view, storage=storage
+            folder,
+            trials=trials,
+            study_path=study_file,
+            address=address,
+            progress=view,
+            storage=storage,
+            thaw=thaw,
         )
 
     _follow(work, _trials(study) + more, folder, truth, as_json)

@@ -80,7 +80,6 @@ def _record(state: State, seed: int, identity: Identity) -> FrozenRecord:
 
 
 def _join(state: State, step: int, found: dict[int, Frozen]) -> None:
-    state.join(step, {seed: tensors for seed, (tensors, _) in found.items()})
     for seed, (_, one) in found.items():
         state.judges[seed].load(one.judge)
         state.average_since[seed] = one.average_since
@@ -88,3 +87,4 @@ def _join(state: State, step: int, found: dict[int, Frozen]) -> None:
             state.opposed[seed] = one.opposed
         state.thawed[seed] = state.frozen.pop(seed)
         del state.stopped[seed]
+    state.join(step, {seed: tensors for seed, (tensors, _) in found.items()})

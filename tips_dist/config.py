@@ -183,8 +183,8 @@ class Stopping(Section):
 
     divergence: Literal["default", "off"] = "default"  # end seeds that diverged or collapsed
     plateau: Literal["default", "off"] = "default"  # end seeds that plateaued
-    freed: Literal["speed", "thaw", "trials"] = "speed"  # who gets the steps that stopping saves: running seeds, frozen ones, new trials
-    trials: Literal["off", "test"] = "off"  # test: end whole trials that are surely worse than the best
+    freed: Literal["speed", "thaw", "trials"] = "speed"  # who gets the steps saved: running seeds, frozen, new trials
+    trials: Literal["off", "test"] = "off"  # test: end trials that are surely worse than the best
     detectors: list[str] = []  # further detectors, registered by plug-ins
     policy: Policy = Policy()  # the thresholds behind the verdicts
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 
-from tests.report import chromium
+from tests import chromium
 from tips_dist.bootstrap import Statistic
 from tips_dist.drawing import SIDE_COLOUR
 from tips_dist.report.curves import band, read_series
@@ -218,26 +218,25 @@ def test_importance_finds_the_dimension_that_decides(tmp_path: Path) -> None:
     assert found["solo"]["training.generator_lr"] > 0.8
 
 
-@pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium on this machine: the page is not opened")
+@chromium.needed
 @pytest.mark.parametrize("width", [1280, 390])
 def test_chromium_draws_every_figure_without_a_word_or_a_request(report: Path, width: int) -> None:
-    page = report
-    if width < 500:  # the smallest window that Chromium makes; a frame gives the page its width
-        page = report.with_name("narrow.html")
-        page.write_text(f'<body style="margin:0"><iframe width={width} height=1800 src="report.html"></iframe>')
-    seen = chromium.visit(page.as_uri(), height=20_000)  # figures are drawn when they come near the view
-    assert seen.console == []
-    assert seen.requests == []
-    if page is report:
-        drawn = seen.dom.count('class="main-svg"')
-        assert drawn >= len(figures(report.read_text()))
-        assert seen.dom.count("js-plotly-plot") >= len(figures(report.read_text()))
+    count = len(figures(report.read_text()))
+    with chromium.opened(report.as_uri(), width) as (page, told):
+        for place in range(count):  # figures are drawn when they come near the view
+            page.locator(".plot").nth(place).scroll_into_view_if_needed()
+        page.wait_for_function(f"document.querySelectorAll('.js-plotly-plot .main-svg').length >= {count}")
+        overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert told.console == []
+    assert told.requests == []
+    assert overflow <= 0
 
 
-@pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium on this machine: the browser is not tried")
+@chromium.needed
 def test_the_browser_would_tell_of_errors_and_requests(tmp_path: Path) -> None:
-    page = tmp_path / "bad.html"
-    page.write_text('<img src="http://127.0.0.1:9/pixel.png"><script>undefinedFunction()</script>')
-    seen = chromium.visit(page.as_uri())
-    assert any("undefinedFunction is not defined" in line for line in seen.console)
-    assert seen.requests == ["http://127.0.0.1:9/pixel.png"]
+    bad = tmp_path / "bad.html"
+    bad.write_text('<img src="http://127.0.0.1:9/pixel.png"><script>undefinedFunction()</script>')
+    with chromium.opened(bad.as_uri()) as (_, told):
+        pass
+    assert any("undefinedFunction is not defined" in line for line in told.console)
+    assert told.requests == ["http://127.0.0.1:9/pixel.png"]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import safetensors.torch
 
@@ -84,7 +83,7 @@ def test_a_seed_that_a_verdict_stops_is_frozen_with_its_reason(tmp_path: Path, p
 
 
 def test_thawed_equals_never_stopped_to_the_byte(tmp_path: Path, plateaus: Any) -> None:
-    """All stop at once, so that the pack is the same and so is every rounding."""
+    """All stop at once, so that even the pack is the same."""
     plateaus({0: 20, 1: 20, 2: 20})
     whole = never_stopped(tmp_path / "whole")
     cut = train(stopping(), [0, 1, 2], world(), tmp_path / "cut")
@@ -98,7 +97,7 @@ def test_thawed_equals_never_stopped_to_the_byte(tmp_path: Path, plateaus: Any) 
 
 
 def test_each_joins_the_pack_at_the_step_at_which_it_stopped(tmp_path: Path, plateaus: Any) -> None:
-    """Packs differ now, so the tolerance is that of packed and alone; which rows there are is exact."""
+    """Whatever it is packed with meanwhile: on a CPU no number of a seed depends on its pack, to the last bit."""
     plateaus({0: 30, 2: 10})
     never_stopped(tmp_path / "whole")
     train(stopping(), [0, 1, 2], world(), tmp_path / "cut")
@@ -114,15 +113,13 @@ def test_each_joins_the_pack_at_the_step_at_which_it_stopped(tmp_path: Path, pla
     assert packs == [(20, 1), (30, 2), (40, 2)]
     assert [seed.thawed for seed in outcome.seeds] == [30, None, 10]
     assert [seed.stopped_step for seed in outcome.seeds] == [40] * 3
-    assert_close(history(tmp_path / "cut"), history(tmp_path / "whole"))
-    cut, whole = (np.load(tmp_path / name / "depths.npy").astype(np.float32) for name in ("cut", "whole"))
-    np.testing.assert_allclose(cut, whole, atol=5e-3)
+    assert left(tmp_path / "cut") == left(tmp_path / "whole")
     assert [path.name for path in (tmp_path / "cut" / "frozen").iterdir()] == ["seed0.safetensors"]  # see KEPT
 
 
 @pytest.mark.parametrize("stop_at", [0, 7, 10, 15])
 def test_killed_or_interrupted_while_it_thaws_ends_the_same(tmp_path: Path, plateaus: Any, stop_at: int) -> None:
-    plateaus({0: 20, 1: 30})
+    plateaus({0: 20, 1: 30}, 2)
     seeds, thaw = [0, 1], [0, 1]
     for name in ("calm", "cut"):
         train(stopping("training.checkpoint_every=1"), seeds, world(), tmp_path / name)

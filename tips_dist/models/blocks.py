@@ -40,7 +40,7 @@ class PackedLinear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply row k's layer to row k's features."""
-        product = torch.bmm(features, self.matrix())
+        product = _products(features, self.matrix())
         return product if self.bias is None else product + self.bias
 
     def matrix(self) -> Tensor:
@@ -54,6 +54,13 @@ class PackedLinear(nn.Module):
         """One power iteration; each row's stays with the row."""
         self.right.copy_(F.normalize((self.weight * self.left).sum(1, keepdim=True), dim=2))
         self.left.copy_(F.normalize((self.weight * self.right).sum(2, keepdim=True), dim=1))
+
+
+def _products(features: Tensor, matrices: Tensor) -> Tensor:
+    """One product per row of the pack, in the order of sums of any pack: a lone matrix-vector one has its own."""
+    if len(features) == 1 and matrices.shape[-1] == 1:
+        return torch.bmm(features.expand(2, -1, -1), matrices.expand(2, -1, -1))[:1]
+    return torch.bmm(features, matrices)
 
 
 class PackedBatchNorm(nn.Module):

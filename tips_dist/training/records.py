@@ -6,15 +6,15 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
 from tips_dist.config import Configuration
-from tips_dist.files import UserError, storage_error
+from tips_dist.files import UserError
 from tips_dist.models import seed_tensors, weights_record, write_tensors
 from tips_dist.runfolder import Candidate, CheckpointRecord, History, HistoryRow, WeightsRecord, layout
+from tips_dist.runfolder.depths import write_depths
 from tips_dist.runfolder.history import append
 from tips_dist.runfolder.records import FrozenRecord, Identity
 from tips_dist.runfolder.weights import read_frozen_record
@@ -103,25 +103,10 @@ class Recorder:
         Rows of seeds that have ended are meaningless; the history says which exist.
         """
         training = self.configuration.training
-        path = file.beside(self.folder)
         shape = (training.steps // training.evaluate_every, len(self.seeds), depths.shape[1], len(JOINTS))
-        rows = depths.cpu().numpy().clip(-1e4, 1e4).astype(np.float16)
-        try:
-            # Plain writes at an offset, not a memory map: a full disk is then an error and not a bus fault.
-            if not path.exists():
-                header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-                with path.open("wb") as stream:
-                    np.lib.format.write_array_header_1_0(stream, header)
-                    stream.truncate(stream.tell() + 2 * int(np.prod(shape)))
-            with path.open("r+b") as stream:
-                np.lib.format.read_magic(stream)
-                np.lib.format.read_array_header_1_0(stream)
-                begin = stream.tell() + (state.step // training.evaluate_every - 1) * len(self.seeds) * rows[0].nbytes
-                for seed, row in zip(state.active, rows, strict=True):  # the others' stay as they are
-                    stream.seek(begin + self.seeds.index(seed) * row.nbytes)
-                    stream.write(row.tobytes())
-        except OSError as error:
-            raise storage_error(path, error) from error
+        places = [self.seeds.index(seed) for seed in state.active]  # the others' stay as they are
+        row = state.step // training.evaluate_every - 1
+        write_depths(file.beside(self.folder), shape, row, depths.cpu().numpy(), places)
 
     def checkpoint(self, state: State) -> None:
         """Write new candidates, then the checkpoint that names them, then drop what neither checkpoint names.

@@ -142,21 +142,21 @@ def resume(
         StorageError: the disk is full or not writable.
         StudyInterrupted: Ctrl-C; the state is saved.
     """
-    run = run.resolve()
+    run, say = run.resolve(), notice or terminal.notice
     record = RunFolder(run).study
     with _resumable(run), locked(run), mirrored(run, storage), tracked(run, track):
         check_plugins(run, record)
         for note in mend(run, record):
-            (notice or terminal.notice)(note)
+            say(note)
         check_unchanged(run, record, study_path)
         if trials is not None:
             record = extend(run, record, trials)
         if thaw is not None:
             for note in thawing.thaw(run, thaw):
-                (notice or _say)(note)
+                say(note)
         study = record.study
         if (why := thawing.one_seed(study)) is not None:
-            (notice or _say)(why)
+            say(why)
         poses = poses if poses is not None else run_poses(run, record)
         with _none_running(run), _ray(study.resources, address, poses):
             from tips_dist.study.search import TrialSearch

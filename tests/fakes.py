@@ -72,7 +72,7 @@ class FakeTraining:
         trial, training = folder.name, configuration.training
         state = load_checkpoint(folder)
         if state is None or state["thaw"] != list(thaw):  # whoever is thawed begins anew here, to the same numbers
-            state = {"step": 0, "best": {str(s): None for s in seeds}, "ended": {}, "thaw": list(thaw)}
+            state = {"step": 0, "best": {str(s): None for s in seeds}, "ended": {}, "onset": {}, "thaw": list(thaw)}
         cut_history(folder, state["step"])
         for step in range(state["step"] + 1, training.steps + 1):
             if should_stop is not None and should_stop():
@@ -108,6 +108,8 @@ class FakeTraining:
             risk = fake_risk(configuration, seed, step)
             diverged = step >= self.diverge.get(folder.name, {}).get(seed, 10**9)
             rows.append({"step": step, "seed": seed, "risk": risk, "verdict": self.verdict if diverged else "healthy"})
+            if diverged:
+                state["onset"].setdefault(key, step)
             if diverged and seed not in state["thaw"]:
                 state["ended"][key] = step
                 freeze(configuration, folder, seed, step, self.verdict)
@@ -116,13 +118,17 @@ class FakeTraining:
         append_json_lines(folder / "history.jsonl", rows)
 
     def _outcome(self, seed: int, state: dict[str, Any]) -> SeedOutcome:
-        best, ended = state["best"][str(seed)] or {}, state["ended"].get(str(seed))
-        verdict, reason = (self.verdict, "told to") if ended or seed in state["thaw"] else ("healthy", "")
+        best, ended, onset = (
+            state["best"][str(seed)] or {},
+            state["ended"].get(str(seed)),
+            state["onset"].get(str(seed)),
+        )
+        verdict, reason = (self.verdict, "told to") if onset else ("healthy", "")
         return SeedOutcome(
             seed=seed,
             verdict=verdict,
             reason=reason,
-            onset=ended,
+            onset=onset,
             stopped_step=ended or state["step"],
             best_risk=best.get("risk"),
             best_step=best.get("step"),

@@ -16,6 +16,7 @@ from tips_dist.runfolder.budget import budget
 from tips_dist.study.run import resume, status
 from tips_dist.study.thawing import saved_steps
 
+LR_KEY = "training.generator_lr"
 Launch = Callable[..., Path]
 STOPS = {"solo-000": {0: 20}, "solo-001": {0: 10, 1: 20}}
 
@@ -150,3 +151,18 @@ def test_saved_steps_go_to_further_trials_and_never_more_than_were_saved(inline:
 def test_with_one_seed_a_trial_the_test_says_that_it_stops_none(inline: Launch, capsys: Any) -> None:
     inline(representations=["solo"], seeds=1, stopping={"trials": "test"})
     assert "with one seed each it stops none" in capsys.readouterr().err
+
+
+def test_on_ray_a_surely_worse_trial_is_stopped_and_thawed_ends_as_if_it_had_not(
+    launch: Launch, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"representations": ["solo"], "seeds": 4, "resources": {"max_concurrent": 1}}
+    search = {"trials": 3, "sampler": "random", "enqueue": [{LR_KEY: 3.2e-4}, {LR_KEY: 1.0e-5}, {LR_KEY: 3.0e-4}]}
+    run = launch(FakeTraining(step_seconds=0.002), search=search, stopping={"trials": "test"}, **changes)
+    trials = read_trials(run)
+    assert [trial.state for trial in trials] == ["finished", "stopped", "finished"]
+    assert "surely worse than solo-000" in (trials[1].error or "")
+    assert trials[1].stopped_step == 15  # the first look: 12 of 40 steps
+    assert thawed(run, train=FakeTraining()) == ["thawed: solo-001 seed 0, 1, 2, 3"]
+    calm = launch(FakeTraining(), name="calm", search=search, **changes)
+    assert [trial.outcome for trial in read_trials(run)] == [trial.outcome for trial in read_trials(calm)]

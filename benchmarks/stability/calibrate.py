@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from benchmarks.stability import bank, evidence
+from benchmarks.stability import bank, scores
 from benchmarks.stability.bank import Curves
 from tips_dist.files import write_json
 from tips_dist.stability import risk as product
@@ -124,7 +124,7 @@ def residuals(regime: Regime, runs: Sequence[Curves]) -> Residuals:
     """Of every late checkpoint that has a risk and an error, broken ones included."""
     values, weights = [], []
     for curves in runs:
-        late = slice(int(evidence.LATE * len(curves.steps)), None)
+        late = slice(int(scores.LATE * len(curves.steps)), None)
         off = np.log(curves.errors[late]) - log_risk(regime, curves.signals)[late]
         known = np.isfinite(off)
         values.append(off[known])
@@ -177,7 +177,7 @@ def covered(regime: Regime, runs: Sequence[Curves]) -> tuple[Array, Array, npt.N
     shares, chosen, places = [], [], []
     for place, curves in enumerate(runs):
         off = np.abs(np.log(curves.errors) - log_risk(regime, curves.signals))
-        known, late = np.isfinite(off), int(evidence.LATE * len(off))
+        known, late = np.isfinite(off), int(scores.LATE * len(off))
         inside = np.where(known, off <= regime.half_width, np.nan)
         risks = np.where(known, log_risk(regime, curves.signals), np.inf)
         for seed in range(off.shape[1]):
@@ -197,7 +197,7 @@ def best_form(name: str, runs: Sequence[Curves]) -> tuple[str, dict[str, float]]
         for source in grouped(runs, lambda curves: curves.run.source):
             regime = fit([one for one in runs if one.run.source != source])
             own = [one for one in runs if one.run.source == source and one.kind == "averaged"]
-            judged = evidence.pooled(functools.partial(log_risk, regime), own)
+            judged = scores.pooled(functools.partial(log_risk, regime), own)
             if judged is not None:
                 regrets.append(float(np.nanmean(judged.regret)))
         found[said], pieces[said] = float(np.mean(regrets)), len(fit(runs).weights)

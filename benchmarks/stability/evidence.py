@@ -1,212 +1,223 @@
-"""What evidence chooses and orders: every signal and combination as a score, its regret and rank correlation by source.
+"""Which evidence chooses well on real bodies: regret and rank correlation of every signal and combination.
 
-A rule turns the signals of a run into a score (E, S), lower is better; truth only measures what it chose. Figures and
-intervals are those of PROTOCOL.md: a run is drawn with all its seeds.
+    python -m benchmarks.stability.evidence label   # recorded runs of benchmarks.stability.bodies -> bodies/*.npz
+    python -m benchmarks.stability.evidence table   # the tables, from the committed files, in seconds
+
+Signals come from the recorded depths alone (``signals.from_depths``), true errors and true signs from ``evaluation``.
+The rules below see the signals only. Regret is over all checkpoints of a seed, Spearman over the last three quarters of
+the run; means over seeds with 95 % bootstrap intervals over seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 
-from benchmarks.stability.bank import Curves
-from tips_dist.bootstrap import CONFIDENCE, RESAMPLES, Statistic
-from tips_dist.stability.risk import BONES, FLOOR, MIXED, REPROJECTIONS, SYMMETRY, VIEWS
+from benchmarks.stability.bodies import WORK, Run, runs
+from tips_dist.bootstrap import over_groups
+from tips_dist.data.store import Poses, normalisation_scale, read_poses
+from tips_dist.evaluation.measuring import Bench, error_curves
+from tips_dist.evaluation.truth import read_truth
+from tips_dist.files import read_json_lines, write_with
+from tips_dist.skeleton import REPRESENTATIONS
+from tips_dist.stability import signals
+from tips_dist.training.validation import rows_digest, validation_rows, validation_set
 
-LATE = 0.25  # share of a run that Spearman and coverage leave out at its beginning
-PARTS = {"": "", "_torso": " of the torso", "_legs": " of the legs"}
+BANK = Path(__file__).parent / "bodies"
+KINDS = {"averaged": "depths.npy", "raw": "depths_raw.npy"}
+CROSSING = 0.15  # share of poses truly mirrored from which a checkpoint lies inside a mirror crossing
+LATE = 0.25  # share of a run that Spearman leaves out at its beginning
 
 Array = npt.NDArray[np.float64]
-Signals = Mapping[str, Array]  # name -> (E, S)
-Rule = Callable[[Signals], Array]  # KeyError where a signal is absent
-
-
-def logarithm(name: str, weight: float = 1.0) -> Rule:
-    """The logarithm of a signal that is never negative."""
-    return lambda found: weight * np.log(np.maximum(found[name], FLOOR))
-
-
-def value(name: str, weight: float = 1.0) -> Rule:
-    """A signal as it is."""
-    return lambda found: weight * found[name]
-
-
-def away(name: str, middle: float) -> Rule:
-    """How far a signal lies from where it should."""
-    return lambda found: np.abs(found[name] - middle)
-
-
-def plus(*rules: Rule) -> Rule:
-    """A sum of scores."""
-    return lambda found: np.sum([rule(found) for rule in rules], axis=0)
-
-
-def lacking(name: str) -> Rule:
-    """What a share lacks of one."""
-    return lambda found: 1 - found[name]
-
-
-SINGLE: dict[str, Rule] = {
-    **{f"bones{words}": logarithm(BONES + part) for part, words in PARTS.items()},
-    "symmetry": logarithm(SYMMETRY),
-    "sliced Wasserstein": logarithm(REPROJECTIONS),
-    "nearest neighbour": logarithm("distance/nearest_neighbour"),
-    "MMD": logarithm("distance/mmd"),
-    "coverage": lacking("distance/coverage"),
-    "depth spread": lambda found: np.abs(np.log(np.maximum(found["depth/spread_ratio"], FLOOR))),
-    "knees": lacking("depth/knees"),
-    "elbows": lacking("depth/elbows"),
-    **{f"views{words}": logarithm(VIEWS + part) for part, words in PARTS.items()},
-    "time": logarithm("agreement/time"),
-    **{f"mixed{words}": value(MIXED + part) for part, words in PARTS.items()},
-    "2D cycle": logarithm("consistency/cycle_2d"),
-    "3D cycle": logarithm("consistency/cycle_3d"),
-    "quarter turn": logarithm("consistency/turn_90"),
-    "generator's loss": value("generator/loss"),
-    "discriminator's accuracy": away("discriminator/accuracy", 0.5),
-    "discriminator's balance": away("discriminator/loss", 0.25),
-    "updates": logarithm("updates/lifter"),
-    "gradients": logarithm("gradients/lifter"),
-}
-"""Each signal by itself."""
-
-COMBINED: dict[str, Rule] = {
-    "bones + mixed": plus(logarithm(BONES), value(MIXED)),
-    "bones + knees": plus(logarithm(BONES), lacking("depth/knees")),
-    "views x bones": plus(logarithm(VIEWS), logarithm(BONES)),
-    "views + 0.5 bones": plus(logarithm(VIEWS), logarithm(BONES, 0.5)),
-    "views + 0.5 bones + 0.5 knees": plus(
-        logarithm(VIEWS), logarithm(BONES, 0.5), lambda found: 0.5 * (1 - found["depth/knees"])
-    ),
-}
-ROUND: dict[str, Rule] = {
-    "several": plus(logarithm(VIEWS), logarithm(BONES, 0.5), value(MIXED)),
-    "one": plus(logarithm(BONES), logarithm(SYMMETRY, 0.4), logarithm(REPROJECTIONS, 0.5), value(MIXED, 3.0)),
-}
-"""The risk before this one, by cameras: few round weights."""
-
-
-def last(found: Signals) -> Array:
-    """The last checkpoint."""
-    shape = next(iter(found.values())).shape
-    return np.broadcast_to(-np.arange(float(shape[0]))[:, None], shape)
-
-
-TRIVIAL: dict[str, Rule] = {"last checkpoint": last}
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """What one rule did on the seeds of some runs; NaN where it has nothing to say; N seeds."""
+class Curves:
+    """One kind of weights of one run: E evaluation steps of S seeds."""
 
-    regret: Array  # (N,) mm above the seed's best checkpoint
-    within: Array  # (N,) Spearman with true error over the last three quarters
-    lowest: Array  # (N,) its score where it chose,
-    error: Array  # (N,) and the error there
-    run: npt.NDArray[np.intp]  # (N,) which run a seed is of
-
-    def __add__(self, other: Judged) -> Judged:
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Judged(*(np.concatenate(pair) for pair in pairs))
+    run: Run
+    kind: str  # averaged or raw
+    steps: Array  # (E,)
+    signals: dict[str, Array]  # name -> (E, S)
+    errors: Array  # (E, S) N-MPJPE, mm, one sign per network and part
+    mirrored: Array  # (E, S) share of poses that the better sign of each pose turns round (needs truth)
 
 
-def judge(rule: Rule, curves: Curves, run: int) -> Judged | None:
-    """Let a rule choose on one run; None where it lacks a signal."""
-    try:
-        scores = rule(curves.signals)
-    except KeyError:
-        return None
-    known = np.isfinite(curves.errors)
-    usable = np.where(np.isfinite(scores) & known, scores, np.inf)
-    some = known.any(0)
-    told = np.isfinite(usable).any(0)
-    errors = np.where(known, curves.errors, np.nan)
-    with np.errstate(invalid="ignore"):
-        best = np.array([np.nanmin(column) if ok else np.nan for column, ok in zip(errors.T, some, strict=True)])
-        mean = np.array([np.nanmean(column) if ok else np.nan for column, ok in zip(errors.T, some, strict=True)])
-    seeds = np.arange(errors.shape[1])
-    place = usable.argmin(0)
-    chosen = np.where(told, errors[place, seeds], mean)  # nothing to say: a random checkpoint
-    late = slice(int(LATE * len(errors)), None)
-    within = np.array([spearman(scores[late, seed], curves.errors[late, seed]) for seed in seeds])
-    lowest = np.where(told, usable[place, seeds], np.nan)
-    return Judged(chosen - best, within, lowest, chosen, np.full(len(seeds), run))
+Rule = Callable[[dict[str, Array]], Array]
 
 
-def random_choice(curves: Curves, run: int) -> Judged:
-    """What a random checkpoint costs, on average."""
-    errors = np.where(np.isfinite(curves.errors), curves.errors, np.nan)
-    some = np.isfinite(errors).any(0)
-    gap = np.array([np.nanmean(c) - np.nanmin(c) if ok else np.nan for c, ok in zip(errors.T, some, strict=True)])
-    nothing = np.full(len(gap), np.nan)
-    return Judged(gap, nothing, nothing, nothing, np.full(len(gap), run))
+def _log(name: str, weight: float = 1.0) -> Rule:
+    return lambda found: weight * np.log(np.maximum(found[name], 1e-6))
 
 
-def pooled(rule: Rule, runs: Sequence[Curves]) -> Judged | None:
-    """A rule on many runs; None where none has its signals."""
-    found = [one for place, curves in enumerate(runs) if (one := judge(rule, curves, place)) is not None]
-    return together(found)
+def _plus(*rules: Rule) -> Rule:
+    return lambda found: np.sum([rule(found) for rule in rules], axis=0)
 
 
-def together(found: Sequence[Judged]) -> Judged | None:
-    """Seeds of several runs."""
-    if not found:
-        return None
-    total = found[0]
-    for one in found[1:]:
-        total = total + one
-    return total
+VIEWS, BONES = "agreement/views", "rigidity/bone_ratio_variance"
+RULES: dict[str, Rule] = {
+    "bones": _log(BONES),
+    "symmetry": _log("rigidity/symmetry"),
+    "sliced Wasserstein": _log("distance/sliced_wasserstein"),
+    "nearest neighbour": _log("distance/nearest_neighbour"),
+    "depth spread": lambda found: np.abs(np.log(np.maximum(found["depth/spread_ratio"], 1e-6))),
+    "1 - knees": lambda found: 1 - found["depth/knees"],
+    "mixed": lambda found: found["mirror/mixed"],
+    "views": _log(VIEWS),
+    "views, torso and legs": _plus(_log(f"{VIEWS}_torso", 0.5), _log(f"{VIEWS}_legs", 0.5)),
+    "bones + mixed": _plus(_log(BONES), lambda found: found["mirror/mixed"]),
+    "bones + (1 - knees)": _plus(_log(BONES), lambda found: 1 - found["depth/knees"]),
+    "views x bones": _plus(_log(VIEWS), _log(BONES)),
+    "views + 0.5 bones": _plus(_log(VIEWS), _log(BONES, 0.5)),
+    "views + 0.5 bones + 0.5 (1 - knees)": _plus(
+        _log(VIEWS), _log(BONES, 0.5), lambda found: 0.5 * (1 - found["depth/knees"])
+    ),
+    "the product's risk of one camera": _plus(
+        _log(BONES),
+        _log("rigidity/symmetry", 0.4),
+        _log("distance/sliced_wasserstein", 0.5),
+        lambda found: 3 * found["mirror/mixed"],
+    ),
+    "views + 0.5 bones + mixed (the product's risk)": _plus(
+        _log(VIEWS), _log(BONES, 0.5), lambda found: found["mirror/mixed"]
+    ),
+}
 
 
-# --- figures with intervals ------------------------------------------------------------------------------------------
+def main() -> None:
+    """Label or tabulate."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("do", choices=["label", "table"])
+    parser.add_argument("--poses", type=Path, default=Path("data/cmu.pose2d.h5"))
+    parser.add_argument("--truth", type=Path, default=Path("data/cmu.truth3d.h5"))
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--bank", type=Path, default=BANK)
+    parser.add_argument("--until", type=int, help="look at this many steps of every run only")
+    arguments = parser.parse_args()
+    if arguments.do == "table":
+        print_tables(arguments.bank, arguments.until)
+        return
+    poses = read_poses(arguments.poses)
+    joints = read_truth(arguments.truth, poses).joints
+    for run in runs():
+        if (arguments.work / run.name / "history.jsonl").exists():
+            label(run, poses, joints, arguments.work / run.name, arguments.bank / f"{run.name}.npz")
+            print(f"{run.name}: labelled", flush=True)
 
 
-def mean(values: Array, run: npt.NDArray[np.intp]) -> Statistic:
-    """Mean over seeds, with its interval over runs; NaN is no value."""
-    known = np.isfinite(values)
-    if not known.any():
-        return Statistic(float("nan"), float("nan"), float("nan"), 0)
-    weights = _draws(run[known])
-    drawn = (weights @ values[known]) / weights.sum(1)
-    return _statistic(float(values[known].mean()), drawn, run[known])
+def label(run: Run, poses: Poses, joints: npt.NDArray[np.float32], folder: Path, path: Path) -> None:
+    """Write the signals (E, S, K), errors and truly mirrored shares (E, S) of one run's two kinds of weights.
+
+    A run that has not ended counts up to the evaluation step that it has reached.
+    """
+    configuration = run.configuration()
+    scale, count = normalisation_scale(poses), configuration.training.validation_poses
+    if (done := folder / "done").exists():
+        assert done.read_text() == rows_digest(validation_rows(poses, count)), f"{folder}: judged on other poses"
+    validation = validation_set(poses, configuration, scale)
+    bench = Bench.of(poses, joints, validation_rows(poses, count), scale)
+    reached = max(int(row["step"]) for row in read_json_lines(folder / "history.jsonl"))
+    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    for kind, name in KINDS.items():
+        depths = np.load(folder / name, mmap_mode="r")[: reached // configuration.training.evaluate_every]
+        depths = depths.astype(np.float32)
+        found = signals.from_depths(depths, validation, REPRESENTATIONS[run.representation])
+        arrays["names"] = np.array(sorted(found))
+        arrays[kind] = np.stack([found[name].numpy() for name in sorted(found)], axis=-1).astype(np.float32)
+        per_seed = [error_curves(bench, depths[:, seed], run.representation) for seed in range(len(run.seeds))]
+        arrays[f"{kind}_errors"] = np.stack([one["n_mpjpe_resolved"] for one in per_seed], axis=1).astype(np.float32)
+        arrays[f"{kind}_mirrored"] = truly_mirrored(bench, depths).astype(np.float32)
+        arrays["steps"] = (1 + np.arange(len(depths))) * configuration.training.evaluate_every
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+
+    write_with(path, save)
 
 
-def across(judged: Judged) -> Statistic:
-    """Spearman over seeds of the score where it chose with the error there; ranks are those of all seeds."""
-    known = np.isfinite(judged.lowest) & np.isfinite(judged.error)
-    if known.sum() < 4:
-        return Statistic(float("nan"), float("nan"), float("nan"), 0)
-    ranks = np.stack([rankdata(judged.lowest[known]), rankdata(judged.error[known])])
-    weights = _draws(judged.run[known])
-    share = weights / weights.sum(1, keepdims=True)
-    centred = ranks[:, None] - (share @ ranks.T).T[..., None]  # (2, draws, N)
-    products = [(share * centred[i] * centred[j]).sum(1) for i, j in ((0, 1), (0, 0), (1, 1))]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = products[0] / np.sqrt(products[1] * products[2])
-    return _statistic(spearman(judged.lowest, judged.error), drawn, judged.run[known])
+def truly_mirrored(bench: Bench, depths: npt.NDArray[np.float32]) -> Array:
+    """Share of poses whose depths oppose true depth, or whose do not if those are fewer: (E, S, V, 17) -> (E, S)."""
+    depth = bench.truth[..., 2] - bench.truth[:, :1, 2]
+    against = np.einsum("esvj,vj->esv", depths - depths[..., :1], depth)
+    share: Array = (against < 0).mean(-1)
+    return np.minimum(share, 1 - share)
 
 
-def spearman(a: Array, b: Array) -> float:
-    """Rank correlation of two series (E,); NaN where one does not vary or fewer than four pairs are known."""
-    known = np.isfinite(a) & np.isfinite(b)
-    if known.sum() < 4 or np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
-        return float("nan")
-    one, other = rankdata(a[known]), rankdata(b[known])
-    return float(np.corrcoef(one, other)[0, 1])
+def load(bank: Path, until: int | None = None) -> list[Curves]:
+    """Both kinds of weights of every labelled run."""
+    found = []
+    for run in runs():
+        if not (bank / f"{run.name}.npz").exists():
+            continue
+        with np.load(bank / f"{run.name}.npz", allow_pickle=False) as file:
+            kept = file["steps"] <= (until or np.inf)
+            for kind in KINDS:
+                values = file[kind][kept].astype(np.float64)
+                named = {str(name): values[..., place] for place, name in enumerate(file["names"])}
+                errors, mirrored = (file[f"{kind}_{what}"][kept].astype(np.float64) for what in ("errors", "mirrored"))
+                found.append(Curves(run, kind, file["steps"][kept], named, errors, mirrored))
+    return found
 
 
-def _draws(run: npt.NDArray[np.intp]) -> Array:
-    """Weights (RESAMPLES, N) of seeds when runs are drawn anew, each with all its seeds."""
-    kinds, codes = np.unique(run, return_inverse=True)
-    counts = np.random.default_rng(0).multinomial(len(kinds), np.full(len(kinds), 1 / len(kinds)), RESAMPLES)
-    weights: Array = counts[:, codes].astype(np.float64)
-    return weights
+def regret(curves: Curves, scores: Array) -> Array:
+    """(S,) mm that the checkpoint of the lowest score lies above the seed's best."""
+    chosen = scores.argmin(0)
+    costs: Array = curves.errors[chosen, np.arange(curves.errors.shape[1])] - curves.errors.min(0)
+    return costs
 
 
-def _statistic(value: float, drawn: Array, run: npt.NDArray[np.intp]) -> Statistic:
-    low, high = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Statistic(value, float(low), float(high), len(run))
+def late_spearman(curves: Curves, scores: Array) -> Array:
+    """(S,) rank correlation of score and error over the last three quarters."""
+    begin = int(LATE * len(scores))
+    pairs = zip(scores[begin:].T, curves.errors[begin:].T, strict=True)
+    return np.array([float(spearmanr(one, other).statistic) for one, other in pairs])
+
+
+def print_tables(bank: Path, until: int | None) -> None:
+    """Errors, crossings, and what each rule chose, as Markdown."""
+    everything = load(bank, until)
+    groups: dict[tuple[str, str, str], list[Curves]] = {}
+    for curves in everything:
+        prior = "bend" if curves.run.bend else "plain"
+        groups.setdefault((curves.run.representation, prior, curves.kind), []).append(curves)
+    print("| runs | weights | seeds | oracle | last | spread of seeds at the end | crossings | worst share mirrored |")
+    print("|---|---|---|---|---|---|---|---|")
+    for (representation, prior, kind), members in groups.items():
+        errors = np.concatenate([one.errors for one in members], axis=1)
+        worst = np.concatenate([one.mirrored[len(one.mirrored) // 4 :].max(0) for one in members])
+        last = errors[-1]
+        cells = [
+            f"{representation}, {prior}", kind, str(errors.shape[1]), _mean(errors.min(0)), _mean(last),
+            f"{np.ptp(last):.1f}", str(int((worst > CROSSING).sum())), f"{worst.max():.2f}",
+        ]  # fmt: skip
+        print("| " + " | ".join(cells) + " |")
+    for (representation, prior, kind), members in groups.items():
+        print(f"\n**{representation}, {prior}, {kind}**: regret in mm (95 % interval), Spearman late\n")
+        print("| rule | regret | Spearman |\n|---|---|---|")
+        for name, choose in {"last checkpoint": _last, **RULES}.items():
+            scored = [(one, choose(one.signals)) for one in members]
+            costs = np.concatenate([regret(one, scores) for one, scores in scored])
+            ranks = np.concatenate([late_spearman(one, scores) for one, scores in scored])
+            print(f"| {name} | {_mean(costs)} | {'' if name == 'last checkpoint' else _mean(ranks, 2)} |")
+
+
+def _last(found: dict[str, Array]) -> Array:
+    return -np.broadcast_to(np.arange(len(found[BONES]))[:, None], found[BONES].shape).astype(np.float64)
+
+
+def _mean(values: Array, digits: int = 1) -> str:
+    groups = [np.array([row]) for row in range(len(values))]
+    found = over_groups(lambda rows: float(values[rows].mean()), groups)
+    return f"{found.value:.{digits}f} ({found.low:.{digits}f}..{found.high:.{digits}f})"
+
+
+if __name__ == "__main__":
+    main()

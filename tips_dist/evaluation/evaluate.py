@@ -44,7 +44,7 @@ from tips_dist.runfolder.results import (
     TrialErrors,
     TruthReference,
 )
-from tips_dist.training.validation import validation_rows
+from tips_dist.training.validation import rows_digest, validation_rows
 
 JUDGED = ("n_mpjpe_resolved", MIRRORED)  # what labels are made of
 
@@ -219,6 +219,12 @@ def _curves(folder: RunFolder, trial: Trial, bench: Bench, *, raw: bool) -> dict
     depths = folder.depths(trial, len(bench), raw=raw)
     if depths is None:
         return {}
+    judged_on = None if trial.outcome is None else trial.outcome.judged_on
+    if judged_on not in (None, rows_digest(bench.rows)):
+        raise UserError(
+            f"{folder.path}: trial {trial.id}: its recorded depths are of other validation poses than this version of "
+            "tips-dist chooses; evaluate with the version that trained it"
+        )
     every = trial.configuration.training.evaluate_every
     steps: dict[int, set[int]] = defaultdict(set)
     for row in folder.history(trial):

@@ -152,6 +152,13 @@ def _run(
 @app.command("resume")
 def _resume(
     folder: RunArgument,
+    seeds: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SEEDS]...", help="With --thaw: which, as TRIAL, TRIAL:SEED or a verdict; else all."),
+    ] = None,
+    thaw: Annotated[
+        bool, typer.Option("--thaw", help="Let seeds that a verdict stopped go on from where they stopped.")
+    ] = False,
     trials: Annotated[
         int | None, typer.Option(metavar="+N", help="Give every representation N more trials.", min=1)
     ] = None,
@@ -170,6 +177,8 @@ def _resume(
     """Finish a run that was interrupted or killed, from its folder alone."""
     from tips_dist.commands import study as command
 
+    if seeds and not thaw:
+        raise UserError(f"{' '.join(seeds)}: seeds are named with --thaw alone")
     command.resume_study(
         folder,
         truth,
@@ -178,6 +187,7 @@ def _resume(
         as_json=as_json,
         address=address,
         storage=storage,
+        thaw=list(seeds or ()) if thaw else None,
         track=track or [],
     )
 

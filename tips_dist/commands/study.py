@@ -78,6 +78,7 @@ def resume_study(
     as_json: bool,
     address: str | None,
     storage: str | None = None,
+    thaw: list[str] | None = None,
     track: Sequence[str] = (),
 ) -> None:
     """Finish a run from its folder, perhaps with more trials than it was started with."""
@@ -96,6 +97,7 @@ def resume_study(
             address=address,
             progress=view,
             storage=storage,
+            thaw=thaw,
             track=track,
         )
 

@@ -39,6 +39,24 @@ def test_counts_verdicts_and_savings_by_representation(run: Path) -> None:
     assert solo.risk.low <= solo.risk.value <= solo.risk.high
 
 
+def test_seed_steps_saved_frozen_and_revived_are_counted_and_said(run: Path) -> None:
+    found = write_summary(run)
+    assert found.budget is not None
+    assert (found.budget.saved, found.budget.frozen, found.budget.revived) == (4 * 600, 0, 0)
+    assert not any("seed-steps" in line for line in notes(found))
+    trial = next(trial for trial in RunFolder(run).trials if trial.seed_outcomes[0].stopped_step == 1400)
+    assert trial.outcome is not None
+    first, *rest = trial.outcome.seeds
+    seeds = [first.model_copy(update={"frozen": 1400}), *rest]
+    outcome = trial.outcome.model_copy(update={"seeds": seeds})
+    trial.now(outcome=outcome, thaw=[rest[0].seed]).write(run)
+    planned = found.budget.planned
+    assert (
+        f"Stopping saved 2,400 of {planned:,} seed-steps: 1 seeds are frozen, 1 went on. tips-dist resume RUN --thaw "
+        "lets the frozen ones go on." in notes(write_summary(run))
+    )
+
+
 def value(found: Statistic | None) -> float:
     assert found is not None
     return found.value

@@ -43,7 +43,7 @@ def test_seed_steps_saved_frozen_and_revived_are_counted_and_said(run: Path) -> 
     found = write_summary(run)
     assert found.budget is not None
     assert (found.budget.saved, found.budget.frozen, found.budget.revived) == (4 * 600, 0, 0)
-    assert not any("seed-steps" in line for line in notes(found))
+    assert not any("frozen" in line for line in notes(found))
     trial = next(trial for trial in RunFolder(run).trials if trial.seed_outcomes[0].stopped_step == 1400)
     assert trial.outcome is not None
     first, *rest = trial.outcome.seeds
@@ -52,8 +52,8 @@ def test_seed_steps_saved_frozen_and_revived_are_counted_and_said(run: Path) -> 
     trial.now(outcome=outcome, thaw=[rest[0].seed]).write(run)
     planned = found.budget.planned
     assert (
-        f"Stopping saved 2,400 of {planned:,} seed-steps: 1 seeds are frozen, 1 went on. tips-dist resume RUN --thaw "
-        "lets the frozen ones go on." in notes(write_summary(run))
+        f"Stopping saved 2,400 of {planned:,} seed-steps. Seeds frozen: 1; revived: 1. tips-dist resume RUN --thaw "
+        "lets frozen ones go on." in notes(write_summary(run))
     )
 
 

@@ -44,12 +44,13 @@ def test_seed_steps_saved_frozen_and_revived_are_counted_and_said(run: Path) -> 
     assert found.budget is not None
     assert (found.budget.saved, found.budget.frozen, found.budget.revived) == (4 * 600, 0, 0)
     assert not any("frozen" in line for line in notes(found))
-    trial = next(trial for trial in RunFolder(run).trials if trial.seed_outcomes[0].stopped_step == 1400)
+    trial = RunFolder(run).trials[0]
     assert trial.outcome is not None
-    first, *rest = trial.outcome.seeds
-    seeds = [first.model_copy(update={"frozen": 1400}), *rest]
-    outcome = trial.outcome.model_copy(update={"seeds": seeds})
-    trial.now(outcome=outcome, thaw=[rest[0].seed]).write(run)
+    seeds = [
+        seed.model_copy(update={"frozen": seed.stopped_step if place == 0 else None})
+        for place, seed in enumerate(trial.outcome.seeds)
+    ]
+    trial.now(outcome=trial.outcome.model_copy(update={"seeds": seeds}), thaw=[trial.seeds[1]]).write(run)
     planned = found.budget.planned
     assert (
         f"Stopping saved 2,400 of {planned:,} seed-steps. Seeds frozen: 1; revived: 1. tips-dist resume RUN --thaw "

@@ -151,8 +151,8 @@ def test_broken_seeds_are_told_and_stopped(card: Any) -> None:
 
 def test_what_was_called_and_when(card: Any) -> None:
     fell, broke = card.called[:2]
-    assert (fell.verdict, fell.called, fell.diverged, fell.true_onset) == ("healthy", None, False, None)
-    assert (broke.verdict, broke.diverged, broke.true_onset) == ("diverged", True, 450)
+    assert (fell.verdict, fell.called, fell.fate, fell.true_onset) == ("healthy", None, "learning", None)
+    assert (broke.verdict, broke.fate, broke.true_onset) == ("diverged", "diverged", 450)
     assert 450 <= broke.called <= 600
     assert (broke.selected_mm, broke.best_mm, broke.last_mm) == (65, 65, 160)
 

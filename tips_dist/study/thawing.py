@@ -56,8 +56,8 @@ def give_back(run: Path, record: StudyRecord) -> StudyRecord | None:
     """Give the steps that stopping saved to what ``stopping.freed`` says, once all trials have ended.
 
     ``thaw``: to frozen seeds that look promising, the lowest risk first, as long as the saved steps suffice. Promising
-    is a seed whose verdict distrusts no later candidate (one of a seed that diverged could not be chosen) and whose lowest
-    risk is at most the median of its representation's. ``trials``: to further trials, as many to every
+    is a seed whose verdict distrusts no later candidate (one of a seed that diverged could not be chosen) and whose
+    lowest risk is at most the median of its representation's. ``trials``: to further trials, as many to every
     representation, as long as the saved steps suffice.
 
     Returns:

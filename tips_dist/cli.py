@@ -307,11 +307,15 @@ def _monitor(
     folder: RunArgument,
     port: Annotated[int, typer.Option(help="0 takes any free port.", min=0, max=65535)] = 6006,
     host: Annotated[str, typer.Option(help="What to bind; other machines see it only if told so.")] = "127.0.0.1",
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="TRIAL|all|none", help="Whose seeds to show one by one; all where they are few."),
+    ] = None,
 ) -> None:
-    """Start TensorBoard on a run folder, while it runs or later."""
+    """Start TensorBoard on a run folder, while it runs or later; the study's health comes first."""
     from tips_dist.commands import reading as command
 
-    command.monitor(folder, host, port)
+    command.monitor(folder, host, port, seeds)
 
 
 @app.command("select")

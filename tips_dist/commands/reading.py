@@ -178,17 +178,20 @@ def _validation_poses(run: RunFolder, poses: Path | None) -> NDArray[np.float32]
     return normalised(data, rows, run.study.data.scale)
 
 
-def monitor(folder: Path, host: str, port: int) -> None:
+def monitor(folder: Path, host: str, port: int, seeds: str | None) -> None:
     """Serve TensorBoard on a run folder until interrupted."""
     from tips_dist.report.tensorboard import launch
     from tips_dist.runfolder import RunFolder
 
     _ = RunFolder(folder).study
     try:
-        address = launch(folder, host, port)
+        with showing("starting TensorBoard"):
+            board = launch(folder, host, port, seeds)
     except OSError as error:
         raise UserError(f"--port {port}: TensorBoard cannot listen on {host}:{port} ({error})") from None
-    say(f"TensorBoard on {address} (Ctrl-C ends it)")
+    if board.note:
+        say(board.note)
+    say(f"TensorBoard on {board.address}?smoothing=0 (Ctrl-C ends it)")
     from threading import Event
 
     Event().wait()

@@ -47,7 +47,7 @@ Array = NDArray[np.float64]
 
 def find_answer(run: RunFolder, summary: Summary, runs: Sequence[SeedRun]) -> Answer:
     """The answer of a study, from its folder, its summary and its runs."""
-    split, measured = _measured(run.evaluation, runs)
+    split, measured = measured_errors(run.evaluation, runs)
     of = {name: [item for item in runs if item.representation == name] for name in run.representations}
     best = [found for name in of if (found := _best(name, summary.trials, runs, run.evaluation)) is not None]
     recommended = _recommended(run)
@@ -86,7 +86,7 @@ def _best(
         errors={
             name: found
             for name, values in (("test", _test(evaluation)), ("validation", _validation(seeds)))
-            if (found := bootstrap.statistic(_row(seeds, values))) is not None
+            if (found := bootstrap.statistic(error_row(seeds, values))) is not None
         },
     )
 
@@ -100,7 +100,7 @@ def _chosen(
     for first, second in itertools.combinations(best, 2):
         for metric in (METRIC, "risk") if split else ("risk",):
             values = [
-                ranked(seeds[one.trial])[None] if metric == "risk" else _row(seeds[one.trial], measured)
+                ranked(seeds[one.trial])[None] if metric == "risk" else error_row(seeds[one.trial], measured)
                 for one in (first, second)
             ]
             difference = bootstrap.difference(*values, median=metric == "risk")
@@ -128,8 +128,8 @@ def _pooled(row: Difference) -> Comparison:
 # ------------------------------------------------------------------------------------------------ errors
 
 
-def _measured(evaluation: Evaluation | None, runs: Sequence[SeedRun]) -> tuple[str | None, Errors]:
-    """The best split that the checkpoints of seeds were measured on, and their errors."""
+def measured_errors(evaluation: Evaluation | None, runs: Sequence[SeedRun]) -> tuple[str | None, Errors]:
+    """The best split that the checkpoints of seeds were measured on (None: none), and their errors in mm."""
     for split, found in (("test", _test(evaluation)), ("validation", _validation(runs))):
         if found:
             return split, found
@@ -145,7 +145,7 @@ def _validation(runs: Sequence[SeedRun]) -> Errors:
     return {(run.trial, run.seed): value for run in runs if (value := run.error("selected", METRIC)) is not None}
 
 
-def _row(seeds: Sequence[SeedRun], values: Errors) -> Array:
+def error_row(seeds: Sequence[SeedRun], values: Errors) -> Array:
     """The errors of one trial's seeds as (1, seeds), NaN where there is none."""
     return np.array([[values.get((item.trial, item.seed), np.nan) for item in seeds]], dtype=float)
 

@@ -281,11 +281,23 @@ def _summary(
 
 
 @app.command("report")
-def _report(folder: RunArgument, poses: PosesFile = None, plugin: Plugins = None) -> None:
-    """Write report.html: the whole study on one page that opens from disk."""
+def _report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="A run folder; several are compared.", parser=run_folder)
+    ],
+    poses: PosesFile = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Of several runs: the page to write.", dir_okay=False)
+    ] = Path("comparison.html"),
+    plugin: Plugins = None,
+) -> None:
+    """Write report.html, the whole study on one page that opens from disk; of several runs, one that compares them."""
     from tips_dist.commands import reading as command
 
-    command.report(folder, poses)
+    if len(folders) == 1:
+        command.report(folders[0], poses)
+    else:
+        command.report_together(folders, output)
 
 
 @app.command("compare")

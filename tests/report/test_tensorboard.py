@@ -152,7 +152,11 @@ def first_page(page: Page) -> str:
         "[...document.querySelectorAll('image-card img')].some(img => img.complete && img.naturalWidth > 300)",
         timeout=90_000,
     )
-    return page.inner_text("body")
+    return "".join(page.inner_text("body").split())
+
+
+def packed(words: str) -> str:
+    return "".join(words.split())  # TensorBoard breaks tags into pieces
 
 
 @chromium.needed
@@ -164,14 +168,14 @@ def test_the_first_page_shows_health(run: Path, live: bool, monkeypatch: pytest.
     board = launch(run, port=0)
     with chromium.opened(f"{board.address}?smoothing=0", 1440, 1000) as (page, told):
         words = first_page(page)
-        assert words.index(HEALTH) < words.index(RISK[0])
+        assert words.index(packed(HEALTH)) < words.index(packed(RISK[1]))
         assert all(not word.startswith("Uncaught") for word in told.console)
         assert {url.split("/")[2] for url in told.requests} == {board.address.split("/")[2]}
         if live:
-            assert "Step 50" in words
+            assert "Step50" in words
             for rows, path in zip(left, sorted(run.glob(layout.HISTORY.pattern)), strict=True):
                 append(path, rows)
-            assert until(lambda: page.reload() and "Step 100" in first_page(page))
+            assert until(lambda: page.reload() and "Step100" in first_page(page))
         page.goto(f"{board.address}#custom_scalars")
         page.reload()
         page.wait_for_function("document.body.innerText.includes('Matches')", timeout=90_000)

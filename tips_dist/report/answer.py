@@ -39,6 +39,7 @@ from tips_dist.runfolder.results import (
 from tips_dist.stability.verdicts import is_sound
 
 METRIC = "n_mpjpe_resolved"
+SEE_REPORT = "See it all on one page"
 FEW_SEEDS = 5  # per configuration; below, an interval over seeds is much too narrow
 
 Errors = Mapping[tuple[str, int], float]  # (trial, seed) -> mm
@@ -246,7 +247,7 @@ def _steps(
         why = "cannot be told apart" if unsure else "were compared on few seeds"
         step(f"Representations {why}: for a surer answer train more seeds, `seeds: {4 * summary.study.seeds}`")
     if not layout.REPORT.at(run.path).exists():
-        step("See it all on one page", "report", folder)
+        step(SEE_REPORT, "report", folder)
     return steps
 
 

@@ -233,7 +233,14 @@ def picture(found: Sequence[Health]) -> bytes:
             label = None if kind in marked else for_matplotlib(kind.replace("_", "-"))
             marked.add(kind)
             upper.scatter(
-                [step], [risk], color=colour, marker=SYMBOL[symbol], edgecolors="white", s=55, zorder=3, label=label
+                [step],
+                [risk],
+                color=colour,
+                marker=SYMBOL.get(symbol, "o"),
+                edgecolors="white",
+                s=55,
+                zorder=3,
+                label=label,
             )
     finite = np.concatenate([one.risk[np.isfinite(one.risk)] for one in found])
     if len(finite):

@@ -45,7 +45,7 @@ $(LEFT_OUT).truth3d.h5: | $(STAMP)
 
 ## test: the test suite
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 ## chaos: kill workers, nodes, drivers and heads, fill disks; some ten minutes
 chaos: $(STAMP)

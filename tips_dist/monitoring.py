@@ -85,10 +85,11 @@ class Monitor:
         self._calls = 0
         self._told = False  # the first verdict of every seed
 
-    def evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def evaluation(self, step: int, rows: Sequence[Mapping[str, Any]], *, seeds_only: bool = False) -> None:
         """Write the history rows of one evaluation step: a row per seed; "group/name" keys are signals.
 
-        A row without ``seed`` holds signals of the trial as a whole, such as its throughput.
+        A row without ``seed`` holds signals of the trial as a whole, such as its throughput. ``seeds_only`` leaves the
+        trial's own series as they are: it has passed this step already, some of its seeds go on from there.
         """
         series: dict[str, list[float]] = {}
         for row in rows:
@@ -104,6 +105,8 @@ class Monitor:
                 self._write(f"seed{row['seed']}", values, step)
             for name, value in values.items():
                 series.setdefault(name, []).append(value)
+        if seeds_only:
+            return
         mean = {name: sum(values) / len(values) for name, values in series.items()}
         for name in BANDED:
             if name in mean:

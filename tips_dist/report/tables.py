@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tips_dist.bootstrap import Statistic
 from tips_dist.runfolder import Summary
 from tips_dist.runfolder.curves import METRICS
-from tips_dist.runfolder.results import RepresentationSummary
+from tips_dist.runfolder.results import Budget, RepresentationSummary
 from tips_dist.stability.verdicts import KINDS
 
 WORDS = (
@@ -167,6 +167,16 @@ def trial_table(summary: Summary, *, limit: int | None = None) -> Table:
     return Table("Trials (mm: sign-resolved N-MPJPE of the selected checkpoints, validation)", head, rows)
 
 
+def budget_words(budget: Budget) -> str:
+    """What stopping saved, and that a wrong stop can be undone."""
+    trials = f" and {budget.stopped_trials} whole trials" if budget.stopped_trials else ""
+    line = (
+        f"Stopping saved {budget.saved:,} of {budget.planned:,} seed-steps{trials}: {budget.frozen} seeds are frozen, "
+        f"{budget.revived} went on."
+    )
+    return f"{line} tips-dist resume RUN --thaw lets the frozen ones go on." if budget.frozen else line
+
+
 def parameter(value: object) -> str:
     """A value of the search space; a dash where the trial has none."""
     if value is None:
@@ -182,6 +192,8 @@ def notes(summary: Summary) -> list[str]:
     if unfinished:
         listed = ", ".join(f"{count} {state}" for state, count in sorted(unfinished.items()))
         lines.append(f"Of {sum(states.values())} trials, {listed}: their runs are not all counted above.")
+    if summary.budget is not None and summary.budget.frozen + summary.budget.revived:
+        lines.append(budget_words(summary.budget))
     if summary.teachers:
         first = summary.teachers[:MOST_LISTED]
         listed = ", ".join(f"{item.trial} seed {item.seed} step {item.step}" for item in first)

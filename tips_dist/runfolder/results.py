@@ -333,6 +333,21 @@ class Answer(Part):
     steps: list[NextStep]
 
 
+class Budget(Part):
+    """What training took, in seed-steps (one step of one seed), of the trials that have ended."""
+
+    planned: int
+    trained: int
+    frozen: int  # seeds that were stopped and can be thawed
+    revived: int  # seeds that went on although a verdict, or the end of their trial, had stopped them
+    stopped_trials: int  # stopped as a whole
+
+    @property
+    def saved(self) -> int:
+        """Seed-steps that stopping left untrained."""
+        return self.planned - self.trained
+
+
 class StudySummary(Part):
     """Which study was summarised."""
 
@@ -357,6 +372,7 @@ class Summary(Record):
     rule: str | None
     student: dict[str, Metrics] | None
     answer: Answer | None = None  # None: written before there was one
+    budget: Budget | None = None  # likewise
 
 
 def embedded_curves(seed: dict[str, JsonValue]) -> dict[str, JsonValue] | None:

@@ -133,9 +133,10 @@ class _Threshold(BaseDetector):
         return Verdict(kind, reason, self.since, {name: _number(signals, name) for name in self.needs})
 
 
-OWN_NUMBERS = ("generator/", "discriminator/", "gradients/", "updates/", "depth/spread_ratio")
-"""Prefixes of the networks' own numbers: losses and scores, norms of gradients and steps, and the predicted depths,
-whose spread is finite if and only if they are. Every other signal may be undefined of a sound network."""
+OWN_NUMBERS = ("generator/", "discriminator/", "gradients/", "updates/", "depth/spread_ratio", "loop/")
+"""Prefixes of the networks' own numbers: losses and scores, norms of gradients and steps, the predicted depths, whose
+spread is finite if and only if they are, and what a foreign loop tells (:mod:`tips_dist.watch`). Every other signal may
+be undefined of a sound network."""
 
 
 @dataclass

@@ -18,6 +18,7 @@ from tips_dist.files import StorageError, UserError
 from tips_dist.mirror import mirrored_by
 from tips_dist.phases import Phase
 from tips_dist.runfolder import Alive, RunFolder, Trial, TrialState, layout, read_trials
+from tips_dist.runfolder.budget import budget
 from tips_dist.runfolder.lock import holder
 from tips_dist.runfolder.records import Holder, PhaseRecord
 from tips_dist.stability.statistic import trial_risk
@@ -55,6 +56,8 @@ class Status:
     distilled: bool
     trials: dict[str, int]  # state -> number, with "to_come"
     seeds: dict[str, int]  # verdict -> number, of finished and running trials
+    frozen: int  # seeds that were stopped and can go on: tips-dist resume RUN --thaw
+    revived: int  # seeds that went on
     best_risk: float | None  # the lowest risk of a trial (stability/statistic.py); None if there is none yet
     running: list[RunningTrial]
     doing: str  # what happens just now, in words
@@ -80,7 +83,9 @@ def status(run: Path) -> Status:
     states = Counter(_state(trial, working) for trial in trials)
     states[TO_COME] = sum(space.budget(study, name) for name in study.representations) - len(trials)
     running = [_running(run, trial, working, study) for trial in trials if trial.state is TrialState.RUNNING]
-    verdicts = Counter(seed.verdict for trial in trials for seed in trial.seed_outcomes)
+    ended = [trial for trial in trials if trial.state is not TrialState.RUNNING]  # one that was thawed has an outcome
+    verdicts = Counter(seed.verdict for trial in ended for seed in trial.seed_outcomes)
+    spent = budget(trials)
     for entry in running:
         verdicts.update(entry.verdicts)
     risks = [trial_risk((seed.best_risk, seed.verdict) for seed in trial.seed_outcomes) for trial in trials]
@@ -95,6 +100,8 @@ def status(run: Path) -> Status:
         distilled=layout.STUDENT.at(run).exists(),
         trials=dict(states),
         seeds=dict(verdicts),
+        frozen=spent.frozen,
+        revived=spent.revived,
         best_risk=min(known, default=None),
         running=running,
         doing=_doing(run, working, running, done=done),

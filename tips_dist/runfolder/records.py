@@ -427,6 +427,7 @@ class SecondLook(Part):
     poses: int  # of the validation split
     instants: int  # seen by two or more cameras
     regime: str | None  # of the risk
+    plus_minus: float | None = None  # the risk's 90 % interval: 0.2 is an error of at most 1.2 times the risk
 
 
 class Choice(Part):

@@ -17,6 +17,7 @@ there. NumPy arrays in and out; ``tensors=True`` passes torch tensors instead.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Mapping
@@ -38,11 +39,12 @@ from tips_dist.files import UserError, write_text
 from tips_dist.geometry import CAMERA_DISTANCE
 from tips_dist.runfolder import History, HistoryRow, Outcome, SeedOutcome, StudyRecord, Trial, TrialState, layout
 from tips_dist.runfolder.history import append
-from tips_dist.runfolder.records import DataRecord
+from tips_dist.runfolder.records import Crossing, DataRecord
 from tips_dist.skeleton import HEAD, REPRESENTATIONS, ROOT, Representation
 from tips_dist.stability import signals
 from tips_dist.stability.detectors import Judge, Recipe
-from tips_dist.stability.verdicts import Verdict, ends_seed, taints
+from tips_dist.stability.goals import thresholds
+from tips_dist.stability.verdicts import Verdict, crossing_at, ends_seed, taints
 from tips_dist.training.validation import validation_set
 
 Function = Callable[[Any], Any]
@@ -119,7 +121,8 @@ class Watch:
         self.scale = _scale(given)
         self.validation = validation_set(given, self.configuration, self.scale)
         stopping = self.configuration.stopping
-        self.judge = Judge(steps, Recipe(real_label=real_label), stopping.policy, stopping.detectors)
+        levels = thresholds(stopping.policy, stopping.goal)
+        self.judge = Judge(steps, Recipe(real_label=real_label), levels, stopping.detectors)
         self.best: list[tuple[float, int]] = []  # risks and steps of the checkpoints kept, lowest first
         self.step, self._began = 0, time.monotonic()
         self._begin(study, given, poses)
@@ -183,7 +186,14 @@ class Watch:
     def best_step(self) -> int | None:
         """The step of the checkpoint to keep: the lowest risk of those that are not tainted by a later verdict."""
         verdict = self.judge.verdict
-        good = [step for _, step in self.best if not taints(verdict.kind, verdict.onset, step)]
+        inside = self.judge.crossings
+        good = [
+            step
+            for _, step in self.best
+            if not taints(verdict.kind, verdict.onset, step)
+            and crossing_at(inside, step) is None
+            and step >= (self.judge.settled or 0)
+        ]
         return good[0] if good else None
 
     @property
@@ -263,6 +273,8 @@ class Watch:
             best_risk=self.best[0][0] if self.best else None,
             best_step=self.best[0][1] if self.best else None,
             values=dict(verdict.values),
+            crossings=[Crossing(**dataclasses.asdict(one)) for one in self.judge.crossings],
+            settled=self.judge.settled,
         )
         seconds = time.monotonic() - self._began
         done = state is TrialState.FINISHED

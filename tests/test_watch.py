@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_said_in_one_line(change: dict[str, Any], said: str
 
 def test_a_folder_of_another_run_is_left_alone(tmp_path: Path) -> None:
     watched(Loop(), tmp_path / "run")
-    with pytest.raises(UserError, match="watched on other poses"):
+    with pytest.raises(UserError, match="holds a run on other poses"):
         Watch(VIEWS + 1, Loop().lift, tmp_path / "run", steps=1000, every=50)
     with pytest.raises(UserError, match="belongs to another run"):
         watched(Loop(), tmp_path / "run", name="other")

@@ -96,6 +96,10 @@ Storage = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Mirror the run folder below this address (s3://, gs://, …) while it runs."),
 ]
+Track = Annotated[
+    list[str] | None,
+    typer.Option("--track", metavar="NAME", help="Copy curves and verdicts there: mlflow, wandb; repeatable."),
+]
 
 
 @app.command("init")
@@ -121,6 +125,7 @@ def _run(
     as_json: Json = False,
     address: Address = None,
     storage: Storage = None,
+    track: Track = None,
     go_on: Annotated[
         bool, typer.Option("--continue", help="Go on with the newest unfinished run of this very study, if any.")
     ] = False,
@@ -138,6 +143,7 @@ def _run(
         as_json=as_json,
         address=address,
         storage=storage,
+        track=track or [],
         go_on=go_on,
         job=job,
     )
@@ -158,13 +164,21 @@ def _resume(
     as_json: Json = False,
     address: Address = None,
     storage: Storage = None,
+    track: Track = None,
     plugin: Plugins = None,
 ) -> None:
     """Finish a run that was interrupted or killed, from its folder alone."""
     from tips_dist.commands import study as command
 
     command.resume_study(
-        folder, truth, trials=trials, study_file=study, as_json=as_json, address=address, storage=storage
+        folder,
+        truth,
+        trials=trials,
+        study_file=study,
+        as_json=as_json,
+        address=address,
+        storage=storage,
+        track=track or [],
     )
 
 
@@ -470,6 +484,18 @@ def _doctor(
     from tips_dist.commands import doctor as command
 
     command.doctor(study, runs, storage, address, as_json=as_json)
+
+
+@app.command("track")
+def _track(
+    folder: RunArgument,
+    to: Annotated[list[str], typer.Option("--to", metavar="NAME", help="A tracker: mlflow, wandb; repeatable.")],
+    plugin: Plugins = None,
+) -> None:
+    """Copy a run's curves, verdicts and summary to MLflow or Weights & Biases."""
+    from tips_dist.trackers import track
+
+    track(folder, to)
 
 
 @app.command(name="plugins")

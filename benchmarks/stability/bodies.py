@@ -78,8 +78,8 @@ def finish(run: Run, poses: Poses, folder: Path) -> None:
     if (folder / "done").exists():
         return
     began = time.time()
-    train(run.configuration(), run.seeds, poses, folder, threads=1)
-    (folder / "done").touch()
+    outcome = train(run.configuration(), run.seeds, poses, folder, threads=1)
+    (folder / "done").write_text(str(outcome.judged_on))
     print(f"{run.name}: {time.time() - began:.0f} s", flush=True)
 
 

@@ -14,7 +14,7 @@ training: {batch_size: 64, checkpoint_every: 20, validation_poses: 384, candidat
            generator_lr: 1.0e-3, discriminator_lr: 1.0e-3}
 stopping: {divergence: "off", plateau: "off"}
 """
-LENGTHS = {"long": (6000, 100), "short": (800, 20)}  # steps, evaluate_every
+LENGTHS = {"long": (6000, 100), "middle": (3000, 100), "short": (800, 20)}  # steps, evaluate_every
 
 RECIPES: dict[str, tuple[str, ...]] = {
     "default": (),
@@ -32,6 +32,13 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "instance_noise": ("training.instance_noise=0.1",),
     "spectral_norm": ("model.spectral_norm=true",),
     "r1": ("losses.r1=1.0",),
+}
+KNOBS: dict[str, tuple[str, ...]] = {  # one value of the default recipe changed; ``knobs.py`` compares
+    "average_0.99": ("training.average=0.99",),
+    "average_0.995": ("training.average=0.995",),
+    "average_0.9995": ("training.average=0.9995",),
+    "bend_0.3": ("losses.bend=0.3",),
+    "bend_3": ("losses.bend=3.0",),
 }
 SWEPT = ("solo", "torso_legs")  # under every recipe; the others under the default one
 OTHERS = ("torso_legs_shared", "five_parts", "five_parts_shared", "left_right")
@@ -59,7 +66,7 @@ class Run:
         """All that decides its numbers."""
         steps, every = LENGTHS[self.length]
         chosen = [f"training.steps={steps}", f"training.evaluate_every={every}", f"model.width={self.width}"]
-        return parse_study(BASE, "bank", [*chosen, *RECIPES[self.recipe]]).configuration(self.representation)
+        return parse_study(BASE, "bank", [*chosen, *(RECIPES | KNOBS)[self.recipe]]).configuration(self.representation)
 
 
 def runs() -> list[Run]:
@@ -69,9 +76,18 @@ def runs() -> list[Run]:
     made += [("long", 64, 4, "solo", "bend")]
     made += [("short", 64, 4, name, recipe) for recipe in RECIPES if recipe != "default" for name in SWEPT]
     made += [("short", 64, 4, name, "default") for name in OTHERS]
-    made += [("long", 64, 4, "torso_legs", "fast"), ("long", 128, 4, "solo", "default")]
+    made += [("long", 64, 4, "torso_legs", "fast")]
+    tried = [("middle", 64, 4, name, knob) for knob in KNOBS for name in SWEPT]
+    tried += [("middle", 64, 4, "torso_legs", "bend")]
+    return [*_packs(made, tuple(SEEDS)), *_packs(tried, ("others",)), *_packs([WIDE], tuple(SEEDS))]
+
+
+WIDE = ("long", 128, 4, "solo", "default")
+
+
+def _packs(made: list[tuple[str, int, int, str, str]], sources: tuple[str, ...]) -> list[Run]:
     return [
-        Run(source, name, recipe, length, width, tuple(range(first, first + count)))
+        Run(source, name, recipe, length, width, tuple(range(SEEDS[source], SEEDS[source] + count)))
         for length, width, count, name, recipe in made
-        for source, first in SEEDS.items()
+        for source in sources
     ]

@@ -15,15 +15,15 @@ from tips_dist.runfolder import Outcome, TrialState, read_trial
 from tips_dist.runfolder.example import outcome
 from tips_dist.study.search import TrialSearch
 from tips_dist.study.trainable import NO_RISK
-from tips_dist.study.tuning import Driver, Watch
+from tips_dist.study.tuning import Driver, Heartbeats
 
 START = 1_700_000_000_000_000_000  # a wall clock, in ns
 SECOND = 1_000_000_000
 
 
-def make_watch(tmp_path: Path, limit: float = 10.0) -> Watch:
+def make_watch(tmp_path: Path, limit: float = 10.0) -> Heartbeats:
     study = make_study(resources={"heartbeat_seconds": limit})
-    return Watch(SimpleNamespace(study=study, run=tmp_path, live={}))  # type: ignore[arg-type]
+    return Heartbeats(SimpleNamespace(study=study, run=tmp_path, live={}))  # type: ignore[arg-type]
 
 
 # (what the file's time is, our clock) in order -> at which looks the worker is called hung
@@ -128,3 +128,23 @@ def test_unfinished_trials_come_before_new_ones(tmp_path: Path) -> None:
     assert driver.suggest("a") == {"trial": "solo-000"}
     assert driver.suggest("b") == {"trial": "solo-001"}
     assert driver.suggest("c") == "FINISHED"
+
+
+def test_a_trial_that_met_a_node_without_a_plug_in_is_tried_again_and_then_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make_study(representations=["solo"], search={"trials": 1}, space={}, resources={"max_failures": 1})
+    search = TrialSearch(study, tmp_path)
+    search.recover()
+    driver = Driver(study, tmp_path, search, [], lambda event: None, foreign=True)
+    for name in ("a", "b"):
+        assert driver.suggest(name) == {"trial": "solo-000"}
+        assert driver.suggest("other") is None  # it may come back
+        driver.on_trial_result(name, {"trial": "solo-000", "lacks": "plug-in mine: on node it is not installed"})
+        driver.on_trial_complete(name, {})
+    assert driver.suggest("c") == "FINISHED"
+    assert driver.halted is None
+    assert read_trial(tmp_path, "solo-000").state == "pending"
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("plug-in mine: on node it is not installed; its trials are tried on other nodes")

@@ -89,6 +89,7 @@ ASKS: dict[str, tuple[FileKind, ...]] = {  # the bulky kinds that a command read
     "summary": (FileKind.SERIES, FileKind.JOURNAL),
     "compare": (FileKind.SERIES, FileKind.JOURNAL),
     "audit": (FileKind.SERIES,),
+    "track": (FileKind.SERIES,),
     "monitor": (FileKind.EVENTS,),
     "select": (FileKind.SERIES, FileKind.DEPTHS, FileKind.CANDIDATES),
     "scorecard": (FileKind.SERIES, FileKind.DEPTHS),

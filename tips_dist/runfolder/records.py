@@ -176,6 +176,7 @@ class Outcome(Part):
     training_seconds: float
     parameters: dict[str, int]  # network -> number
     execution: Execution = Execution()
+    judged_on: str | None = None  # digest of the validation rows behind recorded depths; older runs kept none
 
 
 class Trial(Record):

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from pydantic import JsonValue
 
-from tips_dist.config import Policy
+from tips_dist.config import Policy, Stopping
 from tips_dist.files import UserError
 from tips_dist.registry import built_in, entry, register
 from tips_dist.stability import crossings
@@ -24,13 +24,25 @@ from tips_dist.stability.crossings import Crossing
 from tips_dist.stability.goals import thresholds
 from tips_dist.stability.online import BaseDetector, Detector, Recipe, Signals, Threshold, number
 from tips_dist.stability.rises import Drift, Drifting, Plateau
-from tips_dist.stability.verdicts import COLLAPSED, DIVERGED, HEALTHY, KINDS, NON_FINITE, Interval, Verdict, severity
+from tips_dist.stability.verdicts import (
+    COLLAPSED,
+    DIVERGED,
+    HEALTHY,
+    KINDS,
+    NON_FINITE,
+    Interval,
+    Verdict,
+    crossing_at,
+    severity,
+    taints,
+)
 
 __all__ = ["DETECTORS", "OWN_NUMBERS", "BaseDetector", "Detector", "Judge", "Recipe", "Signals"]
 
-OWN_NUMBERS = ("generator/", "discriminator/", "gradients/", "updates/", "depth/spread_ratio")
-"""Prefixes of the networks' own numbers: losses and scores, norms of gradients and steps, and the predicted depths,
-whose spread is finite if and only if they are. Every other signal may be undefined of a sound network."""
+OWN_NUMBERS = ("generator/", "discriminator/", "gradients/", "updates/", "depth/spread_ratio", "loop/")
+"""Prefixes of the networks' own numbers: losses and scores, norms of gradients and steps, the predicted depths, whose
+spread is finite if and only if they are, and what a foreign loop tells (:mod:`tips_dist.watch`). Every other signal may
+be undefined of a sound network."""
 
 
 @dataclass
@@ -145,6 +157,11 @@ class Judge:
         self.passing: Verdict | None = None
         self.crossings: list[Interval] = []  # in their order; the last may still last
 
+    @classmethod
+    def of(cls, steps: int, recipe: Recipe, stopping: Stopping) -> Judge:
+        """The judge that a configuration asks for."""
+        return cls(steps, recipe, thresholds(stopping.policy, stopping.goal), stopping.detectors)
+
     @property
     def detectors(self) -> list[Detector]:
         """All of them."""
@@ -163,6 +180,11 @@ class Judge:
         if self.lasting.kind == HEALTHY and self.crossings and self.passing is None:
             return Verdict(reason=crossings.in_words(self.crossings))
         return self.lasting
+
+    def may_choose(self, step: int) -> bool:
+        """Whether a checkpoint of ``step`` may be chosen, by what is known now."""
+        tainted = taints(self.verdict.kind, self.verdict.onset, step)
+        return not tainted and step >= (self.settled or 0) and crossing_at(self.crossings, step) is None
 
     def update(self, step: int, signals: Signals) -> Verdict:
         """Take in one evaluation step's signals, ``risk/total`` among them."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from tips_dist import terminal
 from tips_dist.config import Resources, Study
 from tips_dist.files import UserError
 from tips_dist.mirror import NOWHERE, mirrored
@@ -28,6 +28,7 @@ from tips_dist.study.mending import mend
 from tips_dist.study.records import StudyEvent
 from tips_dist.study.status import PhaseNote, status
 from tips_dist.study.trainable import Train
+from tips_dist.trackers import check_trackers, tracked
 
 if TYPE_CHECKING:
     from tips_dist.data.store import Poses
@@ -60,6 +61,7 @@ def start(
     train: Train | None = None,
     conclude: Conclude | None = None,
     storage: str | None = None,
+    track: Sequence[str] = (),
 ) -> Path:
     """Make a run folder for a study and do all of its work there, by :func:`resume`.
 
@@ -74,6 +76,7 @@ def start(
         train: replaces the training loop (tests).
         conclude: replaces :func:`select_and_distil` (tests).
         storage: an address below which the run folder is mirrored while it runs.
+        track: trackers to copy curves and verdicts to while it runs, by their registered names.
 
     Returns:
         The run folder.
@@ -86,10 +89,18 @@ def start(
     poses = study_poses(study.data, study_path.parent)
     if storage is not None and storage != NOWHERE:
         Store(storage).list(few=True)  # a wrong address should be said before anything is made
+    check_trackers(track)
     with _ray(study.resources, address, poses):
         run = create(study, poses, study_path, text, overrides, runs)
         return resume(
-            run, address=address, progress=progress, train=train, conclude=conclude, poses=poses, storage=storage
+            run,
+            address=address,
+            progress=progress,
+            train=train,
+            conclude=conclude,
+            poses=poses,
+            storage=storage,
+            track=track,
         )
 
 
@@ -104,6 +115,7 @@ def resume(
     conclude: Conclude | None = None,
     poses: Poses | None = None,
     storage: str | None = None,
+    track: Sequence[str] = (),
     notice: Callable[[str], None] | None = None,
 ) -> Path:
     """Bring a study to its end from whatever its folder holds: nothing, some trials, or all of them.
@@ -118,6 +130,7 @@ def resume(
         conclude: likewise.
         poses: the data set, where the caller has it open already.
         storage: as for :func:`start`; None goes on mirroring to where an earlier driver did.
+        track: as for :func:`start`.
         notice: hears what was damaged and what became of it (study/mending.py); standard error by default.
 
     Raises:
@@ -127,10 +140,10 @@ def resume(
     """
     run = run.resolve()
     record = RunFolder(run).study
-    with _resumable(run), locked(run), mirrored(run, storage):
+    with _resumable(run), locked(run), mirrored(run, storage), tracked(run, track):
         check_plugins(run, record)
         for note in mend(run, record):
-            (notice or _say)(note)
+            (notice or terminal.notice)(note)
         check_unchanged(run, record, study_path)
         if trials is not None:
             record = extend(run, record, trials)
@@ -238,10 +251,6 @@ def _none_running(run: Path) -> Iterator[None]:
             for trial in read_trials(run):
                 if trial.state is TrialState.RUNNING:
                     trial.now(state=TrialState.PENDING).write(run)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _ignore(event: StudyEvent) -> None:

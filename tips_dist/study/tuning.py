@@ -8,7 +8,7 @@ import os
 import signal
 import tempfile
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -27,11 +27,14 @@ from tips_dist.files import StorageError, UserError
 from tips_dist.runfolder import Alive, Trial, TrialState, layout, read_trial
 from tips_dist.runfolder.lock import timestamp
 from tips_dist.study.cluster import share
+from tips_dist.study.plugged import lacking, placed_elsewhere, why_not
 from tips_dist.study.records import StudyEvent, patiently
 from tips_dist.study.search import TrialSearch
 from tips_dist.study.trainable import VERDICT, Train, run_trial
+from tips_dist.terminal import notice
 
 FINISHED: str = Searcher.FINISHED
+LACKING_SECONDS = 5.0
 Progress = Callable[[StudyEvent], None]
 
 # Tune would hand the driver's cloud keys to its workers as `env_vars`, which Ray logs. No worker needs them.
@@ -50,21 +53,32 @@ def run_trials(
 ) -> None:
     """Run every unfinished trial and every one that the search still proposes. Ray is connected.
 
+    Trials keep away from nodes that lack a plug-in of the study; each is said once.
+
     Raises:
         StorageError: the run folder can no longer be written; what was saved stays, and the study can be resumed.
+        UserError: a plug-in is missing on so many nodes that no trial can be placed.
     """
     if not unfinished and not search.remaining():
         return
     resources = study.resources
-    asked = tune.PlacementGroupFactory([share(resources)] * resources.workers, strategy="PACK")
-    driver = Driver(study, run, search, unfinished, progress)
+    foreign = plugins.used(study)
+    without = lacking(foreign, resources, ray.nodes())
+    for why in without.values():
+        notice(f"{why}; trials go to other nodes")
+    asked = tune.PlacementGroupFactory(
+        [share(resources)] * resources.workers,
+        strategy="PACK",
+        **placed_elsewhere(list(without), resources.workers),
+    )
+    driver = Driver(study, run, search, unfinished, progress, foreign=bool(foreign))
     trainable = tune.with_parameters(
         trial_function,
         data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
         run=str(run),
         train=train,
         resources=resources,
-        foreign=plugins.used(study),
+        foreign=foreign,
     )
     with tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
         tuner = tune.Tuner(
@@ -75,7 +89,7 @@ def run_trials(
                 name="study",
                 stop=Pruning(driver),
                 failure_config=tune.FailureConfig(max_failures=resources.max_failures),
-                callbacks=[Watch(driver), Quiet()],
+                callbacks=[Heartbeats(driver), Quiet()],
                 verbose=0,
             ),
         )
@@ -94,10 +108,10 @@ def trial_function(
     foreign: Sequence[plugins.Plugin] = (),
 ) -> None:
     """What a Ray worker runs for one trial (see :func:`tips_dist.study.trainable.run_trial`)."""
-    try:
-        plugins.ensure(foreign)
-    except UserError as error:
-        tune.report({"trial": config["trial"], "halt": str(error)})
+    why = why_not(foreign)
+    if why is not None:  # a node that came later
+        time.sleep(LACKING_SECONDS)  # so that it does not take trial after trial
+        tune.report({"trial": config["trial"], "lacks": why})
         return
     if train is None:
         from tips_dist.study.monitored import monitored_train
@@ -129,7 +143,14 @@ class Driver(Searcher):  # type: ignore[misc]
     """Hands the search's trials to Tune and takes their results back to it."""
 
     def __init__(
-        self, study: Study, run: Path, search: TrialSearch, unfinished: Sequence[Trial], progress: Progress
+        self,
+        study: Study,
+        run: Path,
+        search: TrialSearch,
+        unfinished: Sequence[Trial],
+        progress: Progress,
+        *,
+        foreign: bool = False,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self.study, self.run, self.search, self.progress = study, run, search, progress
@@ -137,6 +158,9 @@ class Driver(Searcher):  # type: ignore[misc]
         self.live: dict[str, Trial] = {}  # Tune's trial id -> our trial
         self.pruned: dict[str, int] = {}  # our trial id -> the step at which the scheduler stopped it
         self._again = deque(unfinished)
+        self._foreign = foreign  # plug-ins, which a node may lack: a trial that runs may come back
+        self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node without its plug-ins
+        self._said: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
         """The next trial: unfinished ones first, under their old ids and parameters."""
@@ -151,7 +175,7 @@ class Driver(Searcher):  # type: ignore[misc]
             self.halted = str(error)
             return FINISHED
         if trial is None:
-            return FINISHED
+            return None if self._foreign and self.live else FINISHED
         self.live[trial_id] = trial
         self.progress(StudyEvent(trial.id, trial.representation, "queued", steps=trial.steps))
         return {"trial": trial.id}
@@ -160,6 +184,8 @@ class Driver(Searcher):  # type: ignore[misc]
         """Pass a report on to whoever watches."""
         if "halt" in result:
             self.halted = result["halt"]
+        elif "lacks" in result:
+            self._lacks(self.live[trial_id], result["lacks"])
         elif "step" in result and not result.get("done"):
             self.progress(self._event(self.live[trial_id], result))
 
@@ -185,6 +211,15 @@ class Driver(Searcher):  # type: ignore[misc]
         if stop:
             self.pruned[identity] = result["step"]
         return stop
+
+    def _lacks(self, trial: Trial, why: str) -> None:
+        """A node that came later lacks a plug-in: the trial is tried elsewhere, or left for a later resume."""
+        self._lacking[trial.id] += 1
+        if self._lacking[trial.id] <= self.study.resources.max_failures:
+            self._again.append(trial)
+        if why not in self._said:
+            self._said.add(why)
+            notice(f"{why}; its trials are tried on other nodes, then left to `tips-dist resume {self.run}`")
 
     def _settle(self, trial: Trial, error: bool, seconds: float) -> Trial:
         """The trial as its record says, after writing into it what its worker could not."""
@@ -250,7 +285,7 @@ class Quiet(TrialProgressCallback):  # type: ignore[misc]
         pass
 
 
-class Watch(tune.Callback):  # type: ignore[misc]
+class Heartbeats(tune.Callback):  # type: ignore[misc]
     """Finds workers that hang (no sign of life) and kills them, so that Tune starts their trials again."""
 
     def __init__(self, driver: Driver, clock: Callable[[], float] = time.monotonic) -> None:

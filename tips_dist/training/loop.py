@@ -24,7 +24,7 @@ from tips_dist.stability.verdicts import KINDS, ends_seed, is_sound
 from tips_dist.training import execution, precision, records
 from tips_dist.training.identity import identity_of
 from tips_dist.training.state import State
-from tips_dist.training.validation import validation_set
+from tips_dist.training.validation import rows_digest, validation_rows, validation_set
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,7 @@ def train(
         training_seconds=state.seconds,
         parameters=parameters,
         execution=Execution(workers=plan.workers, matmul=state.matmul, precision=training.precision),
+        judged_on=rows_digest(validation_rows(poses, training.validation_poses)),
     )
 
 

@@ -12,9 +12,10 @@ import torch
 from safetensors import SafetensorError
 
 from tips_dist.config import Configuration
-from tips_dist.files import UserError, storage_error
+from tips_dist.files import UserError
 from tips_dist.models import seed_tensors, weights_record, write_tensors
 from tips_dist.runfolder import Candidate, CheckpointRecord, History, HistoryRow, WeightsRecord, layout
+from tips_dist.runfolder.depths import write_depths
 from tips_dist.runfolder.history import append
 from tips_dist.runfolder.records import Identity
 from tips_dist.skeleton import JOINTS
@@ -101,24 +102,10 @@ class Recorder:
     def _record_depths(self, state: State, file: layout.File, depths: torch.Tensor) -> None:
         """Row e of the file (E, S, V, 17) holds evaluation step (e + 1) x evaluate_every; float16."""
         training = self.configuration.training
-        path = file.beside(self.folder)
         shape = (training.steps // training.evaluate_every, len(self.seeds), depths.shape[1], len(JOINTS))
-        step = np.zeros(shape[1:], np.float16)  # rows of ended seeds are meaningless; the history says which exist
-        step[[self.seeds.index(seed) for seed in state.active]] = depths.cpu().numpy().clip(-1e4, 1e4)
-        try:
-            # Plain writes at an offset, not a memory map: a full disk is then an error and not a bus fault.
-            if not path.exists():
-                header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-                with path.open("wb") as stream:
-                    np.lib.format.write_array_header_1_0(stream, header)
-                    stream.truncate(stream.tell() + 2 * int(np.prod(shape)))
-            with path.open("r+b") as stream:
-                np.lib.format.read_magic(stream)
-                np.lib.format.read_array_header_1_0(stream)
-                stream.seek((state.step // training.evaluate_every - 1) * step.nbytes, 1)
-                stream.write(step.tobytes())
-        except OSError as error:
-            raise storage_error(path, error) from error
+        step = np.zeros(shape[1:], np.float32)  # rows of ended seeds are meaningless; the history says which exist
+        step[[self.seeds.index(seed) for seed in state.active]] = depths.cpu().numpy()
+        write_depths(file.beside(self.folder), shape, state.step // training.evaluate_every - 1, step)
 
     def checkpoint(self, state: State) -> None:
         """Write new candidates, then the checkpoint that names them, then drop what neither checkpoint names.

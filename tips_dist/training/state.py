@@ -19,7 +19,6 @@ from tips_dist.runfolder import Candidate
 from tips_dist.runfolder.records import StateRecord
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability.detectors import Judge, Recipe
-from tips_dist.stability.goals import thresholds
 from tips_dist.training import precision
 from tips_dist.training.adam import PackedAdam
 from tips_dist.training.averaging import CROSSED, Average
@@ -70,8 +69,7 @@ class State:
         self.values = Values(self.configuration, self.seeds, self.own)
         self.active = list(self.seeds)
         stopping = self.configuration.stopping
-        levels = thresholds(stopping.policy, stopping.goal)
-        self.judges = {seed: Judge(training.steps, recipe, levels, stopping.detectors) for seed in self.seeds}
+        self.judges = {seed: Judge.of(training.steps, recipe, stopping) for seed in self.seeds}
         self.candidates = {seed: [] for seed in self.seeds}
         self.average_since = dict.fromkeys(self.seeds, 0)
         self._build()

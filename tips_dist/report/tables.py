@@ -21,6 +21,7 @@ WORDS = (
     "dimension",
     "answer",
     "command",
+    "candidates",
 )  # columns of text; the first column is text always
 _RESOLVED = "_resolved"
 ESTIMATED = "Estimated without truth"

@@ -59,7 +59,7 @@ def parallel_coordinates(trials: Sequence[TrialSummary], space: Mapping[str, Dis
                 mode="lines+markers",
                 name=for_plotly(trial.representation),
                 legendgroup=trial.representation,
-                line={"color": "#888888", "width": 2, "dash": look.dash},
+                line={"color": "rgb(136,136,136)", "width": 2, "dash": look.dash},
                 marker={"size": 6, "symbol": look.symbol},
             )
     bar = {"title": {"text": "risk"}, "thickness": 12, "len": 0.8, "tickvals": [0, 1], "ticktext": _ends(risks)}

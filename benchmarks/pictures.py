@@ -19,10 +19,10 @@ FOLDER = Path(__file__).parent.parent / "docs" / "images"
 ANSWER_AND_FIRST = """<style>body{padding:8px 16px} nav,section:not(#side-by-side){display:none}</style>"""
 
 
-def photograph(url: str, picture: Path, box: tuple[int, int, int, int], drawn: str) -> None:
-    """Take a screenshot once ``drawn`` (JavaScript) holds, cut out ``box``, keep it small: 64 colours suffice for charts."""
+def photograph(url: str, picture: Path, width: int, box: tuple[int, int, int, int], drawn: str) -> None:
+    """Take a screenshot once ``drawn`` (JavaScript) holds, cut out ``box``, keep it small: 64 colours do for charts."""
     assert chromium.BINARY is not None, "Chromium is needed for pictures"
-    with chromium.opened(url, box[2] + 260, box[3]) as (page, _):
+    with chromium.opened(url, width, box[3]) as (page, _):
         page.wait_for_function(drawn, timeout=120_000)
         page.wait_for_load_state("networkidle")
         page.screenshot(path=picture)
@@ -40,10 +40,10 @@ def main() -> None:
         page = Path(folder) / "report.html"
         page.write_text((run / "report.html").read_text() + ANSWER_AND_FIRST)
         drawn = "document.querySelectorAll('.js-plotly-plot .main-svg').length >= 2"
-        photograph(page.as_uri(), FOLDER / "report.png", (0, 0, 1200, 800), drawn)
+        photograph(page.as_uri(), FOLDER / "report.png", 1200, (0, 0, 1200, 800), drawn)
     board = launch(run, port=0, seeds="none")
     health = "[...document.querySelectorAll('image-card img')].some(img => img.naturalWidth > 300)"
-    photograph(f"{board.address}?smoothing=0", FOLDER / "tensorboard.png", (0, 0, 1180, 960), health)
+    photograph(f"{board.address}?smoothing=0", FOLDER / "tensorboard.png", 1440, (0, 0, 1180, 960), health)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def parallel_coordinates(trials: Sequence[TrialSummary], space: Mapping[str, Dis
     columns = {key: [trial.parameters.get(key) for trial, _ in judged] for key in keys}
     axes = [_axis(key, columns[key], isinstance(space[key], LogUniform)) for key in keys]
     axes.append(_axis("median risk", [risk for _, risk in judged], False))
-    figure = new_figure("", "", height=440, dragmode="select", selectdirection="any", meta={"brush": len(axes)})
+    figure = new_figure("", "", height=440, dragmode="select", selectdirection="d", meta={"brush": len(axes)})
     risks = [risk for _, risk in judged]
     colours = sample_colorscale(COLOURS, (rankdata(risks) - 1) / (len(risks) - 1))
     named: set[str] = set()

@@ -31,7 +31,7 @@ CAMERAS = {"several": "views", "one": "one_camera"}  # regimes
 
 BODIES = (BONES, SYMMETRY, REPROJECTIONS, "distance/nearest_neighbour", MIXED)
 OFFERED: dict[str, dict[str, tuple[str, ...]]] = {
-    "views": {"fitted": (VIEWS, *BODIES)},
+    "views": {"fitted": (VIEWS, *BODIES), "fitted without views": BODIES},
     "one_camera": {"fitted": BODIES},
 }
 ROUND: dict[str, dict[str, float]] = {

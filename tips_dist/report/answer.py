@@ -53,6 +53,7 @@ def find_answer(run: RunFolder, summary: Summary, runs: Sequence[SeedRun]) -> An
     best = [found for name in of if (found := _best(name, summary.trials, runs, run.evaluation)) is not None]
     recommended = _recommended(run)
     chosen = _chosen(best, runs, split, measured)
+    look = run.selection.second_look if run.selection is not None else None
     pooled = [_pooled(row) for row in summary.differences]
     return Answer(
         best=best,
@@ -62,6 +63,7 @@ def find_answer(run: RunFolder, summary: Summary, runs: Sequence[SeedRun]) -> An
         broken=[_broken(name, items) for name, items in of.items() if items],
         choosing=[cost for group in summary.representations if (cost := _choosing(group)) is not None],
         steps=_steps(run, summary, recommended, chosen),
+        plus_minus=None if look is None else look.plus_minus,
     )
 
 

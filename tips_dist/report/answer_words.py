@@ -46,7 +46,7 @@ def answer_lines(summary: Summary) -> list[AnswerLine]:
     lines += [AnswerLine("Broken seeds", _broken(one)) for one in found.broken]
     lines += [AnswerLine("Choosing without truth", _choosing(one)) for one in found.choosing]
     if not summary.evaluated:
-        lines.append(AnswerLine("Errors", f"N{UNMEASURED[1:]}."))
+        lines.append(AnswerLine("Errors", f"N{UNMEASURED[1:]}{_plus_minus(found)}."))
     return lines + [AnswerLine("Next", step.text, step.command) for step in found.steps]
 
 
@@ -63,6 +63,14 @@ def in_one_line(lines: Sequence[AnswerLine]) -> list[str]:
 
 
 # ------------------------------------------------------------------------------------------------ sentences
+
+
+def _plus_minus(found: Answer) -> str:
+    """How far true errors lie from the risk."""
+    if found.plus_minus is None:
+        return ""
+    less, more = 100 * found.plus_minus / (1 + found.plus_minus), 100 * found.plus_minus
+    return f"; nine errors in ten are thought to lie within -{less:.0f} and +{more:.0f} % of it, in mm"
 
 
 def _best(one: BestConfiguration) -> str:

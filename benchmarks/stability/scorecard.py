@@ -30,8 +30,8 @@ from tips_dist.stability.risk import Regime
 HERE = Path(__file__).parent
 PAGES = {"full": HERE / "README.md", "short": HERE.parents[1] / "docs" / "deciding.md"}
 BEGIN, END = "<!-- scorecard:begin -->", "<!-- scorecard:end -->"
-OURS = "risk"
-SHORT = (OURS, "round weights", "views", "bones", "sliced Wasserstein", "generator's loss", "last checkpoint", "random")
+OURS, BEFORE = "risk", "the risk before"
+SHORT = (OURS, BEFORE, "views", "bones", "sliced Wasserstein", "generator's loss", "last checkpoint", "random")
 WORDS = {"several": "several cameras", "one": "one camera"}
 
 
@@ -91,7 +91,7 @@ class Bench:
     def judged(self, cameras: str) -> dict[str, dict[str, scores.Judged]]:
         """Rule -> source -> what it did."""
         found: dict[str, dict[str, scores.Judged]] = {}
-        rules = {"round weights": scores.ROUND[cameras], **scores.SINGLE, **scores.COMBINED, **scores.TRIVIAL}
+        rules = {BEFORE: scores.BEFORE[cameras], **scores.SINGLE, **scores.COMBINED, **scores.TRIVIAL}
         for source in self.sources:
             own = [one for one in self.runs[cameras] if one.run.source == source]
             ours = functools.partial(calibrate.log_risk, self.risks[cameras][source])

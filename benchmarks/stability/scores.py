@@ -83,11 +83,11 @@ COMBINED: dict[str, Rule] = {
         logarithm(VIEWS), logarithm(BONES, 0.5), lambda found: 0.5 * (1 - found["depth/knees"])
     ),
 }
-ROUND: dict[str, Rule] = {
+BEFORE: dict[str, Rule] = {
     "several": plus(logarithm(VIEWS), logarithm(BONES, 0.5), value(MIXED)),
     "one": plus(logarithm(BONES), logarithm(SYMMETRY, 0.4), logarithm(REPROJECTIONS, 0.5), value(MIXED, 3.0)),
 }
-"""The risk before this one, by cameras: few round weights."""
+"""The risk before this one, by cameras."""
 
 
 def last(found: Signals) -> Array:

@@ -18,6 +18,7 @@ from tips_dist.runfolder.results import (
     Recommendation,
 )
 
+FEW_TEACHERS = 3  # named in the answer; selection.json has all
 NOTHING_YET = "No run has ended yet."
 UNMEASURED = "nothing here was compared with truth: risk is an estimate, not an error"
 
@@ -82,7 +83,9 @@ def _best(one: BestConfiguration) -> str:
 
 
 def _use(one: Recommendation) -> tuple[str, str]:
-    teachers = f", taught by {', '.join(one.teachers)}" if one.teachers and one.kind == "student" else ""
+    first, more = one.teachers[:FEW_TEACHERS], len(one.teachers) - FEW_TEACHERS
+    listed = ", ".join(first) + (f" and {more} more checkpoints" if more > 0 else "")
+    teachers = f", taught by {listed}" if one.teachers and one.kind == "student" else ""
     what = "the student" if one.kind == "student" else "the candidate of lowest risk (there is no student yet)"
     order = sorted(one.errors.items(), key=lambda item: item[0] != "test")
     errors = "; ".join(f"{_mm(value)} on {split}" for split, value in order)

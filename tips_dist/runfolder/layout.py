@@ -92,7 +92,7 @@ ASKS: dict[str, tuple[FileKind, ...]] = {  # the bulky kinds that a command read
     "compare": (FileKind.SERIES, FileKind.JOURNAL),
     "audit": (FileKind.SERIES,),
     "track": (FileKind.SERIES,),
-    "monitor": (FileKind.EVENTS,),
+    "monitor": (FileKind.EVENTS, FileKind.SERIES),
     "select": (FileKind.SERIES, FileKind.DEPTHS, FileKind.CANDIDATES),
     "scorecard": (FileKind.SERIES, FileKind.DEPTHS),
     "evaluate": (FileKind.SERIES, FileKind.JOURNAL, FileKind.DEPTHS, FileKind.CANDIDATES, FileKind.STUDENT),

@@ -110,6 +110,9 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     seen = watched(Loop(), tmp_path / "run").check(50, {"generator/loss": float("nan")})
     assert seen.stop
     assert seen.verdict.reason == "not finite: generator/loss"
+    told = seen.metrics()
+    assert np.isnan(told["generator/loss"])
+    assert (told["verdict"], told["stop"], told["step"]) == ("non_finite", True, 50)
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,8 @@ class Stopping(Section):
     divergence: Literal["default", "off"] = "default"  # end seeds that diverged or collapsed
     plateau: Literal["default", "off"] = "default"  # end seeds that plateaued or drift: more training buys nothing
     goal: Goal = Goal()  # how much error may be risked by it
+    freed: Literal["speed", "thaw", "trials"] = "speed"  # who gets the steps saved: running seeds, frozen, new trials
+    trials: Literal["off", "test"] = "off"  # test: end trials that are surely worse than the best
     detectors: list[str] = []  # further detectors, registered by plug-ins
     policy: Policy = Policy()  # the thresholds behind the verdicts; those that are null follow from the goal
 
@@ -346,6 +348,10 @@ class Study(Section):
             raise ValueError("search.objectives: a name stands twice")
         if len(self.search.objectives) > 1 and self.search.scheduler != "none":
             raise ValueError("search.scheduler: asha and median compare one objective; drop one of the two")
+        if self.search.objectives != ["risk"] and self.stopping.trials == "test":
+            raise ValueError(
+                "stopping.trials: test compares the risk alone; set it to off, or search.objectives to [risk]"
+            )
         if self.search.sampler == "grid":
             for key, distribution in self.space.items():
                 if not isinstance(distribution, OneOf):

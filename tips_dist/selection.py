@@ -18,6 +18,7 @@ import numpy as np
 
 from tips_dist.config import Configuration
 from tips_dist.files import UserError
+from tips_dist.phases import phase
 from tips_dist.runfolder import Choice, RunFolder, SeedOutcome, Selection, Teacher, Trial, layout
 from tips_dist.runfolder.records import Look, SecondLook
 from tips_dist.runfolder.weights import read_weights_record
@@ -67,7 +68,12 @@ def select(folder: Path, looker: Looker | None = None) -> Selection:
     run = RunFolder(folder)
     wanted = run.study.resolved.distillation.teachers
     trials = {trial.id: trial for trial in sorted(run.trials, key=lambda trial: trial.id)}
-    seeds = [_Seed.of(run.path, trial, seed, looker) for trial in trials.values() for seed in trial.seed_outcomes]
+    pairs = [(trial, seed) for trial in trials.values() for seed in trial.seed_outcomes]
+    seeds = []
+    with phase("looking at candidates", len(pairs)) as told:
+        for trial, seed in pairs:
+            seeds.append(_Seed.of(run.path, trial, seed, looker))
+            told(len(seeds))
     eligible = sorted((seed for seed in seeds if seed.usable), key=lambda seed: (seed.usable[0].decisive, *seed.key))
     if not eligible:
         raise UserError(f"{folder}: no seed of any trial left a candidate, so there is nothing to select")

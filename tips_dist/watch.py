@@ -17,6 +17,7 @@ there. NumPy arrays in and out; ``tensors=True`` passes torch tensors instead.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +57,15 @@ class Seen:
     stop: bool  # the verdict ends the run
 
     def metrics(self) -> dict[str, float | int | str | bool]:
-        """All of it as flat plain values, for whatever keeps metrics; what is undefined is absent."""
-        found: dict[str, float | int | str | bool] = {n: v for n, v in self.signals.items() if v is not None}
+        """All of it as flat plain values, for whatever keeps metrics: NaN is what was not finite.
+
+        A risk that cannot be told is absent.
+        """
+        found: dict[str, float | int | str | bool] = {
+            name: math.nan if value is None else value
+            for name, value in self.signals.items()
+            if name != "risk/total" or value is not None
+        }
         found |= {"step": self.step, "verdict": self.verdict.kind, "reason": self.verdict.reason, "stop": self.stop}
         return found if self.best_step is None else {**found, "best_step": self.best_step}
 

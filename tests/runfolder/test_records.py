@@ -312,9 +312,11 @@ def test_every_record_reaches_every_command() -> None:
 
 def test_copies_keep_the_order_that_a_killed_study_leaves() -> None:
     names = ["trials/a/trial.json", "trials/a/checkpoint/x", "mirror.json", "trials/a/history.jsonl", "optuna.journal"]
+    names += ["trials/a/frozen/seed0.safetensors"]
     assert [name.rpartition("/")[2] for name in sorted(names, key=layout.order)] == [
         "optuna.journal",
         "history.jsonl",
+        "seed0.safetensors",
         "x",
         "trial.json",
         "mirror.json",

@@ -78,6 +78,7 @@ def resume_study(
     as_json: bool,
     address: str | None,
     storage: str | None = None,
+    thaw: list[str] | None = None,
     track: Sequence[str] = (),
 ) -> None:
     """Finish a run from its folder, perhaps with more trials than it was started with."""
@@ -96,6 +97,7 @@ def resume_study(
             address=address,
             progress=view,
             storage=storage,
+            thaw=thaw,
             track=track,
         )
 
@@ -160,7 +162,7 @@ def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
     from tips_dist.report import formats, summary, tables
     from tips_dist.report.answer_words import answer_lines
 
-    with showing("summarising"):
+    with showing("summarising", folder):
         if truth is not None:
             from tips_dist.commands.evaluating import at_the_end
 

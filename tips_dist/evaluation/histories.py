@@ -34,6 +34,11 @@ class LabelledHistory(SeedHistory):
         """From true error alone."""
         return self.fate == labels.DIVERGED
 
+    @property
+    def drifting(self) -> bool:
+        """It ends somewhat above its best."""
+        return self.fate == labels.DRIFTING
+
     @functools.cached_property
     def crossed(self) -> bool:
         """Whether it passed from one mirror solution to the other."""

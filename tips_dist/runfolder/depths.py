@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,16 @@ from tips_dist.files import storage_error
 MOST = 1.0e4  # float16 holds little more; depths this large are gone anyway
 
 
-def write_depths(path: Path, shape: tuple[int, ...], row: int, depths: npt.NDArray[np.floating]) -> None:
+def write_depths(
+    path: Path,
+    shape: tuple[int, ...],
+    row: int,
+    depths: npt.NDArray[np.floating],
+    places: Sequence[int] | None = None,
+) -> None:
     """Write row ``row`` of a file of ``shape`` (E, S, V, 17), float16; the file is made when it is not there.
+
+    ``depths`` (S, V, 17) are of all seeds, or of those at ``places`` alone: the others' stay as they are.
 
     Raises:
         StorageError: the disk is full or not writable.
@@ -29,7 +38,9 @@ def write_depths(path: Path, shape: tuple[int, ...], row: int, depths: npt.NDArr
         with path.open("r+b") as stream:
             np.lib.format.read_magic(stream)
             np.lib.format.read_array_header_1_0(stream)
-            stream.seek(row * step.nbytes, 1)
-            stream.write(step.tobytes())
+            begin = stream.tell() + row * 2 * int(np.prod(shape[1:]))
+            for place, of_seed in zip(range(shape[1]) if places is None else places, step, strict=True):
+                stream.seek(begin + place * of_seed.nbytes)
+                stream.write(of_seed.tobytes())
     except OSError as error:
         raise storage_error(path, error) from error

@@ -20,8 +20,9 @@ from tips_dist.runfolder import RunFolder, TrialState, layout, read_trials
 from tips_dist.runfolder.fetching import fetch_run
 from tips_dist.runfolder.lock import locked
 from tips_dist.runfolder.poses import expect, run_poses, study_poses
-from tips_dist.runfolder.records import StudentRecord
+from tips_dist.runfolder.records import StudentRecord, StudyRecord
 from tips_dist.storage import Store, below
+from tips_dist.study import thawing
 from tips_dist.study.cluster import connected
 from tips_dist.study.folder import check_plugins, check_unchanged, create, extend, own_study
 from tips_dist.study.mending import mend
@@ -117,6 +118,7 @@ def resume(
     storage: str | None = None,
     track: Sequence[str] = (),
     notice: Callable[[str], None] | None = None,
+    thaw: Sequence[str] | None = None,
 ) -> Path:
     """Bring a study to its end from whatever its folder holds: nothing, some trials, or all of them.
 
@@ -131,32 +133,42 @@ def resume(
         poses: the data set, where the caller has it open already.
         storage: as for :func:`start`; None goes on mirroring to where an earlier driver did.
         track: as for :func:`start`.
-        notice: hears what was damaged and what became of it (study/mending.py); standard error by default.
+        notice: hears what was damaged and what became of it (study/mending.py), and other things that a person should
+            know; standard error by default.
+        thaw: frozen seeds that are to go on (study/thawing.py); an empty list means all of them, None no one.
 
     Raises:
         UserError: not a run folder; another process works on it; the study file or the data differ from the record.
         StorageError: the disk is full or not writable.
         StudyInterrupted: Ctrl-C; the state is saved.
     """
-    run = run.resolve()
+    run, say = run.resolve(), notice or terminal.notice
     record = RunFolder(run).study
     with _resumable(run), locked(run), mirrored(run, storage), tracked(run, track):
         check_plugins(run, record)
         for note in mend(run, record):
-            (notice or terminal.notice)(note)
+            say(note)
         check_unchanged(run, record, study_path)
         if trials is not None:
             record = extend(run, record, trials)
+        if thaw is not None:
+            for note in thawing.thaw(run, thaw):
+                say(note)
         study = record.study
+        if (why := thawing.one_seed(study)) is not None:
+            say(why)
         poses = poses if poses is not None else run_poses(run, record)
         with _none_running(run), _ray(study.resources, address, poses):
             from tips_dist.study.search import TrialSearch
             from tips_dist.study.tuning import run_trials
 
-            search = TrialSearch(study, run)
-            unfinished = search.recover()
+            more: StudyRecord | None = record
             with _interruptible(run):
-                run_trials(study, run, poses, search, unfinished, progress or _ignore, train)
+                while more is not None:
+                    search = TrialSearch(more.study, run)
+                    unfinished = search.recover()
+                    run_trials(more.study, run, poses, search, unfinished, progress or _ignore, train)
+                    more = None if layout.STOP.at(run).exists() else thawing.give_back(run, more)
         with listening(PhaseNote(run)):
             (conclude or select_and_distil)(run, poses)
     return run

@@ -24,8 +24,9 @@ from tips_dist import plugins
 from tips_dist.config import Resources, Study
 from tips_dist.data.store import Poses
 from tips_dist.files import StorageError, UserError
-from tips_dist.runfolder import Alive, Trial, TrialState, layout, read_trial
+from tips_dist.runfolder import Alive, History, Trial, TrialState, layout, read_trial, read_trials
 from tips_dist.runfolder.lock import timestamp
+from tips_dist.stability import ranking
 from tips_dist.study.cluster import share
 from tips_dist.study.plugged import lacking, placed_elsewhere, why_not
 from tips_dist.study.records import StudyEvent, patiently
@@ -156,7 +157,7 @@ class Driver(Searcher):  # type: ignore[misc]
         self.study, self.run, self.search, self.progress = study, run, search, progress
         self.halted: str | None = None  # why no further trial may start
         self.live: dict[str, Trial] = {}  # Tune's trial id -> our trial
-        self.pruned: dict[str, int] = {}  # our trial id -> the step at which the scheduler stopped it
+        self.pruned: dict[str, tuple[int, str]] = {}  # our trial id -> the step at which it was stopped, and why
         self._again = deque(unfinished)
         self._foreign = foreign  # plug-ins, which a node may lack: a trial that runs may come back
         self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node without its plug-ins
@@ -204,13 +205,20 @@ class Driver(Searcher):  # type: ignore[misc]
     def prune(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether the scheduler stops this trial now."""
         trial = self.live.get(trial_id)
-        if trial is None or result.get("done") or not result.get("judged"):
-            return False  # a report without a risk decides nothing
-        identity, representation = trial.id, trial.representation
-        stop = patiently(lambda: self.search.report(identity, representation, result["step"], result["risk"]))
-        if stop:
-            self.pruned[identity] = result["step"]
-        return stop
+        if trial is None or result.get("done") or not result.get("judged") or trial.thaw:
+            return False  # a report without a risk decides nothing; one that was thawed is to go to its end
+        identity, representation, step = trial.id, trial.representation, result["step"]
+        reason = None
+        if patiently(lambda: self.search.report(identity, representation, step, result["risk"])):
+            reason = f"stopped by the {self.study.search.scheduler} scheduler at step {step}"
+        elif self.study.stopping.trials == "test" and ranking.look(
+            step, trial.steps, trial.configuration.training.evaluate_every
+        ):
+            found = patiently(lambda: ranking.surely_worse(identity, seeds_at(self.run, trial, step)))
+            reason = None if found is None else f"stopped at step {step}: {found.words()}"
+        if reason is not None:
+            self.pruned[identity] = (step, reason)
+        return reason is not None
 
     def _lacks(self, trial: Trial, why: str) -> None:
         """A node that came later lacks a plug-in: the trial is tried elsewhere, or left for a later resume."""
@@ -228,11 +236,14 @@ class Driver(Searcher):  # type: ignore[misc]
             return trial
         wall = round(trial.wall_seconds + seconds, 3)
         if trial.id in self.pruned:
-            step = self.pruned[trial.id]
-            reason = f"stopped by the {self.study.search.scheduler} scheduler at step {step}"
-            return trial.now(state=TrialState.STOPPED, error=reason, wall_seconds=wall, ended=timestamp()).write(
-                self.run
-            )
+            step, reason = self.pruned[trial.id]
+            changes: dict[str, Any] = {
+                "error": reason,
+                "stopped_step": step,
+                "wall_seconds": wall,
+                "ended": timestamp(),
+            }
+            return trial.now(state=TrialState.STOPPED, **changes).write(self.run)
         if error and not self.halted:
             reason = f"its worker died {self.study.resources.max_failures + 1} times (killed, or out of memory)"
             return trial.now(state=TrialState.FAILED, error=reason, wall_seconds=wall, ended=timestamp()).write(
@@ -263,8 +274,30 @@ class Driver(Searcher):  # type: ignore[misc]
         return {}  # Tune pickles its searcher into snapshots that nobody reads
 
 
+def seeds_at(run: Path, trial: Trial, step: int) -> dict[str, ranking.Seeds]:
+    """Every seed's lowest risk up to ``step`` and its verdict then, of this trial and those of its representation.
+
+    From their histories, so that a resumed study knows the same; of those that have come that far, or have ended.
+    """
+    found: dict[str, ranking.Seeds] = {}
+    for other in read_trials(run):
+        if other.representation != trial.representation or other.state is TrialState.FAILED:
+            continue
+        history = History.load(layout.HISTORY.at(run, other.id))
+        if other.state is TrialState.FINISHED or max((row.step for row in history), default=0) >= step:
+            rows = {seed: [row for row in history.of(seed) if row.step <= step] for seed in other.seeds}
+            lowest = {
+                seed: min((row.risk for row in of if row.risk is not None), default=None) for seed, of in rows.items()
+            }
+            found[other.id] = [(lowest[seed], of[-1].verdict) for seed, of in rows.items() if of]
+    return found
+
+
 class Pruning(tune.Stopper):  # type: ignore[misc]
-    """Lets the scheduler stop a trial. Verdicts stop seeds inside the training loop, which computes them."""
+    """Lets the scheduler, or a test over seeds (stability/ranking.py), stop a trial.
+
+    Verdicts stop seeds inside the training loop, which computes them.
+    """
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver

@@ -20,8 +20,8 @@ from tips_dist.runfolder import HistoryRow, Outcome, SeedOutcome
 from tips_dist.runfolder.records import Crossing, Execution
 from tips_dist.stability.signals import readings
 from tips_dist.stability.statistic import trial_risk
-from tips_dist.stability.verdicts import KINDS, ends_seed, is_sound
-from tips_dist.training import execution, precision, records
+from tips_dist.stability.verdicts import KINDS, is_sound
+from tips_dist.training import execution, freezing, precision, records
 from tips_dist.training.identity import identity_of
 from tips_dist.training.state import State
 from tips_dist.training.validation import rows_digest, validation_rows, validation_set
@@ -58,6 +58,7 @@ def train(
     workers: int = 1,
     plan: execution.Plan | None = None,
     per_seed: Mapping[str, Sequence[float]] | None = None,
+    thaw: Sequence[int] = (),
 ) -> Outcome:
     """Train all seeds of a configuration as one packed program, going on from ``folder``'s checkpoint if it has one.
 
@@ -74,6 +75,7 @@ def train(
         workers: processes that train together, each on its share of every batch; the numbers do not depend on it.
         plan: instead of threads, device and workers, when workers are on several machines.
         per_seed: values of single seeds, dotted key -> one per seed, for what :mod:`values` lets differ in a pack.
+        thaw: seeds that no verdict but ``non_finite`` stops; those that are frozen go on from where they stopped.
 
     Raises:
         UserError: the data or the checkpoint do not fit the configuration, or the batch not the workers.
@@ -89,12 +91,15 @@ def train(
         identity = identity_of(configuration, per_seed or {}, poses.digest, scale)
         record = stack.enter_context(records.Recorder(folder, configuration, state.seeds, identity))
         record.restore(state)
+        freezing.thaw(state, record, thaw)
         stack.enter_context(precision.applied(state.matmul))
         learnt = poses.rows("train")
         present = None if poses.present[learnt].all() else poses.present[learnt]
         engine = execution.lead(state, normalised(poses, learnt, scale), plan, present)
         validation = validation_set(poses, configuration, scale).to(where)
-        parameters = {name: parameters_per_seed(net, len(state.active) or 1) for name, net in state.networks.items()}
+        parameters = {
+            name: parameters_per_seed(net, len(state.active or state.seeds)) for name, net in state.networks.items()
+        }
 
         while state.active and state.step < training.steps:
             began, first = time.perf_counter(), state.step
@@ -104,7 +109,7 @@ def train(
                 if should_stop is not None and should_stop():
                     state.seconds += time.perf_counter() - began
                     record.checkpoint(state)
-                    record.finish()
+                    record.finish(state)
                     raise Interrupted(f"stopped at step {state.step}; the state is saved")
                 engine.step(batch)
 
@@ -120,7 +125,7 @@ def train(
                 rows.append(HistoryRow(state.step, seed, values["risk/total"], verdict.kind, values))
                 if verdict.kind != before and monitor is not None:
                     monitor.verdict(state.step, seed, verdict.kind, verdict.reason, verdict.onset)
-                if ends_seed(verdict.kind, configuration.stopping):
+                if freezing.ends(state, seed, verdict, thaw):
                     ended.append(seed)
                     state.stopped[seed] = state.step
 
@@ -130,24 +135,23 @@ def train(
             state.seconds += elapsed
             speed = (state.step - first) * len(state.active) / elapsed
             if monitor is not None:
-                unbroken = sum(is_sound(judge.verdict.kind) for judge in state.judges.values())
-                whole = {"throughput/steps_per_second": speed, "risk/best": _lowest_risk(state)}
-                whole["risk/unbroken_seeds"] = unbroken
-                kinds = Counter(judge.verdict.kind for judge in state.judges.values())
-                whole |= {verdict_tag(kind): kinds[kind] for kind in KINDS}
                 told = [{"seed": row.seed, "verdict": row.verdict, **row.signals} for row in rows]
-                monitor.evaluation(state.step, [*told, whole])
+                monitor.evaluation(state.step, [*told, _whole(state, speed)], seeds_only=bool(state.round))
                 monitor.poses(state.step, state.active, validation.poses, measured.depths)
-            state.compact(group.tell({"ended": ended})["ended"])
+            freezing.freeze(state, record, ended)
+            state.compact(ended)
             finished = state.step == training.steps or not state.active
             if finished or state.step % (training.checkpoint_every * training.evaluate_every) == 0:
                 record.checkpoint(state)  # written while the next steps are taken
+
+            # --- Thaw: stopped seeds that are to go on ---------------------------------------------------------------
+            execution.tell(state, ended, changed=freezing.thaw(state, record, thaw))
 
             # --- Report ----------------------------------------------------------------------------------------------
             if report is not None:
                 report(_progress(state, speed))
 
-        record.finish()
+        record.finish(state)
     return Outcome(
         seeds=[_outcome(state, seed) for seed in state.seeds],
         training_seconds=state.seconds,
@@ -155,6 +159,14 @@ def train(
         execution=Execution(workers=plan.workers, matmul=state.matmul, precision=training.precision),
         judged_on=rows_digest(validation_rows(poses, training.validation_poses)),
     )
+
+
+def _whole(state: State, speed: float) -> dict[str, float | None]:
+    """What TensorBoard shows of the trial as a whole."""
+    kinds = Counter(judge.verdict.kind for judge in state.judges.values())
+    unbroken = sum(is_sound(judge.verdict.kind) for judge in state.judges.values())
+    whole = {"throughput/steps_per_second": speed, "risk/best": _lowest_risk(state), "risk/unbroken_seeds": unbroken}
+    return whole | {verdict_tag(kind): kinds[kind] for kind in KINDS}
 
 
 def _lowest_risk(state: State) -> float | None:
@@ -180,13 +192,14 @@ def _outcome(state: State, seed: int) -> SeedOutcome:
     judge = state.judges[seed]
     verdict = judge.verdict
     best_risk, best_step = state.best.get(seed, (None, None))
-    stopped = state.stopped.get(seed, state.step)
     return SeedOutcome(
         seed=seed,
         verdict=verdict.kind,
         reason=verdict.reason,
         onset=verdict.onset,
-        stopped_step=stopped,
+        stopped_step=state.reached(seed),
+        frozen=state.frozen.get(seed),
+        thawed=state.thawed.get(seed),
         best_risk=best_risk,
         best_step=best_step,
         values=dict(verdict.values),

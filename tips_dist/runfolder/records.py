@@ -167,10 +167,10 @@ class SeedOutcome(Part):
     best_step: int | None
     values: dict[str, float | None] = {}  # the signal values behind the verdict
     candidates: list[int] = []  # steps whose weights were kept, lowest risk first; empty: the lowest risk's alone
-    crossings: list[Crossing] = []  # in their order; nothing is chosen inside one,
-    settled: int | None = None  # nor before this step, from which on it held one mirror solution; None: not so far
     frozen: int | None = None  # the step of its kept state, from which it can be thawed
     thawed: int | None = None  # the step from which it went on although a verdict had stopped it there
+    crossings: list[Crossing] = []  # in their order; nothing is chosen inside one,
+    settled: int | None = None  # nor before this step, from which on it held one mirror solution; None: not so far
 
 
 class Execution(Part):

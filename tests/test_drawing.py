@@ -10,7 +10,7 @@ from PIL import Image
 
 from tips_dist import views
 from tips_dist.data import inspection
-from tips_dist.drawing import SIDE_COLOUR, depth_correlation, matrix_picture, pose_picture, stick_mesh
+from tips_dist.drawing import SIDE_COLOUR, curve_picture, depth_correlation, matrix_picture, pose_picture, stick_mesh
 from tips_dist.report.anatomy import Lifted, poses_figure
 from tips_dist.skeleton import JOINTS
 
@@ -52,11 +52,14 @@ def test_depths_that_move_together() -> None:
 def test_matrix_is_white_at_zero_and_dark_at_one_beside_the_names() -> None:
     shares = np.zeros((17, 17), np.float32)
     shares[0, 16] = 1
-    picture = matrix_picture(shares, cell=12)
-    assert picture.shape == (17 * 12, 90 + 17 * 12, 3)
-    assert picture[0, -1].tolist() == [8, 48, 107]
+    picture = matrix_picture(shares, "what it shows", cell=12)
+    names, head = picture.shape[1] - 17 * 12, 2 * 12
+    assert picture.shape[0] == head + 17 * 12
+    assert picture[head, -1].tolist() == [8, 48, 107]
     assert picture[-1, -1].tolist() == [255, 255, 255]
-    assert picture[:, :90].min() < 50
+    assert picture[head:, :names].min() < 50  # names
+    assert picture[12:head, names:].min() < 50  # numbers of the columns
+    assert picture[:12].min() < 50  # the heading
 
 
 def test_mesh_bars_lie_along_the_bones() -> None:
@@ -107,3 +110,14 @@ def test_the_report_colours_sides_as_the_pictures_do() -> None:
     assert {trace.name: trace.line.color for trace in traces} == {
         side: f"rgb{colour}" for side, colour in SIDE_COLOUR.items()
     }
+
+
+def test_curves_in_a_picture_leave_out_what_is_not_finite() -> None:
+    lines = {
+        "seed 0: healthy": ([50, 100, 150], [3.0, float("nan"), 1.0]),
+        "seed 1: non-finite": ([50], [float("nan")]),
+    }
+    picture = curve_picture(lines, "solo-000")
+    assert picture.shape == (320 + 16, 640, 3)
+    assert (picture[100:280, 100:500] < 200).any()
+    assert curve_picture({}, "nothing").shape == (320, 640, 3)

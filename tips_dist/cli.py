@@ -305,11 +305,23 @@ def _summary(
 
 
 @app.command("report")
-def _report(folder: RunArgument, poses: PosesFile = None, plugin: Plugins = None) -> None:
-    """Write report.html: the whole study on one page that opens from disk."""
+def _report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="A run folder; several are compared.", parser=run_folder)
+    ],
+    poses: PosesFile = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Of several runs: the page to write.", dir_okay=False)
+    ] = Path("comparison.html"),
+    plugin: Plugins = None,
+) -> None:
+    """Write report.html, the whole study on one page that opens from disk; of several runs, one that compares them."""
     from tips_dist.commands import reading as command
 
-    command.report(folder, poses)
+    if len(folders) == 1:
+        command.report(folders[0], poses)
+    else:
+        command.report_together(folders, output)
 
 
 @app.command("compare")
@@ -331,11 +343,15 @@ def _monitor(
     folder: RunArgument,
     port: Annotated[int, typer.Option(help="0 takes any free port.", min=0, max=65535)] = 6006,
     host: Annotated[str, typer.Option(help="What to bind; other machines see it only if told so.")] = "127.0.0.1",
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="TRIAL|all|none", help="Whose seeds to show one by one; all where they are few."),
+    ] = None,
 ) -> None:
-    """Start TensorBoard on a run folder, while it runs or later."""
+    """Start TensorBoard on a run folder, while it runs or later; the study's health comes first."""
     from tips_dist.commands import reading as command
 
-    command.monitor(folder, host, port)
+    command.monitor(folder, host, port, seeds)
 
 
 @app.command("select")

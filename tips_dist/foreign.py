@@ -7,6 +7,7 @@ and somebody's own Ray Tune script calls back (:mod:`tips_dist.adapters.tune`).
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import secrets
 import time
@@ -26,7 +27,7 @@ from tips_dist.runfolder import History, HistoryRow, Outcome, SeedOutcome, Study
 from tips_dist.runfolder.depths import write_depths
 from tips_dist.runfolder.history import append
 from tips_dist.runfolder.lock import timestamp
-from tips_dist.runfolder.records import DataRecord, Parameter
+from tips_dist.runfolder.records import Crossing, DataRecord, Parameter
 from tips_dist.skeleton import HEAD, JOINTS, ROOT
 from tips_dist.stability.detectors import Judge, Recipe
 from tips_dist.stability.verdicts import HEALTHY
@@ -192,7 +193,7 @@ class ForeignTrial:
         self.folder, self.record = folder, record
         self.configuration: Configuration = record.configuration
         stopping = self.configuration.stopping
-        self.judges = {seed: Judge(record.steps, recipe, stopping.policy, stopping.detectors) for seed in record.seeds}
+        self.judges = {seed: Judge.of(record.steps, recipe, stopping) for seed in record.seeds}
         self.lowest: dict[int, tuple[float, int]] = {}  # seed -> its lowest risk so far, and that step
         self.last: dict[int, int] = {}  # seed -> the last step it was looked at
         about = {"representation": record.representation, **record.parameters}
@@ -264,7 +265,8 @@ class ForeignTrial:
         return self.record.now(**changes).write(self.folder)
 
     def _outcome(self, seed: int) -> SeedOutcome:
-        verdict, (risk, step) = self.judges[seed].verdict, self.lowest.get(seed, (None, None))
+        judge, (risk, step) = self.judges[seed], self.lowest.get(seed, (None, None))
+        verdict = judge.verdict
         return SeedOutcome(
             seed=seed,
             verdict=verdict.kind,
@@ -274,4 +276,6 @@ class ForeignTrial:
             best_risk=risk,
             best_step=step,
             values=dict(verdict.values),
+            crossings=[Crossing(**dataclasses.asdict(one)) for one in judge.crossings],
+            settled=judge.settled,
         )

@@ -37,7 +37,7 @@ from tips_dist.runfolder import TrialState, layout
 from tips_dist.skeleton import REPRESENTATIONS, ROOT, Representation
 from tips_dist.stability import signals
 from tips_dist.stability.detectors import Recipe
-from tips_dist.stability.verdicts import Verdict, ends_seed, taints
+from tips_dist.stability.verdicts import Verdict, ends_seed
 from tips_dist.training.validation import validation_set
 
 Function = Callable[[Any], Any]
@@ -196,9 +196,7 @@ class Watch:
     @property
     def best_step(self) -> int | None:
         """The step of the checkpoint to keep: the lowest risk of those that are not tainted by a later verdict."""
-        verdict = self.judge.verdict
-        good = [step for _, step in self.best if not taints(verdict.kind, verdict.onset, step)]
-        return good[0] if good else None
+        return next((step for _, step in self.best if self.judge.may_choose(step)), None)
 
     @property
     def best_checkpoint(self) -> Path | None:

@@ -57,7 +57,7 @@ class VerdictStopper(tune.Stopper):  # type: ignore[misc]
         """Whether the trial ends with this report."""
         judge = self._judges.get(trial_id)
         if judge is None:
-            judge = Judge(self._steps, self._recipe, self._stopping.policy, self._stopping.detectors)
+            judge = Judge.of(self._steps, self._recipe, self._stopping)
             self._judges[trial_id] = judge
         signals, risk = _signals(result)
         verdict = judge.update(int(result[self._step]), {**signals, RISK: risk})

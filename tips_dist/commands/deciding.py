@@ -69,6 +69,6 @@ def distill_run(folder: Path, poses: Path | None, device: str | None = None) -> 
     from tips_dist.runfolder.lock import locked
 
     run = RunFolder(folder)
-    with locked(run.path), showing("distilling the student"):
+    with locked(run.path), showing("distilling the student", run.path):
         written = distill_student(folder, run.poses(poses), device=device)
     say(f"Wrote {written}")

@@ -50,7 +50,7 @@ def evaluate(folder: Path, truth: Path, poses: Path | None, *, as_json: bool) ->
     from tips_dist.report import formats, summary, tables
     from tips_dist.report.answer_words import answer_lines
 
-    with showing("evaluating"):
+    with showing("evaluating", folder):
         result = evaluate_run(folder, truth, poses)
         found = summary.write_summary(folder)
     if as_json:
@@ -70,7 +70,8 @@ def evaluate_network(
     from tips_dist.evaluation import evaluate as evaluations
     from tips_dist.report import errors, formats
 
-    result = evaluations.evaluate_weights(weights, truth, poses, split=split, output=output)
+    with showing("evaluating"):
+        result = evaluations.evaluate_weights(weights, truth, poses, split=split, output=output)
     if as_json:
         print_json(result.plain())
         return
@@ -101,9 +102,12 @@ def show_scorecard(
         raise UserError("scorecard: a run folder is named twice, so its seeds would count twice")
     names = [folder.name for folder in folders] if len({f.name for f in folders}) == len(folders) else map(str, folders)
     chosen = read_policy(policy) if policy else None
-    runs = {name: labelled_histories(path, truth, poses, name=name) for name, path in zip(names, folders, strict=True)}
-    found = {name: cards.scorecard(histories, chosen) for name, histories in runs.items()}
-    pooled = cards.scorecard([one for histories in runs.values() for one in histories], chosen)
+    with showing("replaying decisions"):
+        runs = {
+            name: labelled_histories(path, truth, poses, name=name) for name, path in zip(names, folders, strict=True)
+        }
+        found = {name: cards.scorecard(histories, chosen) for name, histories in runs.items()}
+        pooled = cards.scorecard([one for histories in runs.values() for one in histories], chosen)
     document = {
         "schema": 1,
         "runs": {name: plain_scorecard(card) for name, card in found.items()},

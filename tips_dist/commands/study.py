@@ -162,7 +162,7 @@ def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
     from tips_dist.report import formats, summary, tables
     from tips_dist.report.answer_words import answer_lines
 
-    with showing("summarising"):
+    with showing("summarising", folder):
         if truth is not None:
             from tips_dist.commands.evaluating import at_the_end
 

@@ -21,6 +21,7 @@ WORDS = (
     "dimension",
     "answer",
     "command",
+    "candidates",
 )  # columns of text; the first column is text always
 _RESOLVED = "_resolved"
 ESTIMATED = "Estimated without truth"
@@ -168,12 +169,12 @@ def trial_table(summary: Summary, *, limit: int | None = None) -> Table:
 
 def budget_words(budget: Budget) -> str:
     """What stopping saved, and that a wrong stop can be undone."""
-    trials = f" and {budget.stopped_trials} whole trials" if budget.stopped_trials else ""
+    trials = f" (whole trials stopped: {budget.stopped_trials})" if budget.stopped_trials else ""
     line = (
-        f"Stopping saved {budget.saved:,} of {budget.planned:,} seed-steps{trials}: {budget.frozen} seeds are frozen, "
-        f"{budget.revived} went on."
+        f"Stopping saved {budget.saved:,} of {budget.planned:,} seed-steps{trials}. Seeds frozen: {budget.frozen}; "
+        f"revived: {budget.revived}."
     )
-    return f"{line} tips-dist resume RUN --thaw lets the frozen ones go on." if budget.frozen else line
+    return f"{line} tips-dist resume RUN --thaw lets frozen ones go on." if budget.frozen else line
 
 
 def parameter(value: object) -> str:

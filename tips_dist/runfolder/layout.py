@@ -61,6 +61,7 @@ CURVES = File("curves.npz", FileKind.SERIES)
 SUMMARY = File("summary.json", FileKind.RECORD)
 REPORT = File("report.html", FileKind.OTHER)
 JOURNAL = File("optuna.journal", FileKind.JOURNAL)
+ARTIFACTS = File("artifacts/*", FileKind.OTHER)  # pictures for Optuna's dashboard, named by Optuna
 STUDENT = File("student/student.json", FileKind.RECORD)
 STUDENT_WEIGHTS = File("student/student.safetensors", FileKind.STUDENT)
 MODEL_CARD = File("student/MODEL_CARD.md", FileKind.STUDENT)
@@ -92,7 +93,7 @@ ASKS: dict[str, tuple[FileKind, ...]] = {  # the bulky kinds that a command read
     "compare": (FileKind.SERIES, FileKind.JOURNAL),
     "audit": (FileKind.SERIES,),
     "track": (FileKind.SERIES,),
-    "monitor": (FileKind.EVENTS,),
+    "monitor": (FileKind.EVENTS, FileKind.SERIES),
     "select": (FileKind.SERIES, FileKind.DEPTHS, FileKind.CANDIDATES),
     "scorecard": (FileKind.SERIES, FileKind.DEPTHS),
     "evaluate": (FileKind.SERIES, FileKind.JOURNAL, FileKind.DEPTHS, FileKind.CANDIDATES, FileKind.STUDENT),

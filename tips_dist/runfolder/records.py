@@ -147,6 +147,14 @@ class TrialState(enum.StrEnum):
 FINAL = (TrialState.FINISHED, TrialState.FAILED, TrialState.STOPPED)
 
 
+class Crossing(Part):
+    """A mirror crossing that a seed went through, or was in when it ended."""
+
+    begin: int  # the first evaluation step inside
+    end: int | None  # the first after it; None: it lasted
+    mirrored: float  # the largest share of mirrored poses, 0 to 0.5
+
+
 class SeedOutcome(Part):
     """How one seed of a trial ended."""
 
@@ -161,6 +169,8 @@ class SeedOutcome(Part):
     candidates: list[int] = []  # steps whose weights were kept, lowest risk first; empty: the lowest risk's alone
     frozen: int | None = None  # the step of its kept state, from which it can be thawed
     thawed: int | None = None  # the step from which it went on although a verdict had stopped it there
+    crossings: list[Crossing] = []  # in their order; nothing is chosen inside one,
+    settled: int | None = None  # nor before this step, from which on it held one mirror solution; None: not so far
 
 
 class Execution(Part):
@@ -427,6 +437,7 @@ class SecondLook(Part):
     poses: int  # of the validation split
     instants: int  # seen by two or more cameras
     regime: str | None  # of the risk
+    plus_minus: float | None = None  # the risk's 90 % interval: 0.2 is an error of at most 1.2 times the risk
 
 
 class Choice(Part):

@@ -331,6 +331,7 @@ class Answer(Part):
     broken: list[Broken]
     choosing: list[Choosing]
     steps: list[NextStep]
+    plus_minus: float | None = None  # the 90 % interval of a true error about its risk, as a share
 
 
 class Budget(Part):

@@ -39,6 +39,7 @@ _MOST = 50.0  # log risk
 Signals = Mapping[str, float | None]
 VIEWS, MIXED = "agreement/views", "mirror/mixed"
 BONES, SYMMETRY, REPROJECTIONS = "rigidity/bone_ratio_variance", "rigidity/symmetry", "distance/sliced_wasserstein"
+NEEDED = {"views": (VIEWS,)}  # without which a regime does not apply, whatever its weights
 SHARES = (MIXED,)  # evidence that counts as it is; one that was not measured counts as 0
 
 
@@ -73,7 +74,8 @@ class Regime:
 
     def applies(self, signals: Signals) -> bool:
         """Whether its evidence was measured: a signal that is absent was not defined for the data."""
-        return all(name in signals for name in self.weights if name not in SHARES)
+        needed = {*self.weights, *NEEDED.get(self.name, ())} - {*SHARES}
+        return all(name in signals for name in needed)
 
     def log_risk(self, signals: Signals) -> float | None:
         """``None`` when a piece of evidence is missing or not finite."""

@@ -115,14 +115,22 @@ class PhaseNote:
 
     def __init__(self, run: Path) -> None:
         self._path, self._written = layout.PHASE.at(run), 0.0
+        self._open: dict[str, Phase] = {}  # phases under way, the innermost last
 
     def __call__(self, phase: Phase) -> None:
         """Hear of a phase; its progress is written twice a second at most."""
         now = time.monotonic()
         if phase.ended:
-            with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)
-        elif not phase.done or now - self._written > 0.5:
+            self._open.pop(phase.name, None)
+            outer = next(reversed(self._open.values()), None)
+            if outer is None:
+                with contextlib.suppress(OSError):
+                    self._path.unlink(missing_ok=True)
+                return
+            phase = outer
+        fresh = phase.name not in self._open or not phase.done
+        self._open[phase.name] = phase
+        if fresh or now - self._written > 0.5:
             self._written = now
             with contextlib.suppress(StorageError):  # whoever works notices a full disk by itself
                 PhaseRecord(host=socket.gethostname(), pid=os.getpid(), words=phase.words()).save(self._path)

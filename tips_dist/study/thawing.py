@@ -16,12 +16,12 @@ from tips_dist.files import UserError
 from tips_dist.runfolder import StudyRecord, Trial, TrialState, layout, read_trials
 from tips_dist.runfolder.budget import budget, frozen_seeds
 from tips_dist.runfolder.weights import read_frozen_record
-from tips_dist.stability.verdicts import is_sound
+from tips_dist.stability.verdicts import is_sound, kind_of
 from tips_dist.study import space
 from tips_dist.study.folder import extend
 
 Chosen = dict[str, list[int]]  # trial -> seeds
-NOTHING = "nothing is frozen{among}, so nothing was thawed: a seed is when a verdict stops it before its last step"
+NOTHING = "nothing is frozen{among}, so nothing was thawed (versions before this one kept no seed that was stopped)"
 
 
 def thaw(run: Path, selectors: Sequence[str]) -> list[str]:
@@ -56,8 +56,8 @@ def give_back(run: Path, record: StudyRecord) -> StudyRecord | None:
     """Give the steps that stopping saved to what ``stopping.freed`` says, once all trials have ended.
 
     ``thaw``: to frozen seeds that look promising, the lowest risk first, as long as the saved steps suffice. Promising
-    is a seed whose verdict is sound (a candidate of a seed that diverged would be distrusted, however low its risk) and
-    whose lowest risk is at most the median of its representation's. ``trials``: to further trials, as many to every
+    is a seed whose verdict distrusts no later candidate (one of a seed that diverged could not be chosen) and whose
+    lowest risk is at most the median of its representation's. ``trials``: to further trials, as many to every
     representation, as long as the saved steps suffice.
 
     Returns:
@@ -102,7 +102,7 @@ def _affordable(run: Path, trials: Sequence[Trial], left: int) -> Chosen:
     for trial in trials:
         frozen = _frozen(run, trial, []) if trial.state is TrialState.FINISHED else []
         for seed in trial.seed_outcomes:
-            risk = seed.best_risk if seed.seed in frozen and is_sound(seed.verdict) else None
+            risk = seed.best_risk if seed.seed in frozen and _can_gain(seed.verdict) else None
             if risk is not None and risk <= statistics.median(sound[trial.representation]):
                 promising.append((risk, trial.id, seed.seed, trial.steps - seed.stopped_step))
     chosen: Chosen = {}
@@ -111,6 +111,11 @@ def _affordable(run: Path, trials: Sequence[Trial], left: int) -> Chosen:
             left -= cost
             chosen.setdefault(identity, []).append(seed_number)
     return chosen
+
+
+def _can_gain(verdict: str) -> bool:
+    """Whether a candidate of further training could be chosen."""
+    return kind_of(verdict).sound and not kind_of(verdict).tainted
 
 
 def _reopen(run: Path, trials: Sequence[Trial], chosen: Chosen) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.models import parameters_per_seed
 from tips_dist.monitoring import Monitor, verdict_tag
 from tips_dist.runfolder import HistoryRow, Outcome, SeedOutcome
-from tips_dist.runfolder.records import Execution
+from tips_dist.runfolder.records import Crossing, Execution
 from tips_dist.stability.signals import readings
 from tips_dist.stability.statistic import trial_risk
 from tips_dist.stability.verdicts import KINDS, is_sound
@@ -188,7 +189,8 @@ def _progress(state: State, speed: float) -> Progress:
 
 
 def _outcome(state: State, seed: int) -> SeedOutcome:
-    verdict = state.judges[seed].verdict
+    judge = state.judges[seed]
+    verdict = judge.verdict
     best_risk, best_step = state.best.get(seed, (None, None))
     return SeedOutcome(
         seed=seed,
@@ -202,4 +204,6 @@ def _outcome(state: State, seed: int) -> SeedOutcome:
         best_step=best_step,
         values=dict(verdict.values),
         candidates=[one.about.step for one in state.candidates[seed]],
+        crossings=[Crossing(**dataclasses.asdict(one)) for one in judge.crossings],
+        settled=judge.settled,
     )

@@ -21,6 +21,7 @@ from tips_dist.runfolder.weights import read_frozen_record
 from tips_dist.skeleton import JOINTS
 from tips_dist.stability.risk import MIXED
 from tips_dist.stability.signals import Measured
+from tips_dist.stability.verdicts import crossing_at
 from tips_dist.training import checkpoint
 from tips_dist.training.candidates import spread_out
 from tips_dist.training.identity import why_other
@@ -80,7 +81,12 @@ class Recorder:
             seed, risk = row.seed, row.risk
             if risk is None:
                 continue
-            if seed not in state.best or risk < state.best[seed][0]:
+            judge = state.judges[seed]
+            crossing = crossing_at(judge.crossings, state.step) is not None  # nothing is chosen there,
+            if judge.settled == state.step:  # nor before it settled on one side of the mirror
+                state.best.pop(seed, None)
+                state.candidates[seed] = []
+            if not crossing and (seed not in state.best or risk < state.best[seed][0]):
                 state.best[seed] = (risk, state.step)
             signs = [int(sign) for sign in measured.signs[row_index]]
             confidence = [float(value) for value in measured.confidence[row_index]]

@@ -72,7 +72,7 @@ class State:
         self.values = Values(self.configuration, self.seeds, self.own)
         self.active = list(self.seeds)
         stopping = self.configuration.stopping
-        self.judges = {seed: Judge(training.steps, recipe, stopping.policy, stopping.detectors) for seed in self.seeds}
+        self.judges = {seed: Judge.of(training.steps, recipe, stopping) for seed in self.seeds}
         self.candidates = {seed: [] for seed in self.seeds}
         self.average_since = dict.fromkeys(self.seeds, 0)
         self._build()

@@ -38,7 +38,7 @@ def plateaus(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[int, int]], N
             index = next(place for place, one in enumerate(made) if one is self) % seeds
             verdict = real(self, step, signals)
             if index in steps and step >= steps[index] and verdict.kind != PLATEAUED:
-                self.verdict = Verdict(PLATEAUED, f"told to at {step}", step)
+                self.lasting = Verdict(PLATEAUED, f"told to at {step}", step)
             return self.verdict
 
         monkeypatch.setattr(Judge, "update", update)

@@ -92,6 +92,7 @@ def run_trials(
                 stop=Pruning(driver),
                 failure_config=tune.FailureConfig(max_failures=resources.max_failures),
                 callbacks=[Heartbeats(driver), Quiet()],
+                progress_reporter=Silent(),
                 verbose=0,
             ),
         )
@@ -299,6 +300,17 @@ class Quiet(TrialProgressCallback):  # type: ignore[misc]
 
     def _print(self, msg: str) -> None:
         pass
+
+
+class Silent(tune.ProgressReporter):  # type: ignore[misc]
+    """Stands in for Tune's own table, which in a notebook clears the cell, ours with it, even when it is silent."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        """Never."""
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
+        """Nothing."""
 
 
 class Heartbeats(tune.Callback):  # type: ignore[misc]

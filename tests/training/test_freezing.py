@@ -104,7 +104,7 @@ def test_thawed_equals_never_stopped_to_the_byte(tmp_path: Path, plateaus: Any) 
 
 
 def test_each_joins_the_pack_at_the_step_at_which_it_stopped(tmp_path: Path, plateaus: Any) -> None:
-    """Whatever it is packed with meanwhile: on a CPU no number of a seed depends on its pack, to the last bit."""
+    """Whatever it is packed with meanwhile: on a CPU to the last bit, as these layers fill its vectors."""
     plateaus({0: 30, 2: 10})
     never_stopped(tmp_path / "whole")
     train(stopping(), [0, 1, 2], world(), tmp_path / "cut")

@@ -50,7 +50,7 @@ class PackedAdam:
             self._alike([[row[seed] for row in tensors] for tensors in rows], number, rate)
 
     def _alike(self, packed: list[list[Tensor]], number: int, rate: float) -> None:
-        """The fused call, so that no element's rounding depends on its place, and no seed's numbers on its pack.
+        """The fused call, so that no element's rounding depends on its place in the pack.
 
         A CPU's kernel rounds the last elements of a tensor, those that fill no vector, otherwise than the rest: they
         are done once more as whole vectors.

@@ -37,7 +37,7 @@ OFFERED: dict[str, dict[str, tuple[str, ...]]] = {
 ROUND: dict[str, dict[str, dict[str, float]]] = {
     "views": {
         "round weights of before": {VIEWS: 1.0, BONES: 0.5, MIXED: 1.0},
-        "round weights": {VIEWS: 1.0, BONES: 1.0, REPROJECTIONS: 0.3, MIXED: 1.0},
+        "round weights": {VIEWS: 1.0, BONES: 1.0, REPROJECTIONS: 0.3, MIXED: 2.0},
     },
     "one_camera": {
         "round weights of before": {BONES: 1.0, SYMMETRY: 0.4, REPROJECTIONS: 0.5, MIXED: 3.0},

@@ -124,7 +124,7 @@ def train(
                     state.stopped[seed] = state.step
 
             # --- Keep: candidates by risk, depths of this step, history ----------------------------------------------
-            record.keep(state, rows, measured, engine.raw_depths(validation))
+            record.keep(state, rows, measured)
             elapsed = time.perf_counter() - began
             state.seconds += elapsed
             speed = (state.step - first) * len(state.active) / elapsed

@@ -20,6 +20,7 @@ from tips_dist.runfolder.records import Identity
 from tips_dist.skeleton import JOINTS
 from tips_dist.stability.risk import MIXED
 from tips_dist.stability.signals import Measured
+from tips_dist.tensors import on_host
 from tips_dist.training import checkpoint
 from tips_dist.training.candidates import spread_out
 from tips_dist.training.identity import why_other
@@ -66,10 +67,8 @@ class Recorder:
         History.load(self.history).until(state.step).save(self.history)
         self._previous_files = self._candidate_files(state)
 
-    def keep(
-        self, state: State, rows: Sequence[HistoryRow], measured: Measured, raw_depths: torch.Tensor | None = None
-    ) -> None:
-        """Record one evaluation step: candidates in memory, depths and history on disk."""
+    def keep(self, state: State, rows: Sequence[HistoryRow], measured: Measured) -> None:
+        """Record one evaluation step: candidates where they lie, depths and history on disk."""
         self.writer.check()
         for row_index, row in enumerate(rows):
             seed, risk = row.seed, row.risk
@@ -88,8 +87,8 @@ class Recorder:
                 state.candidates[seed] = [kept[one.step] for one in chosen]
         if self.configuration.training.record_depths:
             self._record_depths(state, layout.DEPTHS, measured.depths)
-            if raw_depths is not None:
-                self._record_depths(state, layout.RAW_DEPTHS, raw_depths)
+            if measured.raw is not None:
+                self._record_depths(state, layout.RAW_DEPTHS, measured.raw)
         append(self.history, rows)
 
     def _record_depths(self, state: State, file: layout.File, depths: torch.Tensor) -> None:
@@ -98,7 +97,7 @@ class Recorder:
         path = file.beside(self.folder)
         shape = (training.steps // training.evaluate_every, len(self.seeds), depths.shape[1], len(JOINTS))
         step = np.zeros(shape[1:], np.float16)  # rows of ended seeds are meaningless; the history says which exist
-        step[[self.seeds.index(seed) for seed in state.active]] = depths.cpu().numpy().clip(-1e4, 1e4)
+        step[[self.seeds.index(seed) for seed in state.active]] = depths.numpy().clip(-1e4, 1e4)
         try:
             # Plain writes at an offset, not a memory map: a full disk is then an error and not a bus fault.
             if not path.exists():
@@ -125,7 +124,10 @@ class Recorder:
         tensors, record = state.dump()
         whole = CheckpointRecord(**dict(record), identity=self.identity)
         named = {
-            self.candidate_path(seed, one.about.step): (one.tensors, self._weights_record(state, seed, one.about))
+            self.candidate_path(seed, one.about.step): (
+                None if one.tensors is None else on_host(one.tensors),
+                self._weights_record(state, seed, one.about),
+            )
             for seed, kept in state.candidates.items()
             for one in kept
         }

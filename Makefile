@@ -45,7 +45,7 @@ $(LEFT_OUT).truth3d.h5: | $(STAMP)
 
 ## test: the test suite
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 ## chaos: kill workers, nodes, drivers and heads, fill disks; some ten minutes
 chaos: $(STAMP)
@@ -86,11 +86,10 @@ scorecard: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.stability.scorecard
 
-## bank: train the bank of labelled histories anew (an hour or two; delete benchmarks/stability/bank first)
+## bank: train what is missing of the bank of labelled histories (all of it: some two hours), and fit the risk to it
 bank: $(STAMP)
-	$(BIN)/python -m benchmarks.stability.bank procedural
+	$(BIN)/python -m benchmarks.stability.bank
 	$(BIN)/python -m benchmarks.stability.calibrate
-	$(BIN)/python -m benchmarks.stability.bank cmu --poses data/cmu.pose2d.h5 --truth data/cmu.truth3d.h5
 
 ## fuzz: thousands of damaged files against every reader; prints how many ended how
 fuzz: $(STAMP)

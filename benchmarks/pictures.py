@@ -7,13 +7,12 @@ docs/images/tensorboard.png (the Stability charts) with headless Chromium; repor
 from __future__ import annotations
 
 import argparse
-import subprocess
 import tempfile
 from pathlib import Path
 
 from PIL import Image
 
-from tests.report import chromium
+from tests import chromium
 from tips_dist.report.tensorboard import launch
 
 FOLDER = Path(__file__).parent.parent / "docs" / "images"
@@ -23,10 +22,9 @@ ONE_SECTION = "<style>body{padding:8px 16px}header,section:not(#over-the-steps),
 def photograph(url: str, picture: Path, width: int, height: int, left: int = 0) -> None:
     """Take a screenshot, cut ``left`` pixels off its left, keep it small: 64 colours are enough for charts."""
     assert chromium.BINARY is not None, "Chromium is needed for pictures"
-    with tempfile.TemporaryDirectory() as folder:
-        flags = [flag for flag in chromium.FLAGS if "logging" not in flag]
-        size = [f"--window-size={width},{height}", f"--screenshot={picture}", f"--user-data-dir={folder}"]
-        subprocess.run([chromium.BINARY, *flags, *size, url], check=True, capture_output=True, timeout=300)
+    with chromium.opened(url, width, height) as (page, _):
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=picture)
     with Image.open(picture) as image:
         image.convert("RGB").crop((left, 0, width, height)).quantize(64).save(picture, optimize=True)
     print(f"{picture}: {picture.stat().st_size / 1e3:.0f} kB")

@@ -16,6 +16,7 @@ from typing import Any, get_args
 import typer
 from pydantic import BaseModel
 
+import tips_dist
 from tips_dist import config, study_schema
 from tips_dist.cli import app
 from tips_dist.runfolder import records
@@ -24,13 +25,14 @@ from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability import agreement, risk, signals, verdicts
 
 PACKAGE = Path(config.__file__).parent
-# What Python users are invited to use.
+# What Python users are invited to use: all names of the door, by where they live, and what those work with.
 API = (
-    "tips_dist.runfolder.RunFolder",
-    "tips_dist.models.student.Student",
-    "tips_dist.watch.Watch",
-    "tips_dist.registry.register",
-    "tips_dist.config.load_study",
+    *(path.replace(":", ".") if ":" in path else f"{path}.{name}" for name, path in sorted(tips_dist._HOMES.items())),
+    "tips_dist.watch.Seen",
+    "tips_dist.adapters.lightning.WatchCallback",
+    "tips_dist.adapters.tune.VerdictStopper",
+    "tips_dist.adapters.tune.RunFolderCallback",
+    "tips_dist.trackers.Tracker",
     "tips_dist.study.run.start",
     "tips_dist.study.run.resume",
     "tips_dist.geometry.resolve_signs",
@@ -237,7 +239,9 @@ def modules() -> str:
 
 def python() -> str:
     """Classes and functions, from their docstrings."""
-    lines = ["# Python", "", "What is documented here is meant to be used; the rest may change without notice.", ""]
+    door = ", ".join(f"`{name}`" for name in tips_dist.__all__)
+    lines = ["# Python", "", f"`import tips_dist as td` offers {door}.", ""]
+    lines += ["What is documented here is meant to be used; the rest may change without notice.", ""]
     for name in API:
         lines += [f"::: {name}", ""]
     return "\n".join(lines) + "\n"

@@ -28,7 +28,7 @@ def network(inputs: int, outputs: int, width: int = 128) -> nn.Sequential:
 
 def lift(lifter: nn.Module, poses: torch.Tensor) -> torch.Tensor:
     """Depths (N, 17) of poses (N, 17, 2)."""
-    depths = lifter(poses.flatten(1))
+    depths: torch.Tensor = lifter(poses.flatten(1))
     return depths - depths[:, :1]
 
 

@@ -169,6 +169,7 @@ def card() -> Iterator[Seen]:
             (FakeTensor, "tolist", lambda tensor: numbers(tensor).tolist()),
             (Tensor, "numpy", lambda t, **o: _numpy(t, numbers) if isinstance(t, FakeTensor) else numpy(t, **o)),
             (safetensors.torch, "save_file", _save),
+            (safetensors.torch, "load_file", outside(safetensors.torch.load_file)),
             (nn.Module, "_apply", _apply),
             (torch.cuda, "get_device_capability", lambda device: (9, 0)),
             (torch.cuda, "is_bf16_supported", lambda: True),

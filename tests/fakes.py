@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from tips_dist.config import Configuration
 from tips_dist.data.store import Poses
 from tips_dist.files import append_json_lines, read_json, read_json_lines, write_json, write_text
-from tips_dist.runfolder import Outcome, SeedOutcome
+from tips_dist.runfolder import Outcome, SeedOutcome, layout
+from tips_dist.runfolder.records import FrozenRecord, Identity
+from tips_dist.runfolder.weights import METADATA
 from tips_dist.stability.statistic import trial_risk
 
 
@@ -46,6 +49,7 @@ class FakeTraining:
 
     step_seconds: float = 0.0
     diverge: Mapping[str, Mapping[int, int]] = field(default_factory=dict)  # trial -> {seed: step}
+    verdict: str = "diverged"  # of those
     silent: Sequence[str] = ()  # trials that never have a risk
     fail: Mapping[str, int] = field(default_factory=dict)  # raises at this step
     kill: Mapping[str, int] = field(default_factory=dict)  # SIGKILLs its worker at this step, once
@@ -63,9 +67,12 @@ class FakeTraining:
         should_stop: Callable[[], bool] | None = None,
         threads: int | None = None,
         device: str = "cpu",
+        thaw: Sequence[int] = (),
     ) -> Any:
         trial, training = folder.name, configuration.training
-        state = load_checkpoint(folder) or {"step": 0, "best": {str(s): None for s in seeds}, "ended": {}}
+        state = load_checkpoint(folder)
+        if state is None or state["thaw"] != list(thaw):  # whoever is thawed begins anew here, to the same numbers
+            state = {"step": 0, "best": {str(s): None for s in seeds}, "ended": {}, "onset": {}, "thaw": list(thaw)}
         cut_history(folder, state["step"])
         for step in range(state["step"] + 1, training.steps + 1):
             if should_stop is not None and should_stop():
@@ -80,7 +87,7 @@ class FakeTraining:
             if (step // training.evaluate_every) % training.checkpoint_every == 0:
                 save_checkpoint(folder, state)
             if report is not None:
-                verdicts = {s: "diverged" if str(s) in state["ended"] else "healthy" for s in seeds}
+                verdicts = {s: self.verdict if str(s) in state["ended"] else "healthy" for s in seeds}
                 risk = trial_risk(((state["best"][str(s)] or {}).get("risk"), verdicts[s]) for s in seeds)
                 active = len(seeds) - len(state["ended"])
                 risk = None if trial in self.silent else risk
@@ -100,24 +107,32 @@ class FakeTraining:
                 continue
             risk = fake_risk(configuration, seed, step)
             diverged = step >= self.diverge.get(folder.name, {}).get(seed, 10**9)
-            rows.append({"step": step, "seed": seed, "risk": risk, "verdict": "diverged" if diverged else "healthy"})
+            rows.append({"step": step, "seed": seed, "risk": risk, "verdict": self.verdict if diverged else "healthy"})
             if diverged:
+                state["onset"].setdefault(key, step)
+            if diverged and seed not in state["thaw"]:
                 state["ended"][key] = step
+                freeze(configuration, folder, seed, step, self.verdict)
             elif state["best"][key] is None or risk < state["best"][key]["risk"]:
                 state["best"][key] = {"risk": risk, "step": step}
         append_json_lines(folder / "history.jsonl", rows)
 
     def _outcome(self, seed: int, state: dict[str, Any]) -> SeedOutcome:
-        best, ended = state["best"][str(seed)] or {}, state["ended"].get(str(seed))
-        verdict, reason = ("diverged", "told to") if ended else ("healthy", "")
+        best, ended, onset = (
+            state["best"][str(seed)] or {},
+            state["ended"].get(str(seed)),
+            state["onset"].get(str(seed)),
+        )
+        verdict, reason = (self.verdict, "told to") if onset else ("healthy", "")
         return SeedOutcome(
             seed=seed,
             verdict=verdict,
             reason=reason,
-            onset=ended,
+            onset=onset,
             stopped_step=ended or state["step"],
             best_risk=best.get("risk"),
             best_step=best.get("step"),
+            frozen=ended,
         )
 
     def _misbehave(self, trial: str, step: int, folder: Path) -> None:
@@ -140,6 +155,16 @@ def fake_risk(configuration: Configuration, seed: int, step: int) -> float:
     noise = np.random.default_rng(entropy).normal()
     floor = abs(np.log10(rate) + 3.5)
     return float(floor + np.exp(-step / configuration.training.steps) + 0.02 * noise)
+
+
+def freeze(configuration: Configuration, folder: Path, seed: int, step: int, verdict: str) -> None:
+    identity = Identity(configuration=configuration, configuration_digest="", data_digest="", scale=1.0)
+    about = FrozenRecord(
+        seed=seed, step=step, verdict=verdict, reason="", onset=None, judge={}, average_since=0, identity=identity
+    )
+    path = layout.FROZEN.beside(folder).with_name(layout.frozen_name(seed))
+    path.parent.mkdir(exist_ok=True)
+    save_file({"none": np.zeros(1)}, path, {METADATA: json.dumps(about.plain())})
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:

@@ -142,6 +142,31 @@ def test_run_ends_with_the_summary_and_what_was_written(
     assert Path("here/tiny-20260101-000000/summary.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "thaw"),
+    [((), None), (("--thaw",), []), (("--thaw", "solo-000:1", "plateaued"), ["solo-000:1", "plateaued"])],
+)
+def test_resume_thaws_the_seeds_that_are_named(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...], thaw: list[str] | None
+) -> None:
+    run = build(tmp_path / "run", trials=1, steps=200, evaluated=False)
+    seen: dict[str, Any] = {}
+
+    def resume(folder: Path, **others: Any) -> Path:
+        seen.update(others)
+        return folder
+
+    monkeypatch.setattr(studies, "resume", resume)
+    assert invoke("resume", run, *words)[0] == 0
+    assert seen["thaw"] == thaw
+
+
+def test_seeds_without_thaw_are_refused(invoke: Invoke, tmp_path: Path) -> None:
+    run = build(tmp_path / "run", trials=1, steps=200, evaluated=False)
+    code, _, err = invoke("resume", run, "solo-000:1")
+    assert (code, err) == (2, "tips-dist: solo-000:1: seeds are named with --thaw alone\n")
+
+
 def test_run_json_is_the_summary(invoke: Invoke, study: Path, fake_start: dict[str, Any]) -> None:
     code, out, _ = invoke("run", study, "--json")
     assert code == 0

@@ -52,11 +52,14 @@ def test_depths_that_move_together() -> None:
 def test_matrix_is_white_at_zero_and_dark_at_one_beside_the_names() -> None:
     shares = np.zeros((17, 17), np.float32)
     shares[0, 16] = 1
-    picture = matrix_picture(shares, cell=12)
-    assert picture.shape == (17 * 12, 90 + 17 * 12, 3)
-    assert picture[0, -1].tolist() == [8, 48, 107]
+    picture = matrix_picture(shares, "what it shows", cell=12)
+    names, head = picture.shape[1] - 17 * 12, 2 * 12
+    assert picture.shape[0] == head + 17 * 12
+    assert picture[head, -1].tolist() == [8, 48, 107]
     assert picture[-1, -1].tolist() == [255, 255, 255]
-    assert picture[:, :90].min() < 50
+    assert picture[head:, :names].min() < 50  # names
+    assert picture[12:head, names:].min() < 50  # numbers of the columns
+    assert picture[:12].min() < 50  # the heading
 
 
 def test_mesh_bars_lie_along_the_bones() -> None:

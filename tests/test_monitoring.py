@@ -75,8 +75,9 @@ def test_the_charts_of_the_layout_show_tags_that_are_written_for_trials_only(tmp
     whole = {"risk/best": 1.0, "risk/unbroken_seeds": 2.0, **{verdict_tag(kind): 0.0 for kind in KINDS}}
     monitor.evaluation(50, [*(row | signals for row in rows(50, [1.0, 3.0])), whole])
     monitor.close()
-    assert next(iter(LAYOUT["Stability"])).startswith("Risk")
-    wanted = {tag for chart in LAYOUT["Stability"].values() for tag in chart[1]}
+    assert next(iter(LAYOUT)) == "Stability: risk"
+    wanted = {tag for charts in LAYOUT.values() for chart in charts.values() for tag in chart[1]}
+    assert all(len({kind for kind, _ in charts.values()}) == 1 for charts in LAYOUT.values())  # else drawn apart
     assert wanted <= set(read(tmp_path).Tags()["scalars"])
     assert not wanted & set(read(tmp_path / "seed0").Tags()["scalars"])
 
@@ -132,11 +133,12 @@ def test_pictures_of_poses_dependence_and_mesh(tmp_path: Path) -> None:
     for step in range(1, 2 * PICTURE_EVERY + 1):
         monitor.poses(step, [0, 1], poses, depths)
     monitor.close()
-    for folder, tag in ((tmp_path / "seed0", "poses"), (tmp_path / "seed1", "poses"), (tmp_path, "dependence/depths")):
+    for folder, tag in ((tmp_path, "poses/seed0"), (tmp_path, "poses/seed1"), (tmp_path, "dependence/depths")):
         images = read(folder).Images(tag)
         assert [image.step for image in images] == [1, PICTURE_EVERY + 1]
         assert images[0].encoded_image_string.startswith(b"\x89PNG")
-    assert "poses_VERTEX" in str(read(tmp_path / "seed0").Tags()["tensors"])
+    mesh = f"{tmp_path.parent.name} seed 0, lifted (left blue, right red)_VERTEX"
+    assert mesh in read(tmp_path).Tags()["tensors"]
 
 
 def test_the_hparams_table_gets_parameters_and_metrics(tmp_path: Path) -> None:

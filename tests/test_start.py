@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -89,7 +91,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Call:
 
     def call(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         program = [sys.executable, "-m", "tips_dist.cli", *arguments]
-        done = subprocess.run(program, cwd=work, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(program, cwd=work, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == code, done.stderr
         return done
 
@@ -112,3 +114,28 @@ def test_a_wheel_works_in_an_empty_folder(installed: Call) -> None:
     refused = installed("run", "study.yaml", "--set", "trainig.steps=10", code=2).stderr
     assert refused.startswith("tips-dist: study.yaml: trainig: unknown key (did you mean 'training'?)")
     assert refused.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_whole_path_from_a_wheel(installed: Call) -> None:
+    """What a newcomer does, in an empty folder: study file, data, a small run on Ray, its report, the lifted poses."""
+    installed("init", "mine")
+    installed("data", "generate", "-o", "mine/data/quickstart", "--poses", "600", "--cameras", "2")
+    small = (
+        "model.width=16",
+        "seeds=2",
+        "representations=[solo]",
+        "training={steps: 20, evaluate_every: 10, batch_size: 32, validation_poses: 32}",
+        "distillation={teachers: 2, steps: 20}",
+    )
+    options = [word for value in small for word in ("--set", value)]
+    truth = ("--truth", "mine/data/quickstart.truth3d.h5")
+    ended = installed("run", "mine/study.yaml", "--runs", "runs", *truth, *options)
+    assert "Best configuration: " in ended.stdout
+    lifting = re.findall(r"^    (tips-dist lift \S+ .*)$", ended.stdout, re.MULTILINE)
+    reporting = re.findall(r"^    (tips-dist report \S+)$", ended.stdout, re.MULTILINE)
+    for line in (*lifting, *reporting):  # the lines that the answer gives work as they stand
+        installed(*shlex.split(line)[1:])
+    run = shlex.split(reporting[0])[-1]
+    assert json.loads(installed("status", run, "--json").stdout)["doing"] == "nothing; it is done"
+    assert "report.html" in installed("report", run).stdout

@@ -110,6 +110,9 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     seen = watched(Loop(), tmp_path / "run").check(50, {"generator/loss": float("nan")})
     assert seen.stop
     assert seen.verdict.reason == "not finite: generator/loss"
+    told = seen.metrics()
+    assert np.isnan(told["generator/loss"])
+    assert (told["verdict"], told["stop"], told["step"]) == ("non_finite", True, 50)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +136,7 @@ def test_what_does_not_fit_is_said_in_one_line(change: dict[str, Any], said: str
 
 def test_a_folder_of_another_run_is_left_alone(tmp_path: Path) -> None:
     watched(Loop(), tmp_path / "run")
-    with pytest.raises(UserError, match="watched on other poses"):
+    with pytest.raises(UserError, match="holds a run on other poses"):
         Watch(VIEWS + 1, Loop().lift, tmp_path / "run", steps=1000, every=50)
     with pytest.raises(UserError, match="belongs to another run"):
         watched(Loop(), tmp_path / "run", name="other")

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tips_dist.config import Study, load_study
     from tips_dist.files import UserError
+    from tips_dist.history_import import import_history
     from tips_dist.lifting import lift_file as lift
     from tips_dist.models.base import BaseLifter, per_seed
     from tips_dist.models.student import Student
+    from tips_dist.notebook import run_study
     from tips_dist.plugins import load_file as load_plugin
     from tips_dist.registry import register
     from tips_dist.runfolder.folder import RunFolder
-    from tips_dist.study.notebook import run_study
     from tips_dist.watch import Watch
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ __all__ = [
     "Study",
     "UserError",
     "Watch",
+    "import_history",
     "lift",
     "load_plugin",
     "load_study",
@@ -45,12 +47,13 @@ _HOMES = {
     "Study": "tips_dist.config",
     "UserError": "tips_dist.files",
     "Watch": "tips_dist.watch",
+    "import_history": "tips_dist.history_import",
     "lift": "tips_dist.lifting:lift_file",
     "load_plugin": "tips_dist.plugins:load_file",
     "load_study": "tips_dist.config",
     "per_seed": "tips_dist.models.base",
     "register": "tips_dist.registry",
-    "run_study": "tips_dist.study.notebook",
+    "run_study": "tips_dist.notebook",
 }
 
 

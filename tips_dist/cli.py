@@ -90,11 +90,16 @@ Overrides = Annotated[
 ]
 TruthFile = Annotated[Path, typer.Option(help="NAME.truth3d.h5; only the evaluation reads it.")]
 PosesFile = Annotated[Path | None, typer.Option(help="The pose2d file, if it has moved since the run.")]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto (a card if torch sees one), cpu, cuda, or cuda:N.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster; without it Ray starts here.")]
 Storage = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Mirror the run folder below this address (s3://, gs://, …) while it runs."),
+]
+Track = Annotated[
+    list[str] | None,
+    typer.Option("--track", metavar="NAME", help="Copy curves and verdicts there: mlflow, wandb; repeatable."),
 ]
 
 
@@ -121,6 +126,7 @@ def _run(
     as_json: Json = False,
     address: Address = None,
     storage: Storage = None,
+    track: Track = None,
     go_on: Annotated[
         bool, typer.Option("--continue", help="Go on with the newest unfinished run of this very study, if any.")
     ] = False,
@@ -138,6 +144,7 @@ def _run(
         as_json=as_json,
         address=address,
         storage=storage,
+        track=track or [],
         go_on=go_on,
         job=job,
     )
@@ -146,6 +153,13 @@ def _run(
 @app.command("resume")
 def _resume(
     folder: RunArgument,
+    seeds: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SEEDS]...", help="With --thaw: which, as TRIAL, TRIAL:SEED or a verdict; else all."),
+    ] = None,
+    thaw: Annotated[
+        bool, typer.Option("--thaw", help="Let seeds that a verdict stopped go on from where they stopped.")
+    ] = False,
     trials: Annotated[
         int | None, typer.Option(metavar="+N", help="Give every representation N more trials.", min=1)
     ] = None,
@@ -158,13 +172,24 @@ def _resume(
     as_json: Json = False,
     address: Address = None,
     storage: Storage = None,
+    track: Track = None,
     plugin: Plugins = None,
 ) -> None:
     """Finish a run that was interrupted or killed, from its folder alone."""
     from tips_dist.commands import study as command
 
+    if seeds and not thaw:
+        raise UserError(f"{' '.join(seeds)}: seeds are named with --thaw alone")
     command.resume_study(
-        folder, truth, trials=trials, study_file=study, as_json=as_json, address=address, storage=storage
+        folder,
+        truth,
+        trials=trials,
+        study_file=study,
+        as_json=as_json,
+        address=address,
+        storage=storage,
+        thaw=list(seeds or ()) if thaw else None,
+        track=track or [],
     )
 
 
@@ -234,13 +259,14 @@ def _train(
     ] = None,
     representation: Annotated[str | None, typer.Option(help="Default: the study's first.")] = None,
     overrides: Overrides = None,
+    device: Device = "auto",
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
     """Train one configuration without Ray, for debugging."""
     from tips_dist.commands import training as command
 
-    command.train_alone(study, output, representation, overrides or [], as_json=as_json)
+    command.train_alone(study, output, representation, overrides or [], device=device, as_json=as_json)
 
 
 @app.command("status")
@@ -281,11 +307,23 @@ def _summary(
 
 
 @app.command("report")
-def _report(folder: RunArgument, poses: PosesFile = None, plugin: Plugins = None) -> None:
-    """Write report.html: the whole study on one page that opens from disk."""
+def _report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="A run folder; several are compared.", parser=run_folder)
+    ],
+    poses: PosesFile = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Of several runs: the page to write.", dir_okay=False)
+    ] = Path("comparison.html"),
+    plugin: Plugins = None,
+) -> None:
+    """Write report.html, the whole study on one page that opens from disk; of several runs, one that compares them."""
     from tips_dist.commands import reading as command
 
-    command.report(folder, poses)
+    if len(folders) == 1:
+        command.report(folders[0], poses)
+    else:
+        command.report_together(folders, output)
 
 
 @app.command("compare")
@@ -307,11 +345,15 @@ def _monitor(
     folder: RunArgument,
     port: Annotated[int, typer.Option(help="0 takes any free port.", min=0, max=65535)] = 6006,
     host: Annotated[str, typer.Option(help="What to bind; other machines see it only if told so.")] = "127.0.0.1",
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="TRIAL|all|none", help="Whose seeds to show one by one; all where they are few."),
+    ] = None,
 ) -> None:
-    """Start TensorBoard on a run folder, while it runs or later."""
+    """Start TensorBoard on a run folder, while it runs or later; the study's health comes first."""
     from tips_dist.commands import reading as command
 
-    command.monitor(folder, host, port)
+    command.monitor(folder, host, port, seeds)
 
 
 @app.command("select")
@@ -341,7 +383,7 @@ def _audit(
 def _distill(
     folder: RunArgument,
     poses: PosesFile = None,
-    device: Annotated[str | None, typer.Option(help="Where teachers lift: cpu, cuda; a card if any.")] = None,
+    device: Device = "auto",
     plugin: Plugins = None,
 ) -> None:
     """Train the student from the selected teachers again, from 2D alone."""
@@ -361,6 +403,7 @@ def _evaluate(
         Path | None, typer.Option(help="The pose2d file; for a run only if it has moved, for weights always.")
     ] = None,
     split: Annotated[str, typer.Option(help="Of weights: train, validation or test.")] = "test",
+    device: Device = "auto",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Of weights: also write this JSON.")] = None,
     as_json: Json = False,
     plugin: Plugins = None,
@@ -372,9 +415,9 @@ def _evaluate(
     from tips_dist.commands import evaluating as command
 
     if what.is_dir() or what.suffix != ".safetensors":
-        command.evaluate(what, truth, poses, as_json=as_json)
+        command.evaluate(what, truth, poses, device=device, as_json=as_json)
     else:
-        command.evaluate_network(what, truth, poses, split, output, as_json=as_json)
+        command.evaluate_network(what, truth, poses, split, output, device=device, as_json=as_json)
 
 
 @app.command("scorecard")
@@ -422,6 +465,7 @@ def _lift(
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Write how far the student's teachers would be apart, joint by joint.")
     ] = False,
+    device: Device = "auto",
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
@@ -438,6 +482,7 @@ def _lift(
         animation=animate,
         signs="pose" if signs is Signs.pose else "network",
         uncertainty=uncertainty,
+        device=device,
         as_json=as_json,
     )
 
@@ -470,6 +515,18 @@ def _doctor(
     from tips_dist.commands import doctor as command
 
     command.doctor(study, runs, storage, address, as_json=as_json)
+
+
+@app.command("track")
+def _track(
+    folder: RunArgument,
+    to: Annotated[list[str], typer.Option("--to", metavar="NAME", help="A tracker: mlflow, wandb; repeatable.")],
+    plugin: Plugins = None,
+) -> None:
+    """Copy a run's curves, verdicts and summary to MLflow or Weights & Biases."""
+    from tips_dist.trackers import track
+
+    track(folder, to)
 
 
 @app.command(name="plugins")

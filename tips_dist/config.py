@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tips_dist.addresses import check_address, is_address, without_secrets
 from tips_dist.files import UserError, read_text, shown
@@ -173,20 +173,43 @@ class Policy(Section):
     deep: NonNegative = 4.0  # and above which they are stretched beyond any human
     drift_slack: NonNegative = 0.12  # log risk above the best that is forgiven
     drift_alarm: NonNegative = 0.4  # accumulated excess of log risk that raises the alarm
-    plateau_share: NonNegative = 0.4  # share of the budget without progress that makes a plateau,
-    plateau_patience: Count = 12  # and evaluation steps without progress,
+    drifting_slack: Annotated[NonNegative, Before(10.0)] = 0.03  # the same of a slow rise
+    drifting_alarm: Annotated[NonNegative | None, Before(10.0)] = None  # and the same; null: by the goal
+    crossing: Annotated[Share, Before(1.0)] = 0.05  # share of mirrored poses from which a seed is in a crossing
+    plateau_share: NonNegative | None = None  # share of the budget without progress: a plateau; null: by the goal
+    plateau_wait: Annotated[NonNegative, Before(0.0)] = 0.3  # and share of the steps before it,
+    plateau_patience: Count = 6  # and evaluation steps without progress,
     plateau_learnt: NonNegative = 0.8  # once the best risk is below this share of the first
-    plateau_progress: NonNegative = 0.01  # relative improvement of the best risk that counts as progress
+    plateau_progress: NonNegative | None = None  # relative improvement of the best risk that counts; null: by the goal
     smoothing: NonNegative = 0.4  # weight of the newest value in the smoothed risk
+
+
+def _percent(value: Any) -> Any:
+    """``1 %`` is 0.01."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        try:
+            return float(value.strip()[:-1]) / 100
+        except ValueError:
+            return value
+    return value
+
+
+class Goal(Section):
+    """What stopping may cost: the thresholds that are not set in ``stopping.policy`` follow from it."""
+
+    loss: Annotated[float, BeforeValidator(_percent), Field(ge=0.005, le=0.05)] = 0.01  # of the error: 0.01, or "1 %"
 
 
 class Stopping(Section):
     """Which verdicts end a seed's run (``non_finite`` always does), and the thresholds behind them."""
 
     divergence: Literal["default", "off"] = "default"  # end seeds that diverged or collapsed
-    plateau: Literal["default", "off"] = "default"  # end seeds that plateaued
+    plateau: Literal["default", "off"] = "default"  # end seeds that plateaued or drift: more training buys nothing
+    goal: Goal = Goal()  # how much error may be risked by it
+    freed: Literal["speed", "thaw", "trials"] = "speed"  # who gets the steps saved: running seeds, frozen, new trials
+    trials: Literal["off", "test"] = "off"  # test: end trials that are surely worse than the best
     detectors: list[str] = []  # further detectors, registered by plug-ins
-    policy: Policy = Policy()  # the thresholds behind the verdicts
+    policy: Policy = Policy()  # the thresholds behind the verdicts; those that are null follow from the goal
 
 
 SEARCH_STORAGE = "TIPS_DIST_SEARCH_STORAGE"  # environment variable: the Optuna storage of `search.storage: environment`
@@ -218,7 +241,7 @@ class Resources(Section):
     """What one trial occupies."""
 
     cpus: Annotated[float, Field(gt=0)] = 1  # cores; threads follow them
-    gpus: NonNegative = 0  # cards; may be a fraction of one
+    gpus: NonNegative | Literal["auto"] = "auto"  # cards, or a fraction of one; auto: one a worker where there are any
     workers: Count = 1  # processes that train the trial together and share its cpus and gpus
     max_concurrent: Annotated[int, Field(ge=0)] = 0  # trials at a time; 0: as many as fit
     max_failures: Annotated[int, Field(ge=0)] = 3  # deaths of a trial's worker before the trial counts as failed
@@ -327,6 +350,10 @@ class Study(Section):
             raise ValueError("search.objectives: a name stands twice")
         if len(self.search.objectives) > 1 and self.search.scheduler != "none":
             raise ValueError("search.scheduler: asha and median compare one objective; drop one of the two")
+        if self.search.objectives != ["risk"] and self.stopping.trials == "test":
+            raise ValueError(
+                "stopping.trials: test compares the risk alone; set it to off, or search.objectives to [risk]"
+            )
         if self.search.sampler == "grid":
             for key, distribution in self.space.items():
                 if not isinstance(distribution, OneOf):

@@ -21,7 +21,7 @@ BONE_SIDES: tuple[str, ...] = tuple(  # of each bone, (16): that of the joint at
     next((side for side in SIDE_COLOUR if JOINTS[child].startswith(side)), "trunk") for _, child in BONES
 )
 COLUMN_TITLES = ("2D input", "lifted: front", "lifted: side")
-_NAMES = 90  # pixels
+_NAMES = 104  # pixels
 _CELL, _HEAD, _FINE = 110, 14, 2  # pixels of a cell, of a heading; drawn larger by this factor, for smooth lines
 
 
@@ -74,16 +74,23 @@ def pose_picture(poses: Floats, lifted: Floats) -> Picture:
     return np.asarray(image)
 
 
-def matrix_picture(values: Floats, cell: int = 14) -> Picture:
-    """Draw a matrix (17, 17) of shares 0..1 as squares, white to dark blue, with a joint's name before each row."""
+def matrix_picture(values: Floats, heading: str = "", cell: int = 15) -> Picture:
+    """Draw a matrix (17, 17) of shares 0..1 as squares, white to dark blue.
+
+    Each row has its joint's number and name before it, each column the number above it; ``heading`` is the first line.
+    """
     share = np.nan_to_num(values).clip(0, 1)[..., None]
     colours = (255 * (1 - share) + np.array([8, 48, 107]) * share).astype(np.uint8)
     squares = colours.repeat(cell, axis=0).repeat(cell, axis=1)
-    names = Image.new("RGB", (_NAMES, squares.shape[0]), "white")
-    draw = ImageDraw.Draw(names)
-    for row, name in enumerate(JOINTS):
-        draw.text((2, row * cell + cell // 2), name.replace("_", " "), fill="black", anchor="lm")
-    return np.concatenate([np.asarray(names), squares], axis=1)
+    image = Image.new("RGB", (_NAMES + squares.shape[1], 2 * cell + squares.shape[0]), "white")
+    image.paste(Image.fromarray(squares), (_NAMES, 2 * cell))
+    draw = ImageDraw.Draw(image)
+    draw.text((2, cell // 2), heading, fill="black", anchor="lm")
+    for index, name in enumerate(JOINTS):
+        place = index * cell + cell // 2
+        draw.text((2, 2 * cell + place), f"{index} {name.replace('_', ' ')}", fill="black", anchor="lm")
+        draw.text((_NAMES + place, cell + cell // 2), str(index), fill="black", anchor="mm")
+    return np.asarray(image)
 
 
 def depth_correlation(depths: NDArray[np.floating]) -> Floats:

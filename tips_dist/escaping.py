@@ -76,6 +76,11 @@ def for_plotly(text: object) -> str:
     return html.escape(plain(text), quote=False)
 
 
+def for_matplotlib(text: object) -> str:
+    """For labels of matplotlib, which sets what stands between dollars as mathematics."""
+    return plain(text).replace("$", r"\$")
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)

@@ -2,7 +2,7 @@
 
 Below a trial's ``tensorboard/`` the folder itself holds what is of the trial: mean and range of the seeds' most
 telling signals (under tags of their own), the mean of the others (under the seeds' tags, so TensorBoard lays the
-curves over each other), how many seeds have each verdict, the "Stability" layout and the verdicts' texts; ``seed<k>/``
+curves over each other), how many seeds have each verdict, the "Stability" layouts and the verdicts' texts; ``seed<k>/``
 holds seed k. Monitoring decides nothing and never fails a run: what cannot be written is said once.
 """
 
@@ -50,19 +50,19 @@ def verdict_tag(kind: str) -> str:
     return f"verdicts/{kind}"
 
 
+# Categories hold charts of one kind: TensorBoard draws lines before margins, whatever the order within a category.
 LAYOUT: dict[str, dict[str, list[Any]]] = {
-    "Stability": {
-        "Risk: mean and range of seeds": ["Margin", band_tags("risk/total")],
+    "Stability: risk": {"Risk: mean and range of seeds": ["Margin", band_tags("risk/total")]},
+    "Stability: seeds and balance": {
         "The trial's risk so far (median of seeds)": ["Multiline", ["risk/best"]],
         "Seeds by verdict: a rise is a verdict that fell": ["Multiline", [verdict_tag(kind) for kind in KINDS]],
         "Seeds in play": ["Multiline", ["risk/unbroken_seeds"]],
         "Equilibrium: balanced at 0.5": ["Multiline", [*EQUILIBRIUM.values(), BALANCE]],
+    },
+    "Stability: bodies": {
         "2D cycle: mean and range of seeds": ["Margin", band_tags("consistency/cycle_2d")],
-        "Rigidity: mean and range of seeds": [
-            "Margin",
-            band_tags("rigidity/bone_ratio_variance"),
-        ],
-    }
+        "Rigidity: mean and range of seeds": ["Margin", band_tags("rigidity/bone_ratio_variance")],
+    },
 }
 
 
@@ -85,10 +85,11 @@ class Monitor:
         self._calls = 0
         self._told = False  # the first verdict of every seed
 
-    def evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def evaluation(self, step: int, rows: Sequence[Mapping[str, Any]], *, seeds_only: bool = False) -> None:
         """Write the history rows of one evaluation step: a row per seed; "group/name" keys are signals.
 
-        A row without ``seed`` holds signals of the trial as a whole, such as its throughput.
+        A row without ``seed`` holds signals of the trial as a whole, such as its throughput. ``seeds_only`` leaves the
+        trial's own series as they are: it has passed this step already, some of its seeds go on from there.
         """
         series: dict[str, list[float]] = {}
         for row in rows:
@@ -104,6 +105,8 @@ class Monitor:
                 self._write(f"seed{row['seed']}", values, step)
             for name, value in values.items():
                 series.setdefault(name, []).append(value)
+        if seeds_only:
+            return
         mean = {name: sum(values) / len(values) for name, values in series.items()}
         for name in BANDED:
             if name in mean:
@@ -128,7 +131,8 @@ class Monitor:
     def poses(self, step: int, seeds: Sequence[int], poses: Any, depths: Any) -> None:
         """Draw a few lifted validation poses and how depths move together, at the first and every 20th call.
 
-        The first four seeds are drawn, and the first of them as a mesh.
+        The first four seeds are drawn, and the first of them as a mesh; all lie with the trial, whose seeds may not be
+        shown one by one.
 
         Args:
             step: the evaluation step.
@@ -148,14 +152,18 @@ class Monitor:
         flat = torch.as_tensor(poses).float().cpu()[chosen]
         lifted = geometry.lift(flat.expand(len(seeds), *flat.shape), depths[:, chosen]).numpy()
         for seed, figures in list(zip(seeds, lifted, strict=True))[:PICTURED_SEEDS]:
-            self._picture(f"seed{seed}", "poses", drawing.pose_picture(flat.numpy(), figures), step)
+            self._picture(f"poses/seed{seed}", drawing.pose_picture(flat.numpy(), figures), step)
         together = drawing.depth_correlation(depths.numpy())
-        self._picture("", "dependence/depths", drawing.matrix_picture(together), step)
+        heading = f"|correlation| of depths, {len(seeds)} seeds"
+        self._picture("dependence/depths", drawing.matrix_picture(together, heading), step)
         mesh = [torch.as_tensor(part[None]) for part in drawing.stick_mesh(lifted[0])]
-        self._guarded(f"seed{seeds[0]}", step, lambda writer: writer.add_mesh("poses", *mesh, None, step))
+        tag = (
+            f"{self.folder.parent.name} seed {seeds[0]}, lifted (left blue, right red)"  # all that the page shows of it
+        )
+        self._guarded("", step, lambda writer: writer.add_mesh(tag, *mesh, None, step))
 
-    def _picture(self, name: str, tag: str, picture: Any, step: int) -> None:
-        self._guarded(name, step, lambda writer: writer.add_image(tag, picture, step, dataformats="HWC"))
+    def _picture(self, tag: str, picture: Any, step: int) -> None:
+        self._guarded("", step, lambda writer: writer.add_image(tag, picture, step, dataformats="HWC"))
 
     def close(self) -> None:
         """Flush and close all files; a closed monitor opens them again when written to."""

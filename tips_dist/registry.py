@@ -10,6 +10,7 @@ signals            a function of :class:`tips_dist.stability.signals.Look` -> (S
 detectors          a class with the protocol :class:`tips_dist.stability.detectors.Detector`
 importers          a module or class with ``USES`` and ``open_source``, see :mod:`tips_dist.data.importers`
 samplers           a function (study, representation, number) -> an Optuna sampler
+trackers           a class with the protocol :class:`tips_dist.trackers.Tracker`
 =================  ===================================================================================================
 
 A study file can only name what is registered. Names are looked up late: the module that registers a kind's built-in
@@ -38,6 +39,7 @@ HOMES: dict[str, str] = {  # kind -> the module that registers what is built in
     "detectors": "tips_dist.stability.detectors",
     "importers": "tips_dist.data.importers",
     "samplers": "tips_dist.study.samplers",
+    "trackers": "tips_dist.trackers",
 }
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z0-9_]+)?")
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tips_dist.config import Configuration, Policy
 from tips_dist.runfolder import HistoryRow, RunFolder, Trial
 from tips_dist.stability.detectors import Judge, Recipe
-from tips_dist.stability.verdicts import PLATEAUED, Verdict, severity
+from tips_dist.stability.verdicts import PLATEAUED, Verdict, kind_of, severity
 
 Array = npt.NDArray[np.float64]
 RISK = "risk/total"
@@ -79,15 +79,20 @@ def replay(history: SeedHistory, policy: Policy | None = None, *, least: str = P
     """Judge a history in order, with the built-in policy or another.
 
     Returns:
-        The first verdict at least as severe as ``least`` and the index of the evaluation step at which it falls; the
-        last verdict and ``None`` where there is no such.
+        The first verdict that lasts and is at least as severe as ``least``, and the index of the evaluation step at
+        which it falls; the last verdict and ``None`` where there is no such.
     """
     judge = Judge(history.budget, history.recipe, policy, history.detectors)
-    for index, (step, row) in enumerate(zip(history.steps, history.rows(), strict=True)):
-        verdict = judge.update(step, row)
-        if severity(verdict.kind) >= severity(least):
+    for index, verdict in enumerate(judged(history, judge)):
+        if severity(verdict.kind) >= severity(least) and not kind_of(verdict.kind).passes:
             return verdict, index
     return judge.verdict, None
+
+
+def judged(history: SeedHistory, judge: Judge) -> Iterator[Verdict]:
+    """What ``judge``, a new one, says at each evaluation step; afterwards it holds the seed's crossings."""
+    for step, row in zip(history.steps, history.rows(), strict=True):
+        yield judge.update(step, row)
 
 
 def read_histories(folder: RunFolder, *, name: str = "") -> list[SeedHistory]:

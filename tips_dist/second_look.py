@@ -20,7 +20,7 @@ from tips_dist.models import load_weights
 from tips_dist.runfolder.records import SecondLook
 from tips_dist.selection import Seen
 from tips_dist.stability import signals
-from tips_dist.stability.risk import MIXED, regime_of, risk
+from tips_dist.stability.risk import MIXED, Regime, regime_of, risk
 from tips_dist.training.validation import validation_set
 
 MOST_POSES = 4096
@@ -32,7 +32,7 @@ class Looker:
     def __init__(self, poses: Poses, scale: float) -> None:
         self.poses = poses
         self.scale = scale
-        self.regime: str | None = None
+        self.regime: Regime | None = None
         self._sets: dict[tuple[float, float], signals.ValidationSet] = {}
 
     def look(self, file: Path, configuration: Configuration) -> Seen:
@@ -47,14 +47,19 @@ class Looker:
         found = signals.from_depths(offsets[None], validation, lifter.representation)
         values = {name: _number(float(value)) for name, value in found.items()}
         regime, told = regime_of(values), risk(values)
-        self.regime = self.regime or (regime.name if regime else None)
+        self.regime = self.regime or regime
         return Seen(told, values.get(MIXED), None if told is not None else "the second look found no finite risk")
 
     def record(self) -> SecondLook:
         """What was looked at."""
         some = next(iter(self._sets.values()), None)
         instants = 0 if some is None or some.instants is None else len(some.instants)
-        return SecondLook(poses=0 if some is None else len(some.poses), instants=instants, regime=self.regime)
+        return SecondLook(
+            poses=0 if some is None else len(some.poses),
+            instants=instants,
+            regime=None if self.regime is None else self.regime.name,
+            plus_minus=None if self.regime is None else self.regime.plus_minus,
+        )
 
     def _validation(self, configuration: Configuration) -> signals.ValidationSet:
         training = configuration.training

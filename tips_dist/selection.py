@@ -18,16 +18,18 @@ import numpy as np
 
 from tips_dist.config import Configuration
 from tips_dist.files import UserError
+from tips_dist.phases import phase
 from tips_dist.runfolder import Choice, RunFolder, SeedOutcome, Selection, Teacher, Trial, layout
 from tips_dist.runfolder.records import Look, SecondLook
 from tips_dist.runfolder.weights import read_weights_record
 from tips_dist.skeleton import REPRESENTATIONS
-from tips_dist.stability.verdicts import taints
+from tips_dist.stability.verdicts import crossing_at, taints
 
 TOLERANCE = 1.25  # seeds whose risk is above this many times the lowest teach only where others do not suffice
 RULE = (
     "Per seed, the candidate with the lowest risk (of the second look, where there was one), if it was written before "
-    "the onset of a divergence or collapse. Teachers are the best candidates of all finished trials' seeds, then their "
+    "the onset of a drift, divergence or collapse and outside mirror crossings. "
+    "Teachers are the best candidates of all finished trials' seeds, then their "
     f"second best, and so on; seeds whose risk is above {TOLERANCE} times the lowest come last."
 )
 
@@ -66,7 +68,12 @@ def select(folder: Path, looker: Looker | None = None) -> Selection:
     run = RunFolder(folder)
     wanted = run.study.resolved.distillation.teachers
     trials = {trial.id: trial for trial in sorted(run.trials, key=lambda trial: trial.id)}
-    seeds = [_Seed.of(run.path, trial, seed, looker) for trial in trials.values() for seed in trial.seed_outcomes]
+    pairs = [(trial, seed) for trial in trials.values() for seed in trial.seed_outcomes]
+    seeds = []
+    with phase("looking at candidates", len(pairs)) as told:
+        for trial, seed in pairs:
+            seeds.append(_Seed.of(run.path, trial, seed, looker))
+            told(len(seeds))
     eligible = sorted((seed for seed in seeds if seed.usable), key=lambda seed: (seed.usable[0].decisive, *seed.key))
     if not eligible:
         raise UserError(f"{folder}: no seed of any trial left a candidate, so there is nothing to select")
@@ -166,6 +173,12 @@ def _first_look(run: Path, trial: Trial, seed: SeedOutcome, step: int) -> _Candi
     if taints(seed.verdict, seed.onset, step):
         which = "its lowest risk" if step == seed.best_step else f"step {step}"
         return refused(f"{which} came after the onset of '{seed.verdict}' at {seed.onset}")
+    if step < (seed.settled or 0):
+        return refused(f"step {step} came before it settled on one side of the mirror, at {seed.settled}")
+    if (crossing := crossing_at(seed.crossings, step)) is not None:
+        until = "its end" if crossing.end is None else f"{crossing.end:,}"
+        which = "its lowest risk" if step == seed.best_step else f"step {step}"
+        return refused(f"{which} lies inside a mirror crossing (steps {crossing.begin:,} to {until})")
     if not (run / file).exists():
         return refused(f"{file} is missing")
     try:

@@ -24,6 +24,11 @@ def clean(text: str) -> str:
     return text if text.isprintable() else plain(text, lines=True)
 
 
+def notice(line: str) -> None:
+    """Say something beside what was asked for: a line on standard error."""
+    print(clean(line), file=sys.stderr, flush=True)
+
+
 class CleanStream:
     """A text stream that cleans what is written to it; in everything else it is the stream behind it."""
 

@@ -394,3 +394,25 @@ class SamplerContract:
         assert len({json.dumps(point, sort_keys=True) for point in first}) > 1
         for point in first:
             self.study().configuration("solo", point)
+
+
+class TrackerContract:
+    """A tracker: takes a whole run, and the same run again, without a complaint. Set its library up to stay offline."""
+
+    name: str
+
+    def test_it_takes_a_whole_run_and_the_same_again(self, tmp_path: Path) -> None:
+        """Curves, verdicts, the summary; what it has already is its own to know."""
+        from tips_dist.report.summary import write_summary
+        from tips_dist.runfolder import example
+        from tips_dist.trackers import Tracking
+
+        run = example.build(tmp_path / "run", trials=1, steps=200, depths=8)
+        write_summary(run)
+        said: list[str] = []
+        for _ in range(2):
+            tracking = Tracking(run, [self.name], said.append)
+            tracking.update()
+            tracking.summary()
+            tracking.close()
+        assert not said

@@ -17,37 +17,31 @@ there. NumPy arrays in and out; ``tensors=True`` passes torch tensors instead.
 
 from __future__ import annotations
 
-import hashlib
-import time
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import yaml
 from torch import Tensor
 
 from tips_dist import losses
-from tips_dist.config import Study, check_names, digest, validate
-from tips_dist.data.store import NAMES, SPLITS, Poses, normalisation_scale, read_poses, write_dataset
-from tips_dist.files import UserError, write_text
+from tips_dist.data.store import Poses
+from tips_dist.files import UserError
+from tips_dist.foreign import ForeignRun, foreign_study, opened_poses
 from tips_dist.geometry import CAMERA_DISTANCE
-from tips_dist.runfolder import History, HistoryRow, Outcome, SeedOutcome, StudyRecord, Trial, TrialState, layout
-from tips_dist.runfolder.history import append
-from tips_dist.runfolder.records import DataRecord
-from tips_dist.skeleton import HEAD, REPRESENTATIONS, ROOT, Representation
+from tips_dist.runfolder import TrialState, layout
+from tips_dist.skeleton import REPRESENTATIONS, ROOT, Representation
 from tips_dist.stability import signals
-from tips_dist.stability.detectors import Judge, Recipe
-from tips_dist.stability.verdicts import Verdict, ends_seed, taints
+from tips_dist.stability.detectors import Recipe
+from tips_dist.stability.verdicts import Verdict, ends_seed
 from tips_dist.training.validation import validation_set
 
 Function = Callable[[Any], Any]
 Save = Callable[[Path], object]
-POSES = "poses.pose2d.h5"  # in the run folder, where the poses came as an array
 
 
 @dataclass(frozen=True)
@@ -61,6 +55,19 @@ class Seen:
     best_step: int | None  # the checkpoint to keep: the lowest risk before any onset of trouble
     is_best: bool  # this step is that checkpoint
     stop: bool  # the verdict ends the run
+
+    def metrics(self) -> dict[str, float | int | str | bool]:
+        """All of it as flat plain values, for whatever keeps metrics: NaN is what was not finite.
+
+        A risk that cannot be told is absent.
+        """
+        found: dict[str, float | int | str | bool] = {
+            name: math.nan if value is None else value
+            for name, value in self.signals.items()
+            if name != "risk/total" or value is not None
+        }
+        found |= {"step": self.step, "verdict": self.verdict.kind, "reason": self.verdict.reason, "stop": self.stop}
+        return found if self.best_step is None else {**found, "best_step": self.best_step}
 
 
 class Watch:
@@ -112,17 +119,22 @@ class Watch:
         """
         self.folder, self.lift, self.discriminate, self.save = Path(folder), lift, discriminate, save
         self.real_label, self.keep, self.tensors, self.seed = real_label, keep, tensors, seed
-        given = _opened(poses, subjects, instants)
-        study = _study(name, representation, steps, every, seed, settings or {})
+        given = opened_poses(poses, subjects, instants)
+        study = foreign_study(
+            "Watch", name, steps=steps, every=every, representation=representation, seed=seed, settings=settings
+        )
         self.configuration = study.configuration(representation)
         self.representation: Representation = REPRESENTATIONS[representation]
-        self.scale = _scale(given)
-        self.validation = validation_set(given, self.configuration, self.scale)
-        stopping = self.configuration.stopping
-        self.judge = Judge(steps, Recipe(real_label=real_label), stopping.policy, stopping.detectors)
+        run = ForeignRun(self.folder, study, given, poses)
+        self.validation = validation_set(given, self.configuration, run.scale)
+        self.trial = run.trial(seeds=[seed], recipe=Recipe(real_label=real_label))
+        self.judge = self.trial.judges[seed]
         self.best: list[tuple[float, int]] = []  # risks and steps of the checkpoints kept, lowest first
-        self.step, self._began = 0, time.monotonic()
-        self._begin(study, given, poses)
+        self.step = 0
+        if run.is_new:
+            self.trial.write(TrialState.RUNNING)
+        for row in self.trial.go_on():
+            self._keep(row.step, row.risk, fresh=False)
 
     # ------------------------------------------------------------------ looking
 
@@ -155,36 +167,36 @@ class Watch:
             found = {name: value for name, value in found.items() if not name.startswith("discriminator/")}
         named = self.configuration.training.signals
         found |= signals.further(named, self.validation, measured, self.representation)
-        found |= {name: torch.tensor([float(value)]) for name, value in (numbers or {}).items()}
+        given = {name if "/" in name else f"loop/{name}": value for name, value in (numbers or {}).items()}
+        found |= {name: torch.tensor([float(value)]) for name, value in given.items()}
         (row,) = signals.readings(found)
-        return self._take(HistoryRow(step, self.seed, row["risk/total"], "", row), fresh=True)
-
-    def _take(self, row: HistoryRow, *, fresh: bool) -> Seen:
-        """Judge one row, and keep the checkpoint if its risk is among the lowest."""
-        verdict = self.judge.update(row.step, row.signals)
-        self.step = row.step
-        is_best = False
-        if row.risk is not None and (len(self.best) < self.keep or row.risk < self.best[-1][0]):
-            is_best = not self.best or row.risk < self.best[0][0]
-            if fresh and self.save is not None:
-                self._path(row.step).parent.mkdir(parents=True, exist_ok=True)
-                self.save(self._path(row.step))
-            self.best = sorted([*self.best, (row.risk, row.step)])
-            for _, dropped in self.best[self.keep :]:
-                self._path(dropped).unlink(missing_ok=True)
-            del self.best[self.keep :]
+        rows = self.trial.judge(step, {self.seed: (row, row["risk/total"])})
+        is_best = self._keep(step, row["risk/total"], fresh=True)
+        self.trial.keep_depths(step, measured.depths.numpy())
+        self.trial.keep(rows)  # last: whatever the history tells of is there
+        verdict = self.judge.verdict
         stop = ends_seed(verdict.kind, self.configuration.stopping)
-        if fresh:
-            append(self._history, [HistoryRow(row.step, row.seed, row.risk, verdict.kind, row.signals)])
-            self._write(TrialState.RUNNING)
-        return Seen(row.step, row.signals, row.risk, verdict, self.best_step, is_best and not stop, stop)
+        return Seen(step, row, row["risk/total"], verdict, self.best_step, is_best and not stop, stop)
+
+    def _keep(self, step: int, risk: float | None, *, fresh: bool) -> bool:
+        """Keep the checkpoint if its risk is among the lowest; whether it is the lowest."""
+        self.step = step
+        if risk is None or (len(self.best) >= self.keep and risk >= self.best[-1][0]):
+            return False
+        is_best = not self.best or risk < self.best[0][0]
+        if fresh and self.save is not None:
+            self._path(step).parent.mkdir(parents=True, exist_ok=True)
+            self.save(self._path(step))
+        self.best = sorted([*self.best, (risk, step)])
+        for _, dropped in self.best[self.keep :]:
+            self._path(dropped).unlink(missing_ok=True)
+        del self.best[self.keep :]
+        return is_best
 
     @property
     def best_step(self) -> int | None:
         """The step of the checkpoint to keep: the lowest risk of those that are not tainted by a later verdict."""
-        verdict = self.judge.verdict
-        good = [step for _, step in self.best if not taints(verdict.kind, verdict.onset, step)]
-        return good[0] if good else None
+        return next((step for _, step in self.best if self.judge.may_choose(step)), None)
 
     @property
     def best_checkpoint(self) -> Path | None:
@@ -193,93 +205,15 @@ class Watch:
 
     def finish(self) -> Path:
         """Say that the run has ended; returns the run folder."""
-        self._write(TrialState.FINISHED)
+        self.trial.write(TrialState.FINISHED)
         return self.folder
-
-    # ------------------------------------------------------------------ the run folder
-
-    @property
-    def _trial(self) -> str:
-        return f"{self.representation.name}-000"
-
-    @property
-    def _history(self) -> Path:
-        return layout.HISTORY.at(self.folder, self._trial)
 
     @property
     def _joints(self) -> Tensor:
         return losses.joint_weights(self.representation)
 
     def _path(self, step: int) -> Path:
-        return layout.trial_folder(self.folder, self._trial) / "kept" / f"step-{step:09d}"
-
-    def _begin(self, study: Study, given: Poses, source: Any) -> None:
-        path = layout.STUDY.at(self.folder)
-        if path.exists():
-            self._go_on(StudyRecord.load(path), study, given)
-            return
-        is_file = isinstance(source, (str, Path))
-        where = str(Path(source).resolve()) if is_file else POSES
-        (layout.trial_folder(self.folder, self._trial)).mkdir(parents=True, exist_ok=True)
-        if not is_file:
-            names = {key: getattr(given, key) for key in NAMES}
-
-            def fill(writer: Any) -> None:
-                writer.append(given.columns)
-                writer.finish(names, given.source, given.frame_rate_hz)
-
-            write_dataset(self.folder / POSES, None, fill)
-        write_text(layout.STUDY_TEXT.at(self.folder), yaml.safe_dump(study.model_dump(mode="json", exclude_unset=True)))
-        StudyRecord(
-            name=study.name,
-            digest=digest(study),
-            resolved=study,
-            data=DataRecord(
-                digest=given.digest,
-                path=where,
-                scale=self.scale,
-                counts={split: len(given.rows(split)) for split in SPLITS},
-            ),
-            created=_now(),
-        ).save(path)
-        self._write(TrialState.RUNNING)
-
-    def _go_on(self, record: StudyRecord, study: Study, given: Poses) -> None:
-        if record.data.digest != given.digest:
-            raise UserError(f"{self.folder}: watched on other poses; choose another folder, or bring the same")
-        if record.digest != digest(study):
-            raise UserError(f"{self.folder}: belongs to another run ({record.name}), or to other settings")
-        for row in History.load(self._history) if self._history.exists() else ():
-            self._take(row, fresh=False)
-
-    def _write(self, state: TrialState) -> None:
-        verdict = self.judge.verdict
-        ended = SeedOutcome(
-            seed=self.seed,
-            verdict=verdict.kind,
-            reason=verdict.reason,
-            onset=verdict.onset,
-            stopped_step=self.step,
-            best_risk=self.best[0][0] if self.best else None,
-            best_step=self.best[0][1] if self.best else None,
-            values=dict(verdict.values),
-        )
-        seconds = time.monotonic() - self._began
-        done = state is TrialState.FINISHED
-        Trial(
-            id=self._trial,
-            representation=self.representation.name,
-            number=0,
-            parameters={},
-            configuration=self.configuration,
-            seeds=[self.seed],
-            state=state,
-            started=_now(),
-            ended=_now() if done else None,
-            wall_seconds=round(seconds, 3),
-            attempts=1,
-            outcome=Outcome(seeds=[ended], training_seconds=seconds, parameters={}) if done else None,
-        ).write(self.folder)
+        return layout.trial_folder(self.folder, self.trial.record.id) / "kept" / f"step-{step:09d}"
 
 
 @dataclass
@@ -318,56 +252,3 @@ def _called(function: Function, name: str, poses: Tensor, tensors: bool, shape: 
     if name == "lift":
         result = result - result[:, ROOT : ROOT + 1]
     return result[None]
-
-
-def _study(name: str, representation: str, steps: int, every: int, seed: int, settings: Mapping[str, Any]) -> Study:
-    values = {**settings, "name": name, "representations": [representation], "seed": seed, "seeds": 1}
-    training = {**dict(settings.get("training", {})), "steps": steps, "evaluate_every": every, "average": 0.0}
-    study = validate(Study, {**values, "training": training}, where="Watch")
-    check_names(study, "Watch")
-    return study
-
-
-def _opened(poses: Any, subjects: Any, instants: Any) -> Poses:
-    if isinstance(poses, Poses):
-        return poses
-    if isinstance(poses, (str, Path)):
-        return read_poses(Path(poses))
-    array = np.ascontiguousarray(poses, dtype=np.float32)
-    if array.ndim != 3 or array.shape[1:] != (17, 2) or not np.isfinite(array).all():
-        raise UserError(f"poses: expected finite numbers (N, 17, 2) in pixels, got {array.shape}")
-    count = len(array)
-    names, people = np.unique(np.zeros(count) if subjects is None else np.asarray(subjects), return_inverse=True)
-    if people.shape != (count,):
-        raise UserError(f"subjects: expected one for each of {count} poses, got {people.shape}")
-    frame = np.arange(count) if instants is None else np.unique(np.asarray(instants), return_inverse=True)[1]
-    if frame.shape != (count,):
-        raise UserError(f"instants: expected one for each of {count} poses, got {frame.shape}")
-    camera = np.zeros(count, np.int32)
-    seen: dict[tuple[int, int], int] = {}
-    for row, key in enumerate(zip(people.tolist(), frame.tolist(), strict=True)):
-        camera[row] = seen[key] = seen.get(key, -1) + 1
-    return Poses(
-        poses=array,
-        subject=people.astype(np.int32),
-        sequence=people.astype(np.int32),
-        camera=camera,
-        frame=frame.astype(np.int32),
-        split=np.full(count, SPLITS.index("validation"), np.int8),
-        subject_names=tuple(str(one) for one in names),
-        sequence_names=tuple(str(one) for one in names),
-        camera_names=tuple(f"camera_{index}" for index in range(int(camera.max(initial=0)) + 1)),
-        source=f"an array of {count} poses ({hashlib.sha256(array.tobytes()).hexdigest()[:12]})",
-        frame_rate_hz=0.0,
-    )
-
-
-def _scale(poses: Poses) -> float:
-    """As in training where there are train rows, else of the poses given."""
-    if len(poses.rows("train")):
-        return normalisation_scale(poses)
-    return 10.0 * float(np.linalg.norm(poses.poses[:, HEAD] - poses.poses[:, ROOT], axis=-1).mean())
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")

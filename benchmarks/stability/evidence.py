@@ -27,7 +27,7 @@ from tips_dist.evaluation.truth import read_truth
 from tips_dist.files import read_json_lines, write_with
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability import signals
-from tips_dist.training.validation import validation_rows, validation_set
+from tips_dist.training.validation import rows_digest, validation_rows, validation_set
 
 BANK = Path(__file__).parent / "bodies"
 KINDS = {"averaged": "depths.npy", "raw": "depths_raw.npy"}
@@ -118,6 +118,8 @@ def label(run: Run, poses: Poses, joints: npt.NDArray[np.float32], folder: Path,
     """
     configuration = run.configuration()
     scale, count = normalisation_scale(poses), configuration.training.validation_poses
+    if (done := folder / "done").exists():
+        assert done.read_text() == rows_digest(validation_rows(poses, count)), f"{folder}: judged on other poses"
     validation = validation_set(poses, configuration, scale)
     bench = Bench.of(poses, joints, validation_rows(poses, count), scale)
     reached = max(int(row["step"]) for row in read_json_lines(folder / "history.jsonl"))

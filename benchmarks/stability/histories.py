@@ -1,47 +1,44 @@
-"""The bank as the scorecard reads it."""
+"""The bank as detectors and stopping rules see it: one history per seed, its risks of a fit without its source."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from benchmarks.stability.recipes import Run, configuration
+from benchmarks.stability.bank import Curves
+from benchmarks.stability.calibrate import log_risk
 from tips_dist.evaluation.histories import LabelledHistory
-from tips_dist.replay import Array, recipe_of
-from tips_dist.stability.risk import risk
-
-BANK = Path(__file__).parent / "bank"
+from tips_dist.replay import recipe_of
+from tips_dist.stability.risk import Regime
 
 
-def load(motion: str) -> list[LabelledHistory]:
-    """All histories of one set, seed by seed, in the order of their names; risks are what the product computes now."""
-    found = []
-    for path in sorted((BANK / motion).glob("*.npz")):
-        with np.load(path, allow_pickle=False) as file:
-            names, steps = tuple(str(name) for name in file["names"]), tuple(int(step) for step in file["steps"])
-            signals, errors = file["signals"].astype(np.float64), file["resolved"].astype(np.float64)
-        signals[np.isnan(signals)] = np.inf  # the bank holds NaN for what was recorded as not finite
-        representation, _, name = path.stem.partition("-")
-        settings = configuration(Run(representation, name, ()))
-        found += [
-            LabelledHistory(
-                trial=path.stem,
-                representation=representation,
-                seed=seed,
-                budget=settings.training.steps,
-                recipe=recipe_of(settings),
-                steps=steps,
-                names=names,
-                values=signals[:, seed],
-                risks=_risks(names, signals[:, seed]),
-                errors=errors[:, seed],
-            )
-            for seed in range(errors.shape[1])
-        ]
-    return found
+def histories(runs: Sequence[Curves], risks: Mapping[str, Regime]) -> list[LabelledHistory]:
+    """Every seed of some runs, with the risks of its source's regime ``risks[source]``."""
+    return [one for curves in runs for one in of_run(curves, risks[curves.run.source])]
 
 
-def _risks(names: tuple[str, ...], values: Array) -> Array:
-    told = [risk(dict(zip(names, row.tolist(), strict=True))) for row in values]
-    return np.array([np.nan if one is None else one for one in told], np.float64)
+def of_run(curves: Curves, regime: Regime) -> list[LabelledHistory]:
+    """The seeds of one run."""
+    told, settings = np.exp(log_risk(regime, curves.signals)), curves.run.configuration
+    names = tuple(curves.signals)
+    values = np.stack([curves.signals[name] for name in names], -1)
+    values = np.where(np.isnan(values), np.inf, values)  # the bank's NaN: recorded as not finite
+    name = f"{curves.run.source}/{curves.run.name}"
+    return [
+        LabelledHistory(
+            run=name,
+            trial=name,
+            representation=curves.run.representation,
+            seed=seed,
+            budget=settings.training.steps,
+            recipe=recipe_of(settings),
+            steps=tuple(int(step) for step in curves.steps),
+            names=names,
+            values=values[:, place],
+            risks=told[:, place],
+            errors=curves.errors[:, place],
+            mirrored=np.nan_to_num(curves.mirrored[:, place]),
+        )
+        for place, seed in enumerate(curves.run.seeds)
+    ]

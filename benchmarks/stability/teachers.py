@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--poses", type=Path, default=Path("data/cmu.pose2d.h5"))
     parser.add_argument("--truth", type=Path, default=Path("data/cmu.truth3d.h5"))
     parser.add_argument("--work", type=Path, default=WORK)
-    parser.add_argument("--only", nargs="*", default=[], help="names of runs, such as solo-bend-0")
+    parser.add_argument("--only", nargs="*", default=[], help="names of runs, such as solo-bend-128")
     parser.add_argument("--teachers", type=int, default=30)
     parser.add_argument("--steps", type=int, default=3000, help="of the student")
     arguments = parser.parse_args()

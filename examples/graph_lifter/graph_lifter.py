@@ -29,6 +29,8 @@ def graph() -> Tensor:
 class GraphLifter(nn.Module):
     """A plain module of one seed, (B, 17, 2) -> (B, 17): three rounds of messages, then all joints together."""
 
+    graph: Tensor
+
     def __init__(self, representation: Representation, width: int) -> None:
         super().__init__()
         features = max(4, width // 8)

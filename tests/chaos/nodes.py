@@ -12,7 +12,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tests.chaos.stage import ROOT
@@ -20,16 +20,17 @@ from tips_dist.study.cluster import prepare_environment
 
 
 @contextlib.contextmanager
-def cluster(nodes: int, loopback: bool = True) -> Iterator[dict[str, Any]]:
+def cluster(nodes: int, loopback: bool = True, of_first: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
     """Run one; gives ``address``, ``gcs`` (pid), ``raylets`` (node id: pid), ``environment`` (of its drivers).
 
-    The nodes' address is 127.0.0.1, or else this machine's address in its network.
+    The nodes' address is 127.0.0.1, or else this machine's address in its network. ``of_first`` are environment
+    variables of the first node's workers alone.
     """
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     # drivers are at home where the nodes are
     environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0" if loopback else "1"
     own = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    command = [sys.executable, "-m", "tests.chaos.nodes", str(nodes)]
+    command = [sys.executable, "-m", "tests.chaos.nodes", str(nodes), json.dumps(of_first or {})]
     with subprocess.Popen(
         command, cwd=ROOT, env={**own, **environment}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -48,7 +49,11 @@ def main() -> None:
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100 * 2**20})
-    others = [made.add_node(num_cpus=1, object_store_memory=100 * 2**20) for _ in range(int(sys.argv[1]))]
+    own = [json.loads(sys.argv[2]), *[{}] * int(sys.argv[1])]
+    others = [
+        made.add_node(num_cpus=1, object_store_memory=100 * 2**20, env_vars=own[number])
+        for number in range(int(sys.argv[1]))
+    ]
     made.wait_for_nodes()
     gcs = made.head_node.all_processes["gcs_server"][0].process.pid
     raylets = {node.node_id: node.all_processes["raylet"][0].process.pid for node in others}

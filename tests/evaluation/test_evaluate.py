@@ -269,6 +269,16 @@ def test_raw_weights_are_measured_beside_the_averaged(run: Path) -> None:
     assert table.head[1:3] == ("averaged: selected", "raw: selected")
 
 
+def test_depths_of_other_validation_poses_are_refused(run: Path) -> None:
+    """A version that chose its validation poses otherwise would give figures that mean nothing."""
+    trial = RunFolder(run).trials[0]
+    seeds = [example.outcome(seed, 70.0, 30) for seed in trial.seeds]
+    ended = Outcome(seeds=seeds, training_seconds=1.0, parameters={}, judged_on="0123456789abcdef")
+    trial.now(outcome=ended).write(run)
+    with pytest.raises(UserError, match=f"trial {trial.id}: its recorded depths are of other validation poses"):
+        evaluate_run(run, run.parent / "a.truth3d.h5")
+
+
 def test_a_spread_is_compared_with_errors_of_depth(data: Data) -> None:
     """Noise of a known deviation: two thirds within one, 95 % within two; half the spread holds fewer."""
     poses, joints = data

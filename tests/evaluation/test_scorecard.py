@@ -16,7 +16,7 @@ from tests.evaluation.examples import NOISE, SEEDS, STEPS, example_run
 from tips_dist.cli import app
 from tips_dist.data import procedural
 from tips_dist.data.store import write_truth
-from tips_dist.evaluation import choices, labels, rules
+from tips_dist.evaluation import choices, rules
 from tips_dist.evaluation.evaluate import labelled_histories
 from tips_dist.evaluation.histories import LabelledHistory, label
 from tips_dist.evaluation.scorecard import scorecard
@@ -55,36 +55,6 @@ def history(
         risks=np.array(risks, np.float64),
         errors=np.array(risks if errors is None else errors, np.float64),
     )
-
-
-# --- labels ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("errors", "diverged", "onset"),
-    [
-        ([100.0, 90, 80, 70, 60, 60, 60, 60, 60, 60], False, None),
-        ([100.0, 60, 60, 60, 60, 60, 60, 60, 68, 68], False, None),  # 13 % above the lowest
-        ([100.0, 60, 60, 60, 60, 60, 60, 70, 70, 70], True, 80),
-        ([100.0, 60, 80, 60, 60, 60, 60, 60, 70, 70], True, 90),  # the first excursion came back
-        ([300.0, 280, 260, 240, 220, 200, 190, 180, 170, 160], True, 10),  # still learning, but never below 150 mm
-        ([200.0, 180, 160, 140, 120, 100, 95, 90, 85, 80], False, None),  # still learning
-        ([100.0, 60, 60, 60, 60, 60, 60, 60, NAN, NAN], True, 90),
-        ([NAN] * 10, True, 10),
-        ([100.0], False, None),
-    ],
-)
-def test_what_counts_as_diverged(errors: list[float], diverged: bool, onset: int | None) -> None:
-    steps = [10 * (index + 1) for index in range(len(errors))]
-    assert labels.has_diverged(np.array(errors)) is diverged
-    if diverged:
-        assert labels.divergence_onset(np.array(errors), steps) == onset
-
-
-def test_drift_is_the_end_over_the_minimum_and_one_at_most() -> None:
-    assert labels.drift_of(np.array([100.0, 50, 50, 50, 50, 50, 50, 50, 60, 60])) == pytest.approx(0.2)
-    assert labels.drift_of(np.array([50.0] * 8 + [500, 500])) == 1
-    assert labels.drift_of(np.array([50.0] * 8 + [NAN, NAN])) == 1
 
 
 # --- histories -------------------------------------------------------------------------------------------------------
@@ -181,8 +151,8 @@ def test_broken_seeds_are_told_and_stopped(card: Any) -> None:
 
 def test_what_was_called_and_when(card: Any) -> None:
     fell, broke = card.called[:2]
-    assert (fell.verdict, fell.called, fell.diverged, fell.true_onset) == ("healthy", None, False, None)
-    assert (broke.verdict, broke.diverged, broke.true_onset) == ("diverged", True, 450)
+    assert (fell.verdict, fell.called, fell.fate, fell.true_onset) == ("healthy", None, "learning", None)
+    assert (broke.verdict, broke.fate, broke.true_onset) == ("diverged", "diverged", 450)
     assert 450 <= broke.called <= 600
     assert (broke.selected_mm, broke.best_mm, broke.last_mm) == (65, 65, 160)
 

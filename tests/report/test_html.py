@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import itertools
 import json
 import re
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
-from plotly.offline import get_plotlyjs
+from axe_playwright_python.sync_playwright import Axe
+from plotly.offline import get_plotlyjs_version
 
-from tests.report import chromium
+from tests import chromium
 from tips_dist.bootstrap import Statistic
 from tips_dist.drawing import SIDE_COLOUR
 from tips_dist.report.curves import band, read_series
@@ -27,6 +29,7 @@ from tips_dist.runfolder.fetching import fetch_run
 from tips_dist.runfolder.results import TrialSummary
 from tips_dist.study.importance import importances
 
+PLOTLY_SHA256 = "79542150855a52c567260e3137095dbe2b744e6d702a5cabe67da246942fba7a"
 HOSTILE = '</script><img src="https://example.invalid/x.png"> &'
 
 
@@ -95,9 +98,12 @@ def test_the_page_of_144_runs_stays_below_2_5_mb(tmp_path: Path) -> None:
     assert write(run).stat().st_size < 2.5e6
 
 
-def test_the_packed_library_is_plotly(report: Path) -> None:
+def test_the_packed_library_is_the_plotly_that_was_published(report: Path) -> None:
+    """The file of the npm package plotly.js-cartesian-dist-min, of the version that plotly.py brings whole."""
     (packed,) = re.findall(r'<script id="plotly"[^>]*>(.*?)</script>', report.read_text(), re.DOTALL)
-    assert zlib.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()
+    unpacked = zlib.decompress(base64.b64decode(packed))
+    assert hashlib.sha256(unpacked).hexdigest() == PLOTLY_SHA256
+    assert f"v{get_plotlyjs_version()}" in unpacked[:200].decode()
 
 
 def test_every_trial_has_a_drawer_with_parameters_verdicts_and_what_was_kept(report: Path) -> None:
@@ -107,7 +113,16 @@ def test_every_trial_has_a_drawer_with_parameters_verdicts_and_what_was_kept(rep
     for trial in summary.trials:
         drawer = text[text.index(f'<details id="{trial.trial}">') :]
         drawer = drawer[: drawer.index("</details>")]
-        for word in (*trial.parameters, "lowest risk", "kept step", "onset", "last, mm", trial.verdicts and "verdict"):
+        for word in (
+            *trial.parameters,
+            "lowest risk",
+            "kept step",
+            "onset",
+            "last, mm",
+            "candidates",
+            "Risk of each seed",
+            trial.verdicts and "verdict",
+        ):
             assert str(word) in drawer
     first = min(summary.trials, key=lambda row: row.risk.value if row.risk else 9e9)
     assert text.index("<details id=") == text.index(f'<details id="{first.trial}">')  # the best comes first
@@ -218,26 +233,75 @@ def test_importance_finds_the_dimension_that_decides(tmp_path: Path) -> None:
     assert found["solo"]["training.generator_lr"] > 0.8
 
 
-@pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium on this machine: the page is not opened")
+@chromium.needed
 @pytest.mark.parametrize("width", [1280, 390])
 def test_chromium_draws_every_figure_without_a_word_or_a_request(report: Path, width: int) -> None:
-    page = report
-    if width < 500:  # the smallest window that Chromium makes; a frame gives the page its width
-        page = report.with_name("narrow.html")
-        page.write_text(f'<body style="margin:0"><iframe width={width} height=1800 src="report.html"></iframe>')
-    seen = chromium.visit(page.as_uri(), height=20_000)  # figures are drawn when they come near the view
-    assert seen.console == []
-    assert seen.requests == []
-    if page is report:
-        drawn = seen.dom.count('class="main-svg"')
-        assert drawn >= len(figures(report.read_text()))
-        assert seen.dom.count("js-plotly-plot") >= len(figures(report.read_text()))
+    count = len(figures(report.read_text()))
+    with chromium.opened(report.as_uri(), width) as (page, told):
+        page.evaluate("document.querySelectorAll('details').forEach(drawer => drawer.open = true)")
+        for place in range(count):  # figures are drawn when they come near the view
+            page.locator(".plot").nth(place).scroll_into_view_if_needed()
+        page.wait_for_function(f"document.querySelectorAll('.js-plotly-plot .main-svg').length >= {count}")
+        overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert told.console == []
+    assert told.requests == []
+    assert overflow <= 0
 
 
-@pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium on this machine: the browser is not tried")
+@chromium.needed
 def test_the_browser_would_tell_of_errors_and_requests(tmp_path: Path) -> None:
-    page = tmp_path / "bad.html"
-    page.write_text('<img src="http://127.0.0.1:9/pixel.png"><script>undefinedFunction()</script>')
-    seen = chromium.visit(page.as_uri())
-    assert any("undefinedFunction is not defined" in line for line in seen.console)
-    assert seen.requests == ["http://127.0.0.1:9/pixel.png"]
+    bad = tmp_path / "bad.html"
+    bad.write_text('<img src="http://127.0.0.1:9/pixel.png"><script>undefinedFunction()</script>')
+    with chromium.opened(bad.as_uri()) as (_, told):
+        pass
+    assert any("undefinedFunction is not defined" in line for line in told.console)
+    assert told.requests == ["http://127.0.0.1:9/pixel.png"]
+
+
+@chromium.needed
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(report: Path, scheme: Literal["light", "dark"]) -> None:
+    """The rules of WCAG that axe-core can check by itself, with a drawer open and all figures drawn."""
+    with chromium.opened(report.as_uri()) as (page, _):
+        page.emulate_media(color_scheme=scheme)
+        page.evaluate("document.querySelector('details').open = true")
+        page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length >= 2")
+        found = Axe().run(page).response["violations"]
+    serious = [
+        (rule["id"], rule["nodes"][0]["html"][:200]) for rule in found if rule["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+@chromium.needed
+def test_boxes_over_axes_keep_the_trials_that_go_through_them(report: Path) -> None:
+    """Of parallel coordinates: a box over the last axis, then one over the first, then a double click."""
+    with chromium.opened(report.as_uri(), 1280, 1000) as (page, told):
+        plot = page.locator("#search .plot").first
+        plot.scroll_into_view_if_needed()
+        page.wait_for_function("document.querySelector('#search .js-plotly-plot .main-svg')")
+        rows = page.locator("#every-trial > .table tbody tr:not(.brushed)")
+        every = rows.count()
+        counts = [every]
+        for axis in ("last", "first"):
+            box = page.evaluate(AXIS, axis)
+            page.mouse.move(box["x"] - 12, box["bottom"])
+            page.mouse.down()
+            page.mouse.move(box["x"] + 12, box["middle"], steps=5)
+            page.mouse.up()
+            page.wait_for_function(f"document.querySelectorAll('tr.brushed').length > {every - counts[-1]}")
+            counts.append(rows.count())
+        page.mouse.dblclick(box["x"] + 60, box["middle"])
+        page.wait_for_function("document.querySelectorAll('tr.brushed').length === 0")
+    assert counts == sorted(counts, reverse=True)
+    assert 0 <= counts[2] < counts[1] < every
+    assert told.console == []
+
+
+AXIS = """which => {
+  const plot = document.querySelector("#search .js-plotly-plot"), size = plot._fullLayout._size;
+  const {left, top} = plot.getBoundingClientRect(), x = plot._fullLayout.xaxis, y = plot._fullLayout.yaxis;
+  const place = which === "last" ? plot.layout.meta.brush - 1 : 0;
+  const at = value => top + size.t + y.d2p(value);
+  return {x: left + size.l + x.d2p(place), bottom: at(-0.1), middle: at(0.5)};
+}"""

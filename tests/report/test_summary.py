@@ -39,6 +39,25 @@ def test_counts_verdicts_and_savings_by_representation(run: Path) -> None:
     assert solo.risk.low <= solo.risk.value <= solo.risk.high
 
 
+def test_seed_steps_saved_frozen_and_revived_are_counted_and_said(run: Path) -> None:
+    found = write_summary(run)
+    assert found.budget is not None
+    assert (found.budget.saved, found.budget.frozen, found.budget.revived) == (4 * 600, 0, 0)
+    assert not any("frozen" in line for line in notes(found))
+    trial = RunFolder(run).trials[0]
+    assert trial.outcome is not None
+    seeds = [
+        seed.model_copy(update={"frozen": seed.stopped_step if place == 0 else None})
+        for place, seed in enumerate(trial.outcome.seeds)
+    ]
+    trial.now(outcome=trial.outcome.model_copy(update={"seeds": seeds}), thaw=[trial.seeds[1]]).write(run)
+    planned = found.budget.planned
+    assert (
+        f"Stopping saved 2,400 of {planned:,} seed-steps. Seeds frozen: 1; revived: 1. tips-dist resume RUN --thaw "
+        "lets frozen ones go on." in notes(write_summary(run))
+    )
+
+
 def value(found: Statistic | None) -> float:
     assert found is not None
     return found.value

@@ -220,7 +220,8 @@ def test_a_history_reads_back_and_drops_a_torn_line(tmp_path: Path) -> None:
     with path.open("a") as stream:
         stream.write('{"step": 150, "se')
     assert list(History.load(path)) == list(history)
-    assert [row.step for row in History.load(path).until(50)] == [50, 50]
+    cut = History.load(path).in_order([1, 0], {0: 100, 1: 50}.__getitem__)
+    assert [(row.step, row.seed) for row in cut] == [(50, 1), (50, 0), (100, 0)]
     assert [row.risk for row in History.load(path).of(1)] == [4.0, None]
     assert list(History.load(tmp_path / "none.jsonl")) == []
 
@@ -312,9 +313,11 @@ def test_every_record_reaches_every_command() -> None:
 
 def test_copies_keep_the_order_that_a_killed_study_leaves() -> None:
     names = ["trials/a/trial.json", "trials/a/checkpoint/x", "mirror.json", "trials/a/history.jsonl", "optuna.journal"]
+    names += ["trials/a/frozen/seed0.safetensors"]
     assert [name.rpartition("/")[2] for name in sorted(names, key=layout.order)] == [
         "optuna.journal",
         "history.jsonl",
+        "seed0.safetensors",
         "x",
         "trial.json",
         "mirror.json",

@@ -11,16 +11,23 @@ from tips_dist.stability.detectors import (
     Collapse,
     DiscriminatorDominance,
     DiscriminatorFailure,
-    Drift,
     Judge,
     NonFinite,
-    Plateau,
     Recipe,
     Signals,
 )
+from tips_dist.stability.rises import Drift, Plateau
 from tips_dist.stability.verdicts import COLLAPSED, DIVERGED, HEALTHY, NON_FINITE, PLATEAUED, Verdict
 
-POLICY = Policy(warm_up=0.1, patience=3, plateau_patience=4, plateau_share=0.3, plateau_learnt=1.0, smoothing=1.0)
+POLICY = Policy(
+    warm_up=0.1,
+    patience=3,
+    plateau_patience=4,
+    plateau_share=0.3,
+    plateau_learnt=1.0,
+    plateau_progress=0.01,
+    smoothing=1.0,
+)
 STEPS = 1000  # evaluated every 50: warm-up covers step 50
 
 

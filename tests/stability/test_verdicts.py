@@ -4,7 +4,18 @@ import pytest
 
 from tips_dist.config import Stopping
 from tips_dist.stability import verdicts
-from tips_dist.stability.verdicts import COLLAPSED, DIVERGED, HEALTHY, KINDS, NON_FINITE, PLATEAUED
+from tips_dist.stability.verdicts import (
+    COLLAPSED,
+    CROSSING,
+    DIVERGED,
+    DRIFTING,
+    HEALTHY,
+    KINDS,
+    NON_FINITE,
+    PLATEAUED,
+    Interval,
+    crossing_at,
+)
 
 
 @pytest.mark.parametrize(
@@ -12,6 +23,8 @@ from tips_dist.stability.verdicts import COLLAPSED, DIVERGED, HEALTHY, KINDS, NO
     [
         (HEALTHY, False, False, False, False),
         (PLATEAUED, True, False, True, False),
+        (CROSSING, False, False, False, False),
+        (DRIFTING, True, False, True, False),
         (DIVERGED, True, True, False, False),
         (COLLAPSED, True, True, False, False),
         (NON_FINITE, True, True, True, True),
@@ -29,8 +42,8 @@ def test_what_ends_a_seed(kind: str, by_default: bool, no_plateau: bool, no_dive
     assert found == [by_default, no_plateau, no_divergence, off]
 
 
-def test_sound_seeds_are_the_healthy_and_the_plateaued() -> None:
-    assert [name for name in KINDS if verdicts.is_sound(name)] == [HEALTHY, PLATEAUED]
+def test_sound_seeds_are_those_whose_best_counts() -> None:
+    assert [name for name in KINDS if verdicts.is_sound(name)] == [HEALTHY, PLATEAUED, CROSSING, DRIFTING]
     assert not verdicts.is_sound("of a newer version")
 
 
@@ -47,9 +60,22 @@ def test_severity_grows_along_the_table() -> None:
         (DIVERGED, 100, 100, False),
         (DIVERGED, 100, 50, False),
         (DIVERGED, None, 50, False),
+        (DRIFTING, 100, 150, True),
+        (DRIFTING, 100, 100, False),
         (PLATEAUED, 100, 150, False),
         (NON_FINITE, 100, 150, False),
     ],
 )
 def test_checkpoints_after_the_onset_are_tainted(kind: str, onset: int | None, step: int, expected: bool) -> None:
     assert verdicts.taints(kind, onset, step) is expected
+
+
+def test_only_a_crossing_passes_and_short_names_differ() -> None:
+    assert [name for name, kind in KINDS.items() if kind.passes] == [CROSSING]
+    assert len({kind.short for kind in KINDS.values()}) == len({kind.role for kind in KINDS.values()}) == len(KINDS)
+
+
+@pytest.mark.parametrize(("step", "inside"), [(50, None), (100, 0), (199, 0), (200, None), (400, 1), (10**6, 1)])
+def test_a_crossing_holds_from_its_begin_to_before_its_end(step: int, inside: int | None) -> None:
+    crossings = [Interval(100, 200, 0.3), Interval(400, None, 0.1)]
+    assert crossing_at(crossings, step) == (None if inside is None else crossings[inside])

@@ -11,19 +11,20 @@ import pytest
 from tests.study.conftest import make_study
 from tests.study.test_records import make_trial
 from tips_dist.config import Resources
-from tips_dist.runfolder import Outcome, TrialState, read_trial
+from tips_dist.runfolder import HistoryRow, Outcome, TrialState, layout, read_trial
 from tips_dist.runfolder.example import outcome
+from tips_dist.runfolder.history import append
 from tips_dist.study.search import TrialSearch
 from tips_dist.study.trainable import NO_RISK
-from tips_dist.study.tuning import Driver, Watch
+from tips_dist.study.tuning import Driver, Heartbeats
 
 START = 1_700_000_000_000_000_000  # a wall clock, in ns
 SECOND = 1_000_000_000
 
 
-def make_watch(tmp_path: Path, limit: float = 10.0) -> Watch:
+def make_watch(tmp_path: Path, limit: float = 10.0) -> Heartbeats:
     study = make_study(resources={"heartbeat_seconds": limit})
-    return Watch(SimpleNamespace(study=study, run=tmp_path, live={}))  # type: ignore[arg-type]
+    return Heartbeats(SimpleNamespace(study=study, run=tmp_path, live={}))  # type: ignore[arg-type]
 
 
 # (what the file's time is, our clock) in order -> at which looks the worker is called hung
@@ -128,3 +129,46 @@ def test_unfinished_trials_come_before_new_ones(tmp_path: Path) -> None:
     assert driver.suggest("a") == {"trial": "solo-000"}
     assert driver.suggest("b") == {"trial": "solo-001"}
     assert driver.suggest("c") == "FINISHED"
+
+
+@pytest.mark.parametrize(("risk", "stopped"), [(9.0, True), (1.02, False)])
+def test_a_trial_is_stopped_when_its_seeds_are_clear_of_the_best(tmp_path: Path, risk: float, stopped: bool) -> None:
+    study = make_study(representations=["solo"], seeds=3, stopping={"trials": "test"})
+    search = TrialSearch(study, tmp_path)
+    search.recover()
+    driver = Driver(study, tmp_path, search, [], lambda event: None)
+    for name, level in (("good", 1.0), ("bad", risk)):
+        driver.suggest(name)
+        history = layout.HISTORY.at(tmp_path, driver.live[name].id)
+        append(history, [HistoryRow(20, seed, level + 0.01 * seed, "healthy") for seed in range(3)])
+    assert not driver.prune("bad", result(15, risk))  # no look
+    assert not driver.prune("good", result(20, 1.0))
+    assert driver.prune("bad", result(20, risk)) is stopped
+    driver.on_trial_complete("bad", {"time_total_s": 1.0})
+    trial = read_trial(tmp_path, "solo-001")
+    assert (trial.state, trial.stopped_step) == (("stopped", 20) if stopped else ("pending", None))
+    if stopped:
+        assert "stopped at step 20: surely worse than solo-000: risk 9.01 against 1.01" in (trial.error or "")
+        again = Driver(study, tmp_path, search, [trial.now(state=TrialState.PENDING, thaw=[0, 1, 2])], lambda _: None)
+        again.suggest("bad")
+        assert not again.prune("bad", result(20, risk))  # it was thawed
+
+
+def test_a_trial_that_met_a_node_without_a_plug_in_is_tried_again_and_then_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make_study(representations=["solo"], search={"trials": 1}, space={}, resources={"max_failures": 1})
+    search = TrialSearch(study, tmp_path)
+    search.recover()
+    driver = Driver(study, tmp_path, search, [], lambda event: None, foreign=True)
+    for name in ("a", "b"):
+        assert driver.suggest(name) == {"trial": "solo-000"}
+        assert driver.suggest("other") is None  # it may come back
+        driver.on_trial_result(name, {"trial": "solo-000", "lacks": "plug-in mine: on node it is not installed"})
+        driver.on_trial_complete(name, {})
+    assert driver.suggest("c") == "FINISHED"
+    assert driver.halted is None
+    assert read_trial(tmp_path, "solo-000").state == "pending"
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("plug-in mine: on node it is not installed; its trials are tried on other nodes")

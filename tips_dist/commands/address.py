@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from tips_dist.commands.output import print_json, say
+from tips_dist.commands.output import print_json, say, showing
 from tips_dist.files import UserError
 from tips_dist.storage import fetch_file, is_address
 
@@ -29,7 +29,8 @@ def run_folder(text: str) -> Path:
         return fetch_file(text)
     from tips_dist.runfolder.fetching import fetch_run  # heavy: not for every --help
 
-    folder = fetch_run(text, command)
+    with showing("looking at storage"):
+        folder = fetch_run(text, command)
     say(f"Reading a copy of {text}: {folder}", stderr=True)
     return folder
 
@@ -40,7 +41,8 @@ def fetch_whole(url: str, output: Path, *, as_json: bool) -> None:
         raise UserError(f"{url}: expected an address such as s3://BUCKET/runs/NAME")
     from tips_dist.runfolder.fetching import fetch_run
 
-    folder = fetch_run(url, folder=output)
+    with showing("looking at storage"):
+        folder = fetch_run(url, folder=output)
     files = [path for path in folder.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     if as_json:

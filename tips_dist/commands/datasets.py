@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tips_dist.commands.output import Commands, print_found
+from tips_dist.commands.output import Commands, print_found, showing
 from tips_dist.commands.plugins import Plugins
 from tips_dist.files import JSON, UserError
 from tips_dist.study_yaml import load_yaml
@@ -31,7 +31,9 @@ def _generate(
     """Generate plausible human motion: PREFIX.pose2d.h5 and PREFIX.truth3d.h5."""
     from tips_dist.data.procedural import write
 
-    print_found(write(output, poses, seed, cameras), as_json=as_json)
+    with showing(f"generating {poses:,} poses"):
+        made = write(output, poses, seed, cameras)
+    print_found(made, as_json=as_json)
 
 
 @data_app.command("import")
@@ -51,7 +53,10 @@ def import_(
     """Convert a data set to PREFIX.pose2d.h5 and, where it has 3D, PREFIX.truth3d.h5."""
     from tips_dist.data.importers import import_data
 
-    print_found(import_data(format, source, output, _options(options or [])), as_json=as_json)
+    chosen = _options(options or [])
+    with showing(f"reading {source}"):
+        found = import_data(format, source, output, chosen)
+    print_found(found, as_json=as_json)
 
 
 @data_app.command("inspect")
@@ -66,9 +71,11 @@ def _inspect(
     """Examine a data set: counts, splits, ranges, and what is wrong with it, the worst first."""
     from tips_dist.data import inspection
 
-    found = inspection.inspect(file)
+    with showing(f"inspecting {file}"):
+        found = inspection.inspect(file)
+        if picture is not None:
+            inspection.draw_picture(file, picture)
     if picture is not None:
-        inspection.draw_picture(file, picture)
         found["picture"] = str(picture)
     print_found(found, as_json=as_json)
     if strict and found["findings"]:

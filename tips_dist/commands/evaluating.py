@@ -13,7 +13,7 @@ from tips_dist.files import JSON, UserError
 
 if TYPE_CHECKING:
     from tips_dist.bootstrap import Statistic
-    from tips_dist.evaluation.scorecard import Scorecard
+    from tips_dist.evaluation.scorecard import Called, Scorecard
     from tips_dist.report.tables import Table
 
 COLUMNS = {
@@ -23,16 +23,20 @@ COLUMNS = {
     "share": "of the random-to-oracle gap",
     "auroc": "AUROC",
     "told": "diverged told",
-    "false_stops": "false stops",
+    "drifting": "drifting told",
+    "crossing": "crossings told",
+    "false_stops": "healthy stopped",
+    "crossing_stopped": "crossing stopped",
     "delay": "delay, of the budget",
     "saved": "steps saved",
     "lost_mm": "mm lost",
+    "lost": "of the error",
     "best_lost": "best seed lost",
 }
 TABLES = {
     "ordering": ("estimate", "How well the risk orders checkpoints: Spearman with the true error"),
     "selection": ("choice", "What choosing checkpoints without truth costs against the best of each seed"),
-    "detection": ("alarm", "Diverged seeds told, others stopped by mistake, and after how much delay (median)"),
+    "detection": ("alarm", "Seeds that went wrong told, others stopped by mistake, and after how much delay (median)"),
     "stopping": (
         "rule",
         "What stopping saves, costs at the checkpoint then selected, and trials that lose their best seed",
@@ -40,14 +44,15 @@ TABLES = {
 }
 
 
-def evaluate(folder: Path, truth: Path, poses: Path | None, *, as_json: bool) -> None:
+def evaluate(folder: Path, truth: Path, poses: Path | None, *, device: str = "auto", as_json: bool) -> None:
     """Evaluate a run, print the tables that show it."""
+    from tips_dist.devices import chosen
     from tips_dist.evaluation.evaluate import evaluate_run
     from tips_dist.report import formats, summary, tables
     from tips_dist.report.answer_words import answer_lines
 
-    with showing("evaluating"):
-        result = evaluate_run(folder, truth, poses)
+    with showing("evaluating", folder):
+        result = evaluate_run(folder, truth, poses, device=chosen(device))
         found = summary.write_summary(folder)
     if as_json:
         print_json(result.plain())
@@ -58,15 +63,24 @@ def evaluate(folder: Path, truth: Path, poses: Path | None, *, as_json: bool) ->
 
 
 def evaluate_network(
-    weights: Path, truth: Path, poses: Path | None, split: str, output: Path | None, *, as_json: bool
+    weights: Path,
+    truth: Path,
+    poses: Path | None,
+    split: str,
+    output: Path | None,
+    *,
+    device: str = "auto",
+    as_json: bool,
 ) -> None:
     """Evaluate one candidate or student on one split of any data set, print the tables."""
     if poses is None:
         raise UserError(f"evaluate {weights}: say which poses with --poses NAME.pose2d.h5")
+    from tips_dist.devices import chosen
     from tips_dist.evaluation import evaluate as evaluations
     from tips_dist.report import errors, formats
 
-    result = evaluations.evaluate_weights(weights, truth, poses, split=split, output=output)
+    with showing("evaluating"):
+        result = evaluations.evaluate_weights(weights, truth, poses, split=split, output=output, device=chosen(device))
     if as_json:
         print_json(result.plain())
         return
@@ -79,9 +93,10 @@ def evaluate_network(
 
 def at_the_end(folder: Path, truth: Path) -> None:
     """Evaluate a run that has just ended: everything is decided by now."""
+    from tips_dist.devices import AUTO, chosen
     from tips_dist.evaluation.evaluate import evaluate_run
 
-    evaluate_run(folder, truth)
+    evaluate_run(folder, truth, device=chosen(AUTO))
 
 
 def show_scorecard(
@@ -97,9 +112,12 @@ def show_scorecard(
         raise UserError("scorecard: a run folder is named twice, so its seeds would count twice")
     names = [folder.name for folder in folders] if len({f.name for f in folders}) == len(folders) else map(str, folders)
     chosen = read_policy(policy) if policy else None
-    runs = {name: labelled_histories(path, truth, poses, name=name) for name, path in zip(names, folders, strict=True)}
-    found = {name: cards.scorecard(histories, chosen) for name, histories in runs.items()}
-    pooled = cards.scorecard([one for histories in runs.values() for one in histories], chosen)
+    with showing("replaying decisions"):
+        runs = {
+            name: labelled_histories(path, truth, poses, name=name) for name, path in zip(names, folders, strict=True)
+        }
+        found = {name: cards.scorecard(histories, chosen) for name, histories in runs.items()}
+        pooled = cards.scorecard([one for histories in runs.values() for one in histories], chosen)
     document = {
         "schema": 1,
         "runs": {name: plain_scorecard(card) for name, card in found.items()},
@@ -130,6 +148,11 @@ def print_scorecard(name: str, card: Scorecard, *, called: bool) -> None:
 
     shown = [_table(key, getattr(card, key)) for key in TABLES if getattr(card, key)]
     lines = [f"Brackets: 95 % bootstrap interval over {card.drawn}."]
+    if card.covered is not None and not math.isnan(card.covered.value):
+        inside = f"{100 * card.covered.value:.0f} % ({100 * card.covered.low:.0f}..{100 * card.covered.high:.0f})"
+        lines.append(
+            f"Of the checkpoints after the first quarter {inside} have an error within the 90 % interval of their risk."
+        )
     if card.cut:
         lines.append(
             f"{card.cut} of {card.seeds} histories were cut by stopping when they were made: what would have come is "
@@ -142,7 +165,10 @@ def print_scorecard(name: str, card: Scorecard, *, called: bool) -> None:
 
 def _headline(name: str, card: Scorecard) -> str:
     """The answer first: what a user of the run gets, and what the oracle would have got."""
-    said = f"{name}: {card.seeds} seeds of {card.trials} trials, {card.diverged} truly diverged."
+    said = (
+        f"{name}: {card.seeds} seeds of {card.trials} trials, {card.diverged} truly diverged, {card.drifting} drifted, "
+    )
+    said += f"{card.crossed} crossed."
     if card.chosen is None:
         return f"{said} No checkpoint has a risk and an error."
     one = card.chosen
@@ -167,7 +193,7 @@ def _table(key: str, rows: Mapping[str, Any]) -> Table:
 def _called(card: Scorecard) -> Table:
     from tips_dist.report.tables import Table, number
 
-    head = ("trial", "seed", "verdict", "called at", "since", "diverged", "selected", "best", "last", "why")
+    head = ("trial", "seed", "verdict", "called at", "since", "truly", "selected", "best", "last", "why")
     rows = [
         (
             row.trial,
@@ -175,13 +201,19 @@ def _called(card: Scorecard) -> Table:
             row.verdict,
             number(row.called, 0),
             number(row.onset, 0),
-            f"from {row.true_onset}" if row.diverged else "not by then" if row.cut else "no",
+            _became(row),
             *(number(mm, 1) for mm in (row.selected_mm, row.best_mm, row.last_mm)),
             row.reason,
         )
         for row in card.called
     ]
     return Table("What was called of each seed and when, what truly became of it, and its errors in mm", head, rows)
+
+
+def _became(row: Called) -> str:
+    """What truly became of a seed, in a few words."""
+    words = row.fate + (f" from {row.true_onset}" if row.true_onset is not None else "")
+    return words + (", crossed" if row.crossed else "") + (", by then" if row.cut else "")
 
 
 def _cell(row: Mapping[str, Any], column: str) -> str:

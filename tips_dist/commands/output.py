@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperGroup
@@ -35,11 +36,20 @@ def say(text: object, *, stderr: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def showing(name: str) -> Iterator[None]:
-    """Show the phases of the body while it works: bars in a terminal, elsewhere a line every few seconds."""
+def showing(name: str, run: Path | None = None) -> Iterator[None]:
+    """Show the phases of the body while it works: bars in a terminal, elsewhere a line every few seconds.
+
+    With ``run`` its ``status`` tells of them too.
+    """
     from tips_dist.report.live import Bars
 
-    with Bars(console(stderr=True)) as bars, listening(bars), phase(name):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(listening(stack.enter_context(Bars(console(stderr=True)))))
+        if run is not None:
+            from tips_dist.study.status import PhaseNote
+
+            stack.enter_context(listening(PhaseNote(run)))
+        stack.enter_context(phase(name))
         yield
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tips_dist.commands.output import console, print_json, print_record, say, showing
 from tips_dist.files import UserError
-from tips_dist.phases import Phase
+from tips_dist.phases import Phase, phase
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,12 +92,16 @@ def compare(folders: Sequence[Path], *, as_json: bool, as_markdown: bool) -> Non
         raise UserError("compare: give two or more run folders")
     runs = [RunFolder(folder) for folder in folders]
     summaries = [summarise(run) for run in runs]
-    shown, lines = comparing.comparison_tables(runs, summaries), comparing.comparison_notes(runs)
+    differences = comparing.run_differences(runs, summaries)
+    answer = comparing.comparison_lines(differences)
+    shown = [*comparing.difference_table(differences), *comparing.comparison_tables(runs, summaries)]
+    lines = comparing.comparison_notes(runs)
     if as_json:
         print_json([found.plain() for found in summaries])
     elif as_markdown:
-        sys.stdout.write(formats.markdown(shown, lines))
+        sys.stdout.write(formats.markdown(shown, lines, answer))
     else:
+        formats.print_answer(console(), answer)
         formats.print_tables(console(), shown, lines)
 
 
@@ -163,6 +167,24 @@ def report(folder: Path, poses: Path | None) -> None:
     say(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
+def report_together(folders: Sequence[Path], output: Path) -> None:
+    """Write one page that compares several runs."""
+    from tips_dist.report.comparison_page import write_comparison
+    from tips_dist.report.summary import summarise
+    from tips_dist.runfolder import RunFolder
+
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError("report: a run folder is named twice; it would be compared with itself")
+    runs, summaries = [RunFolder(folder) for folder in folders], []
+    with showing("reading the runs"), phase("summarising", len(runs)) as told:
+        for count, run in enumerate(runs):
+            summaries.append(summarise(run))
+            told(count + 1)
+    with showing("writing the comparison"):
+        path = write_comparison(output, runs, summaries)
+    say(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
 def _validation_poses(run: RunFolder, poses: Path | None) -> NDArray[np.float32] | None:
     """The normalised validation poses of a run, for its pictures; None if the file has gone and none was named."""
     from tips_dist.data.store import normalised
@@ -178,17 +200,20 @@ def _validation_poses(run: RunFolder, poses: Path | None) -> NDArray[np.float32]
     return normalised(data, rows, run.study.data.scale)
 
 
-def monitor(folder: Path, host: str, port: int) -> None:
+def monitor(folder: Path, host: str, port: int, seeds: str | None) -> None:
     """Serve TensorBoard on a run folder until interrupted."""
     from tips_dist.report.tensorboard import launch
     from tips_dist.runfolder import RunFolder
 
     _ = RunFolder(folder).study
     try:
-        address = launch(folder, host, port)
+        with showing("starting TensorBoard"):
+            board = launch(folder, host, port, seeds)
     except OSError as error:
         raise UserError(f"--port {port}: TensorBoard cannot listen on {host}:{port} ({error})") from None
-    say(f"TensorBoard on {address} (Ctrl-C ends it)")
+    if board.note:
+        say(board.note)
+    say(f"TensorBoard on {board.address}?smoothing=0 (Ctrl-C ends it)")
     from threading import Event
 
     Event().wait()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from tips_dist import plugins
+from tips_dist import plugins, trackers
 from tips_dist.commands.output import console, print_json, say, showing
 from tips_dist.files import UserError
 from tips_dist.mirror import mirror_once
@@ -33,6 +33,7 @@ def run(
     as_json: bool,
     address: str | None,
     storage: str | None = None,
+    track: Sequence[str] = (),
     go_on: bool = False,
     job: bool = False,
 ) -> None:
@@ -52,7 +53,7 @@ def run(
     def work(view: Progress) -> Path:
         if begun is not None:
             poses = studies.open_recorded(begun, study, study_file.parent)
-            return studies.resume(begun, address=address, progress=view, poses=poses, storage=storage)
+            return studies.resume(begun, address=address, progress=view, poses=poses, storage=storage, track=track)
         return studies.start(
             study,
             study_path=study_file,
@@ -62,9 +63,10 @@ def run(
             address=address,
             progress=view,
             storage=storage,
+            track=track,
         )
 
-    _follow(work, _trials(study), begun, truth, as_json, job=job)
+    _follow(work, _trials(study), begun, truth, as_json, job=job, track=track)
 
 
 def resume_study(
@@ -76,6 +78,8 @@ def resume_study(
     as_json: bool,
     address: str | None,
     storage: str | None = None,
+    thaw: list[str] | None = None,
+    track: Sequence[str] = (),
 ) -> None:
     """Finish a run from its folder, perhaps with more trials than it was started with."""
     from tips_dist.runfolder import RunFolder
@@ -87,19 +91,34 @@ def resume_study(
 
     def work(view: Progress) -> Path:
         return studies.resume(
-            folder, trials=trials, study_path=study_file, address=address, progress=view, storage=storage
+            folder,
+            trials=trials,
+            study_path=study_file,
+            address=address,
+            progress=view,
+            storage=storage,
+            thaw=thaw,
+            track=track,
         )
 
-    _follow(work, _trials(study) + more, folder, truth, as_json)
+    _follow(work, _trials(study) + more, folder, truth, as_json, track=track)
 
 
 def _follow(
-    work: Work, trials: int, folder: Path | None, truth: Path | None, as_json: bool, *, job: bool = False
+    work: Work,
+    trials: int,
+    folder: Path | None,
+    truth: Path | None,
+    as_json: bool,
+    *,
+    job: bool = False,
+    track: Sequence[str] = (),
 ) -> None:
     try:
         with _view(trials, _ended(folder), job=job) as view:
             folder = work(view)
         finish(short(folder), truth, as_json=as_json)
+        trackers.track(folder, track, summary_alone=True)
     except KeyboardInterrupt as interrupt:
         folder = getattr(interrupt, "run", folder)
         if folder is not None:
@@ -143,7 +162,7 @@ def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
     from tips_dist.report import formats, summary, tables
     from tips_dist.report.answer_words import answer_lines
 
-    with showing("summarising"):
+    with showing("summarising", folder):
         if truth is not None:
             from tips_dist.commands.evaluating import at_the_end
 

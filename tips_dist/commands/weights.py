@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tips_dist.commands.output import print_found
+from tips_dist.commands.output import print_found, showing
 from tips_dist.files import UserError
 
 if TYPE_CHECKING:
@@ -23,30 +23,35 @@ def lift_poses(
     animation: Path | None,
     signs: Literal["network", "pose"],
     uncertainty: bool,
+    device: str = "auto",
     as_json: bool,
 ) -> None:
     """Lift the poses of a file; write the result, a picture, an animation."""
     if output is None and picture is None and animation is None:
         raise UserError("lift: nothing to write; give --output FILE, --picture FILE or --animate FILE")
-    from tips_dist.lifting import lift_file
+    with showing("lifting"):
+        from tips_dist.devices import chosen
+        from tips_dist.lifting import lift_file
 
-    result = lift_file(
-        student,
-        poses,
-        output,
-        size=size,
-        minimum_score=minimum_score,
-        picture=picture,
-        animation=animation,
-        signs=signs,
-        uncertainty=uncertainty,
-    )
+        result = lift_file(
+            student,
+            poses,
+            output,
+            size=size,
+            minimum_score=minimum_score,
+            picture=picture,
+            animation=animation,
+            signs=signs,
+            uncertainty=uncertainty,
+            device=chosen(device),
+        )
     print_found(result, as_json=as_json)
 
 
 def export_network(weights: Path, output: Path, *, as_json: bool) -> None:
     """Export weights as ONNX or as a torch.export program, checked against PyTorch."""
-    from tips_dist.exporting import export as export_weights
+    with showing("exporting"):
+        from tips_dist.exporting import export as export_weights
 
-    result = export_weights(weights, output)
+        result = export_weights(weights, output)
     print_found(result, as_json=as_json)

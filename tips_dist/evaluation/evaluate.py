@@ -18,6 +18,7 @@ from tips_dist.data.store import SPLITS, Poses, normalisation_scale, read_poses
 from tips_dist.evaluation.histories import LabelledHistory, label
 from tips_dist.evaluation.measuring import (
     CONVENTIONS,
+    MIRRORED,
     Bench,
     check_spread,
     checkpoints,
@@ -44,7 +45,9 @@ from tips_dist.runfolder.results import (
     TrialErrors,
     TruthReference,
 )
-from tips_dist.training.validation import validation_rows
+from tips_dist.training.validation import rows_digest, validation_rows
+
+JUDGED = ("n_mpjpe_resolved", MIRRORED)  # what labels are made of
 
 
 class PosesReference(Part):
@@ -180,9 +183,9 @@ def labelled_histories(run: Path, truth: Path, poses: Path | None = None, *, nam
     for history in read_histories(folder, name=name):
         curve = curves.of(history.trial, history.seed)
         if curve is not None:
-            errors = dict(zip(curve.steps.tolist(), curve.errors["n_mpjpe_resolved"].tolist(), strict=True))
-            series = [errors.get(step, float("nan")) for step in history.steps]
-            found.append(label(history, series, every[history.trial]))
+            columns = [dict(zip(curve.steps.tolist(), curve.errors[name].tolist(), strict=True)) for name in JUDGED]
+            errors, mirrored = ([column.get(step, float("nan")) for step in history.steps] for column in columns)
+            found.append(label(history, errors, every[history.trial], mirrored=mirrored))
     if not found:
         why = next(iter(reasons.values()), "no trial has a history")
         raise UserError(f"{run}: nothing to score: {why}")
@@ -225,6 +228,12 @@ def _curves(folder: RunFolder, trial: Trial, bench: Bench, *, raw: bool) -> dict
     depths = folder.depths(trial, len(bench), raw=raw)
     if depths is None:
         return {}
+    judged_on = None if trial.outcome is None else trial.outcome.judged_on
+    if judged_on not in (None, rows_digest(bench.rows)):
+        raise UserError(
+            f"{folder.path}: trial {trial.id}: its recorded depths are of other validation poses than this version of "
+            "tips-dist chooses; evaluate with the version that trained it"
+        )
     every = trial.configuration.training.evaluate_every
     steps: dict[int, set[int]] = defaultdict(set)
     for row in folder.history(trial):
@@ -236,7 +245,9 @@ def _curves(folder: RunFolder, trial: Trial, bench: Bench, *, raw: bool) -> dict
         if known:
             offsets = depths[[step // every - 1 for step in known], index]
             errors = error_curves(bench, offsets, trial.representation)
-            found[trial.id, seed] = Curve(np.array(known, np.int64), {name: errors[name] for name in METRICS})
+            found[trial.id, seed] = Curve(
+                np.array(known, np.int64), {name: errors[name] for name in (*METRICS, MIRRORED)}
+            )
     return found
 
 

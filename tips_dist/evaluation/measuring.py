@@ -27,6 +27,7 @@ from tips_dist.skeleton import REPRESENTATIONS
 
 _CHUNK_POSES = 16_384
 CPU = torch.device("cpu")
+MIRRORED = "mirrored"
 CONVENTIONS = {
     "unit": "mm; the mean runs over all 17 joints, root included, and over all poses of the split",
     "mpjpe": "root-aligned, as predicted, one scale for the whole split (mean norm of truth over prediction)",
@@ -183,7 +184,10 @@ def one_scale(prediction: Array, truth: Array) -> float:
 
 
 def error_curves(bench: Bench, depths: npt.NDArray[np.floating[Any]], representation: str) -> dict[str, Array]:
-    """Mean errors (E,) of recorded offsets (E, n, 17), one evaluation step a row, as predicted and resolved."""
+    """Mean errors (E,) of recorded offsets (E, n, 17), one evaluation step a row, as predicted and resolved.
+
+    Beside the metrics stands the true share of poses held mirrored (:data:`MIRRORED`).
+    """
     raw = torch.from_numpy(np.asarray(depths, dtype=np.float64))
     turned = signed(raw, bench.signs(raw, representation)[0], representation)
     result = {}
@@ -191,7 +195,19 @@ def error_curves(bench: Bench, depths: npt.NDArray[np.floating[Any]], representa
         lifted = bench.lift(offsets)
         result[f"n_mpjpe{suffix}"] = metrics.n_mpjpe(lifted, bench.truth).mean(axis=(1, 2))
         result[f"pa_mpjpe{suffix}"] = metrics.pa_mpjpe(lifted, bench.truth).mean(axis=(1, 2))
+    result[MIRRORED] = mirrored_share(bench, turned.numpy())
     return result
+
+
+def mirrored_share(bench: Bench, depths: Array) -> Array:
+    """Share of poses whose depths oppose true depth, or whose do not if those are fewer: (..., n, 17) -> (...).
+
+    Depths are sign-resolved, so that a part which is mirrored altogether does not count.
+    """
+    depth = bench.truth[..., 2] - bench.truth[:, :1, 2]
+    against = np.einsum("...vj,vj->...v", depths - depths[..., :1], depth)
+    share: Array = (against < 0).mean(-1)
+    return np.minimum(share, 1 - share)
 
 
 def checkpoints(curve: Curve, selected: int | None) -> SeedErrors:

@@ -17,14 +17,23 @@ from scipy.stats import rankdata, spearmanr
 
 from tips_dist.bootstrap import Statistic, over_groups
 from tips_dist.config import Policy
-from tips_dist.evaluation import choices, rules
+from tips_dist.evaluation import choices, labels, rules
 from tips_dist.evaluation.histories import LabelledHistory
-from tips_dist.replay import Array, replay
-from tips_dist.stability.verdicts import DIVERGED
+from tips_dist.replay import RISK, Array, replay
+from tips_dist.stability.risk import regime_of
+from tips_dist.stability.verdicts import COLLAPSED, DIVERGED, NON_FINITE
 
 TRIALS = 5  # the fewest that an interval over trials is drawn from
 RISKS = 4  # a seed with no more finite risks than this cannot be judged by them
-SIGNALS = ("rigidity/bone_ratio_variance", "distance/sliced_wasserstein", "generator/loss")  # ordered beside the risk
+SIGNALS = (  # ordered beside the risk
+    "agreement/views",
+    "rigidity/bone_ratio_variance",
+    "distance/sliced_wasserstein",
+    "mirror/mixed",
+    "generator/loss",
+)
+DRIFTING, CROSSING = "drifting", "crossing"
+ALARMS = (DRIFTING, DIVERGED, COLLAPSED, NON_FINITE)  # verdicts that say that a seed went wrong
 
 Rows = npt.NDArray[np.intp]
 Labels = npt.NDArray[np.bool_]
@@ -48,12 +57,15 @@ class Regret:
 
 @dataclass(frozen=True)
 class Detection:
-    """Telling diverged seeds from the others; a plateau is no alarm."""
+    """Telling seeds that go wrong from healthy ones; a plateau is no alarm. None where there are no such seeds."""
 
-    told: Statistic  # share of the diverged
-    false_stops: Statistic  # share of the others
-    delay: Statistic  # from the true onset, as a share of the budget, median
-    auroc: Statistic | None = None  # of a continuous score, where there is one
+    told: Statistic  # share of the diverged with an alarm,
+    drifting: Statistic | None  # of those that drift,
+    crossing: Statistic | None  # and of those that crossed, with that word; None for alarms that have no words
+    false_stops: Statistic  # share of the healthy with an alarm,
+    crossing_stopped: Statistic | None  # and of those that crossed and did not diverge
+    delay: Statistic  # of a diverged seed's alarm from the true onset, as a share of the budget, median
+    auroc: Statistic | None = None  # of a continuous score, diverged against all others, where there is one
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,7 @@ class StoppingScore:
 
     saved: Statistic  # share of the steps
     lost_mm: Statistic
+    lost: Statistic  # the same as a share of the error
     best_lost: int  # trials whose truly best seed was stopped before the checkpoint that selection would choose
     trials: int
 
@@ -92,8 +105,9 @@ class Called:
     reason: str
     called: int | None  # the step at which the verdict fell
     onset: int | None  # the step at which the verdict says it began
-    diverged: bool  # by its true error
-    true_onset: int | None
+    fate: str  # by its true error, one of labels.FATES
+    crossed: bool  # by its true signs
+    true_onset: int | None  # of drift or divergence
     cut: bool
     selected_mm: float | None
     best_mm: float | None
@@ -107,8 +121,13 @@ class Scorecard:
     seeds: int
     trials: int
     diverged: int
+    drifting: int
+    crossed: int
     cut: int
     drawn: str  # what intervals are drawn over
+    covered: (
+        Statistic | None
+    )  # share of checkpoints whose error lies in the risk's 90 % interval, of the last three quarters
     chosen: Chosen | None
     ordering: dict[str, Ordering]
     selection: dict[str, Regret]
@@ -154,8 +173,11 @@ def scorecard(histories: Sequence[LabelledHistory], policy: Policy | None = None
         seeds=len(histories),
         trials=len(everything.trials),
         diverged=sum(history.diverged for history in histories),
+        drifting=sum(history.fate == labels.DRIFTING for history in histories),
+        crossed=sum(history.crossed for history in histories),
         cut=sum(history.cut for history in histories),
         drawn="trials" if everything.over_trials else "seeds",
+        covered=judged.mean(np.array([covered(history) for history in judged.histories])) if judged.histories else None,
         chosen=chosen(histories),
         ordering=ordering(judged) if judged.histories else {},
         selection=selection_regrets(judged) if judged.histories else {},
@@ -212,12 +234,16 @@ def selection_regrets(card: Card) -> dict[str, Regret]:
 
 def detection(card: Card, policy: Policy | None = None) -> dict[str, Detection]:
     """The detectors' alarms against off-the-shelf ones."""
-    labels = np.array([history.diverged for history in card.histories])
+    diverged = np.array([history.diverged for history in card.histories])
     scores = np.array([alarm_score(history) for history in card.histories])
-    ours = rules.verdicts(policy, least=DIVERGED)
-    auroc = card.figure(lambda rows: _auroc(scores[rows], labels[rows]))
-    found = {"detectors (ours)": _alarms(card, labels, ours, auroc)}
-    return found | {name: _alarms(card, labels, rule, None) for name, rule in rules.alarms().items()}
+    called = [rules.calls(history, policy) for history in card.histories]
+    ended = [min((places[kind] for kind in ALARMS if kind in places), default=None) for places in called]
+    crossing = np.array([CROSSING in places for places in called])
+    auroc = card.figure(lambda rows: _auroc(scores[rows], diverged[rows]))
+    found = {"detectors (ours)": _alarms(card, ended, crossing, auroc)}
+    for name, rule in rules.alarms().items():
+        found[name] = _alarms(card, [rule(history) for history in card.histories], None, None)
+    return found
 
 
 def stopping(card: Card, policy: Policy | None = None) -> dict[str, StoppingScore]:
@@ -226,6 +252,8 @@ def stopping(card: Card, policy: Policy | None = None) -> dict[str, StoppingScor
     compared: Mapping[str, rules.Rule] = {
         "never stop": rules.never,
         "verdicts (ours)": rules.verdicts(policy),
+        "patience on risk": rules.patience(),
+        "power law of the risk": rules.power_law(),
         "ASHA on risk": rules.asha(histories),
         "median stopping on risk": rules.median_stopping(histories),
     }
@@ -234,9 +262,9 @@ def stopping(card: Card, policy: Policy | None = None) -> dict[str, StoppingScor
         stops = [rule(history) for history in histories]
         pairs = list(zip(histories, stops, strict=True))
         saved = np.array([0.0 if stop is None else 1 - h.steps[stop] / h.budget for h, stop in pairs])
-        lost = np.array([_loss(history, stop) for history, stop in pairs])
+        lost, share = np.array([_loss(history, stop) for history, stop in pairs]).T
         killed = sum(_kills_best([pairs[row] for row in trial]) for trial in card.trials)
-        found[name] = StoppingScore(card.mean(saved), card.mean(lost), killed, len(card.trials))
+        found[name] = StoppingScore(card.mean(saved), card.mean(lost), card.mean(share), killed, len(card.trials))
     return found
 
 
@@ -274,8 +302,9 @@ def call(history: LabelledHistory, policy: Policy | None = None) -> Called:
         reason=verdict.reason,
         called=None if index is None else history.steps[index],
         onset=verdict.onset,
-        diverged=history.diverged,
-        true_onset=history.onset if history.diverged else None,
+        fate=history.fate,
+        crossed=history.crossed,
+        true_onset=history.onset if history.fate in (labels.DIVERGED, labels.DRIFTING) else None,
         cut=history.cut,
         selected_mm=None if place is None else _finite(history.errors[place]),
         best_mm=None if last is None else float(np.nanmin(history.errors)),
@@ -292,27 +321,52 @@ def alarm_score(history: LabelledHistory) -> float:
     return tail / float(risks.min()) + tail / 100
 
 
-def _alarms(card: Card, labels: Labels, rule: rules.Rule, auroc: Statistic | None) -> Detection:
-    alarms = [rule(history) for history in card.histories]
+def covered(history: LabelledHistory) -> float:
+    """Share of the last three quarters' checkpoints whose true error lies in the interval of their risk."""
+    rows = [row for row in history.rows() if row[RISK] is not None]
+    regime = regime_of(rows[-1]) if rows else None
+    if regime is None:
+        return float("nan")
+    late = slice(len(history.steps) // 4, None)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off = np.abs(np.log(history.errors[late]) - np.log(history.risks[late]))
+    known = np.isfinite(off)
+    return float((off[known] <= regime.half_width).mean()) if known.any() else float("nan")
+
+
+def _alarms(card: Card, alarms: Sequence[int | None], crossing: Labels | None, auroc: Statistic | None) -> Detection:
+    diverged, drifting, crossed, healthy = (
+        np.array([bool(getattr(history, name)) for history in card.histories])
+        for name in ("diverged", "drifting", "crossed", "healthy")
+    )
     raised = np.array([alarm is not None for alarm in alarms])
     delays = np.full(len(alarms), np.nan)
     for index, (history, alarm) in enumerate(zip(card.histories, alarms, strict=True)):
-        if alarm is not None and labels[index]:
+        if alarm is not None and history.diverged:
             delays[index] = max(0, history.steps[alarm] - history.onset) / history.budget
+
+    def share(of: Labels, among: Labels) -> Statistic | None:
+        return card.figure(lambda rows: _share(of[rows][among[rows]])) if among.any() else None
+
+    nothing = Statistic(float("nan"), float("nan"), float("nan"), len(alarms))
     return Detection(
-        told=card.figure(lambda rows: _share(raised[rows][labels[rows]])),
-        false_stops=card.figure(lambda rows: _share(raised[rows][~labels[rows]])),
+        told=share(raised, diverged) or nothing,
+        drifting=share(raised, drifting),
+        crossing=None if crossing is None else share(crossing, crossed),
+        false_stops=share(raised, healthy) or nothing,
+        crossing_stopped=share(raised, crossed & ~diverged & ~drifting),
         delay=card.median(delays),
         auroc=auroc,
     )
 
 
-def _loss(history: LabelledHistory, stop: int | None) -> float:
-    """Error of the checkpoint selected with stopping, minus that of the one selected without."""
+def _loss(history: LabelledHistory, stop: int | None) -> tuple[float, float]:
+    """Error of the checkpoint selected with stopping over that of the one without, in mm and as a share."""
     kept, best = history.lowest_risk(stop), history.lowest_risk()
     if kept is None or best is None:
-        return float("nan")
-    return float(history.errors[kept] - history.errors[best])
+        return float("nan"), float("nan")
+    lost = float(history.errors[kept] - history.errors[best])
+    return lost, lost / float(history.errors[best])
 
 
 def _kills_best(seeds: Sequence[tuple[LabelledHistory, int | None]]) -> bool:

@@ -42,7 +42,7 @@ class PackedLinear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply row k's layer to row k's features."""
-        product = torch.bmm(features, self.matrix())
+        product = products(features, self.matrix())
         return product if self.bias is None else product + self.bias
 
     def matrix(self) -> Tensor:
@@ -56,6 +56,16 @@ class PackedLinear(nn.Module):
         """One power iteration; each row's stays with the row."""
         self.right.copy_(F.normalize((self.weight * self.left).sum(1, keepdim=True), dim=2))
         self.left.copy_(F.normalize((self.weight * self.right).sum(2, keepdim=True), dim=1))
+
+
+def products(first: Tensor, second: Tensor) -> Tensor:
+    """One matrix product per row of the pack, (K, m, n), (K, n, o) -> (K, m, o), its sums in an order that K is not in.
+
+    A lone product with a vector has an order of its own, so it gets company.
+    """
+    if len(first) == 1 and (first.shape[1] == 1 or second.shape[2] == 1):
+        return torch.bmm(first.expand(2, -1, -1), second.expand(2, -1, -1))[:1]
+    return torch.bmm(first, second)
 
 
 class PackedBatchNorm(nn.Module):

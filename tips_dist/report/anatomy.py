@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tips_dist.drawing import BONE_SIDES, SIDE_COLOUR
+from tips_dist.files import UserError
 from tips_dist.geometry import CAMERA_DISTANCE, MINIMUM_DEPTH
 from tips_dist.report.figures import Figure, new_figure
 from tips_dist.report.runs import SeedRun, seed_runs
-from tips_dist.runfolder import Dependence, RunFolder
+from tips_dist.runfolder import Dependence, RunFolder, layout
 from tips_dist.skeleton import BONES, JOINTS, REPRESENTATIONS
 
 Floats = NDArray[np.floating]
@@ -30,6 +31,7 @@ class Lifted:
     step: int
     depths: Floats
     signs: tuple[int, ...]  # per independent lifter, resolved without truth; empty if unknown
+    source: str = ""  # what lifted, in words; else trial, seed and step say it
 
 
 def best_bodies(run: RunFolder) -> list[Lifted]:
@@ -40,6 +42,22 @@ def best_bodies(run: RunFolder) -> list[Lifted]:
     found = [next((body for item in runs if item.representation == name and (body := _depths(run, item, signs))), None)
              for name in run.representations]  # fmt: skip
     return [body for body in found if body is not None]
+
+
+def student_body(run: RunFolder, poses: Floats) -> Lifted | None:
+    """The validation poses (V, 17, 2), normalised, lifted by the student; None where there is none that can be read."""
+    path = layout.STUDENT_WEIGHTS.at(run.path)
+    if not path.is_file():
+        return None
+    from tips_dist.models.student import Student
+
+    try:
+        student = Student.load(path)
+    except UserError:
+        return None
+    depths = student.lift(poses * student.record.scale)[..., 2]
+    taught = f"the student of {len(run.student.teachers)} checkpoints" if run.student else "the student"
+    return Lifted("student", "student", 0, 0, depths, tuple(student.record.part_signs or (1,)), taught)
 
 
 def _depths(run: RunFolder, item: SeedRun, signs: Mapping[tuple[str, int], tuple[int, ...]]) -> Lifted | None:
@@ -127,7 +145,8 @@ def poses_figure(lifted: Lifted, poses: Floats) -> Figure:
     figure.update_xaxes(visible=False, range=[-COLUMN / 2, COLUMN * (len(views) - 0.5)])
     figure.update_yaxes(visible=False, range=[-ROW * (EXAMPLES - 0.5), 1.7], scaleanchor="x")
     resolved = "depth signs resolved without truth" if lifted.signs else "depth signs as predicted"
-    caption = f"{lifted.trial} seed {lifted.seed} step {lifted.step}, validation poses, {resolved}."
+    source = lifted.source or f"{lifted.trial} seed {lifted.seed} step {lifted.step}"
+    caption = f"{source[0].upper()}{source[1:]}, validation poses, {resolved}."
     alt = (
         f"{EXAMPLES} stick figures lifted by {lifted.representation}, as 2D input, from the front, the side and above."
     )

@@ -39,6 +39,7 @@ from tips_dist.runfolder.results import (
 from tips_dist.stability.verdicts import is_sound
 
 METRIC = "n_mpjpe_resolved"
+SEE_REPORT = "See it all on one page"
 FEW_SEEDS = 5  # per configuration; below, an interval over seeds is much too narrow
 
 Errors = Mapping[tuple[str, int], float]  # (trial, seed) -> mm
@@ -47,11 +48,12 @@ Array = NDArray[np.float64]
 
 def find_answer(run: RunFolder, summary: Summary, runs: Sequence[SeedRun]) -> Answer:
     """The answer of a study, from its folder, its summary and its runs."""
-    split, measured = _measured(run.evaluation, runs)
+    split, measured = measured_errors(run.evaluation, runs)
     of = {name: [item for item in runs if item.representation == name] for name in run.representations}
     best = [found for name in of if (found := _best(name, summary.trials, runs, run.evaluation)) is not None]
     recommended = _recommended(run)
     chosen = _chosen(best, runs, split, measured)
+    look = run.selection.second_look if run.selection is not None else None
     pooled = [_pooled(row) for row in summary.differences]
     return Answer(
         best=best,
@@ -61,6 +63,7 @@ def find_answer(run: RunFolder, summary: Summary, runs: Sequence[SeedRun]) -> An
         broken=[_broken(name, items) for name, items in of.items() if items],
         choosing=[cost for group in summary.representations if (cost := _choosing(group)) is not None],
         steps=_steps(run, summary, recommended, chosen),
+        plus_minus=None if look is None else look.plus_minus,
     )
 
 
@@ -86,7 +89,7 @@ def _best(
         errors={
             name: found
             for name, values in (("test", _test(evaluation)), ("validation", _validation(seeds)))
-            if (found := bootstrap.statistic(_row(seeds, values))) is not None
+            if (found := bootstrap.statistic(error_row(seeds, values))) is not None
         },
     )
 
@@ -100,7 +103,7 @@ def _chosen(
     for first, second in itertools.combinations(best, 2):
         for metric in (METRIC, "risk") if split else ("risk",):
             values = [
-                ranked(seeds[one.trial])[None] if metric == "risk" else _row(seeds[one.trial], measured)
+                ranked(seeds[one.trial])[None] if metric == "risk" else error_row(seeds[one.trial], measured)
                 for one in (first, second)
             ]
             difference = bootstrap.difference(*values, median=metric == "risk")
@@ -128,8 +131,8 @@ def _pooled(row: Difference) -> Comparison:
 # ------------------------------------------------------------------------------------------------ errors
 
 
-def _measured(evaluation: Evaluation | None, runs: Sequence[SeedRun]) -> tuple[str | None, Errors]:
-    """The best split that the checkpoints of seeds were measured on, and their errors."""
+def measured_errors(evaluation: Evaluation | None, runs: Sequence[SeedRun]) -> tuple[str | None, Errors]:
+    """The best split that the checkpoints of seeds were measured on (None: none), and their errors in mm."""
     for split, found in (("test", _test(evaluation)), ("validation", _validation(runs))):
         if found:
             return split, found
@@ -145,7 +148,7 @@ def _validation(runs: Sequence[SeedRun]) -> Errors:
     return {(run.trial, run.seed): value for run in runs if (value := run.error("selected", METRIC)) is not None}
 
 
-def _row(seeds: Sequence[SeedRun], values: Errors) -> Array:
+def error_row(seeds: Sequence[SeedRun], values: Errors) -> Array:
     """The errors of one trial's seeds as (1, seeds), NaN where there is none."""
     return np.array([[values.get((item.trial, item.seed), np.nan) for item in seeds]], dtype=float)
 
@@ -246,7 +249,7 @@ def _steps(
         why = "cannot be told apart" if unsure else "were compared on few seeds"
         step(f"Representations {why}: for a surer answer train more seeds, `seeds: {4 * summary.study.seeds}`")
     if not layout.REPORT.at(run.path).exists():
-        step("See it all on one page", "report", folder)
+        step(SEE_REPORT, "report", folder)
     return steps
 
 

@@ -18,6 +18,7 @@ from tips_dist.runfolder.results import (
     Recommendation,
 )
 
+FEW_TEACHERS = 3  # named in the answer; selection.json has all
 NOTHING_YET = "No run has ended yet."
 UNMEASURED = "nothing here was compared with truth: risk is an estimate, not an error"
 
@@ -45,7 +46,7 @@ def answer_lines(summary: Summary) -> list[AnswerLine]:
     lines += [AnswerLine("Broken seeds", _broken(one)) for one in found.broken]
     lines += [AnswerLine("Choosing without truth", _choosing(one)) for one in found.choosing]
     if not summary.evaluated:
-        lines.append(AnswerLine("Errors", f"N{UNMEASURED[1:]}."))
+        lines.append(AnswerLine("Errors", f"N{UNMEASURED[1:]}{_plus_minus(found)}."))
     return lines + [AnswerLine("Next", step.text, step.command) for step in found.steps]
 
 
@@ -64,6 +65,14 @@ def in_one_line(lines: Sequence[AnswerLine]) -> list[str]:
 # ------------------------------------------------------------------------------------------------ sentences
 
 
+def _plus_minus(found: Answer) -> str:
+    """How far true errors lie from the risk."""
+    if found.plus_minus is None:
+        return ""
+    less, more = 100 * found.plus_minus / (1 + found.plus_minus), 100 * found.plus_minus
+    return f"; nine errors in ten are thought to lie within -{less:.0f} and +{more:.0f} % of it, in mm"
+
+
 def _best(one: BestConfiguration) -> str:
     parameters = ", ".join(f"{key} {parameter(value)}" for key, value in one.parameters.items())
     errors = "; ".join(f"{interval(value, 1)} mm on {split}" for split, value in one.errors.items())
@@ -74,7 +83,9 @@ def _best(one: BestConfiguration) -> str:
 
 
 def _use(one: Recommendation) -> tuple[str, str]:
-    teachers = f", taught by {', '.join(one.teachers)}" if one.teachers and one.kind == "student" else ""
+    first, more = one.teachers[:FEW_TEACHERS], len(one.teachers) - FEW_TEACHERS
+    listed = ", ".join(first) + (f" and {more} more checkpoints" if more > 0 else "")
+    teachers = f", taught by {listed}" if one.teachers and one.kind == "student" else ""
     what = "the student" if one.kind == "student" else "the candidate of lowest risk (there is no student yet)"
     order = sorted(one.errors.items(), key=lambda item: item[0] != "test")
     errors = "; ".join(f"{_mm(value)} on {split}" for split, value in order)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tips_dist.phases import phase
 from tips_dist.report.runs import SeedRun, seed_runs
 from tips_dist.runfolder import RunFolder
 
@@ -44,19 +45,25 @@ def read_series(run: RunFolder, names: Sequence[str]) -> list[Series]:
     by_trial: dict[str, list[SeedRun]] = {}
     for item in seed_runs(run):
         by_trial.setdefault(item.trial, []).append(item)
-    for trial, items in by_trial.items():
-        rows: dict[int, dict[int, tuple[float | None, ...]]] = {item.seed: {} for item in items}
-        for row in run.history(trial):
-            if row.seed in rows:
-                rows[row.seed][row.step] = tuple(
-                    row.risk if name == "risk" else row.signals.get(name) for name in names
-                )
-        for item in items:
-            steps = sorted(rows[item.seed])
-            table = np.array([rows[item.seed][step] for step in steps], dtype=float).reshape(-1, len(names))
-            series = {name: table[:, column] for column, name in enumerate(names)}
-            series["error"] = _errors(run, item, steps)
-            found.append(Series(item, np.array(steps, np.int64), series))
+    with phase("reading histories", len(by_trial)) as told:
+        for count, (trial, items) in enumerate(by_trial.items()):
+            found += _series(run, trial, items, names)
+            told(count + 1)
+    return found
+
+
+def _series(run: RunFolder, trial: str, items: list[SeedRun], names: Sequence[str]) -> list[Series]:
+    found = []
+    rows: dict[int, dict[int, tuple[float | None, ...]]] = {item.seed: {} for item in items}
+    for row in run.history(trial):
+        if row.seed in rows:
+            rows[row.seed][row.step] = tuple(row.risk if name == "risk" else row.signals.get(name) for name in names)
+    for item in items:
+        steps = sorted(rows[item.seed])
+        table = np.array([rows[item.seed][step] for step in steps], dtype=float).reshape(-1, len(names))
+        series = {name: table[:, column] for column, name in enumerate(names)}
+        series["error"] = _errors(run, item, steps)
+        found.append(Series(item, np.array(steps, np.int64), series))
     return found
 
 

@@ -1,10 +1,13 @@
-"""A drawer per trial for the report: its parameters, how each seed ended and why, the checkpoint kept."""
+"""A drawer per trial for the report: its parameters, curves, how each seed ended and why, the checkpoints kept."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tips_dist.report.runs import SeedRun, seed_runs
+from tips_dist.report.curves import Series
+from tips_dist.report.figures import Figure, trial_curves
+from tips_dist.report.runs import SeedRun
 from tips_dist.report.tables import Table, interval, number, parameter, verdict_words
 from tips_dist.runfolder import RunFolder, Summary
 from tips_dist.runfolder.records import Choice
@@ -15,19 +18,20 @@ MOST = 200  # drawers of a page
 
 @dataclass(frozen=True)
 class Drawer:
-    """One trial: a line that is always seen, and tables that open below it."""
+    """One trial: a line that is always seen, and figures and tables that open below it."""
 
     trial: str
     representation: str
     line: str
+    figures: list[Figure]
     tables: list[Table]
 
 
-def drawers(run: RunFolder, summary: Summary) -> list[Drawer]:
+def drawers(run: RunFolder, summary: Summary, series: Sequence[Series]) -> list[Drawer]:
     """The trials by risk, the best first; those without a risk at the end."""
-    seeds: dict[str, list[SeedRun]] = {}
-    for item in seed_runs(run):
-        seeds.setdefault(item.trial, []).append(item)
+    seeds: dict[str, list[Series]] = {}
+    for item in series:
+        seeds.setdefault(item.run.trial, []).append(item)
     choices = {(row.trial, row.seed): row for row in (run.selection.seeds if run.selection else ())}
     ordered = sorted(summary.trials, key=lambda row: (row.risk is None, row.risk.value if row.risk else 0.0))
     return [
@@ -35,7 +39,11 @@ def drawers(run: RunFolder, summary: Summary) -> list[Drawer]:
             row.trial,
             row.representation,
             _line(row),
-            [_parameters(row), _seeds(seeds.get(row.trial, []), choices, evaluated=summary.evaluated)],
+            trial_curves(seeds.get(row.trial, [])),
+            [
+                _parameters(row),
+                _seeds([one.run for one in seeds.get(row.trial, [])], choices, evaluated=summary.evaluated),
+            ],
         )
         for row in ordered[:MOST]
     ]
@@ -57,7 +65,7 @@ def _parameters(row: TrialSummary) -> Table:
 
 
 def _seeds(seeds: list[SeedRun], choices: dict[tuple[str, int], Choice], *, evaluated: bool) -> Table:
-    head = ("seed", "verdict", "reason", "onset", "ended at", "lowest risk", "kept step", "teacher")
+    head = ("seed", "verdict", "reason", "onset", "ended at", "lowest risk", "kept step", "candidates", "teacher")
     rows = []
     for item in seeds:
         choice = choices.get((item.trial, item.seed))
@@ -70,6 +78,7 @@ def _seeds(seeds: list[SeedRun], choices: dict[tuple[str, int], Choice], *, eval
             str(item.stopped_step),
             number(item.best_risk, None),
             number(step, 0),
+            ", ".join(map(str, item.candidates)) or "-",
             "yes" if choice and choice.chosen else "no",
         )
         errors = tuple(number(item.error(name), 1) for name in ("selected", "best", "last")) if evaluated else ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from tips_dist.escaping import for_plotly
 from tips_dist.report.curves import BAND, Series, band
 from tips_dist.report.runs import SeedRun
-from tips_dist.report.style import style, verdict_look
+from tips_dist.report.style import Style, style, verdict_look
 from tips_dist.report.tables import number
 from tips_dist.stability.verdicts import is_sound, severity
 
@@ -55,13 +55,15 @@ def new_figure(x: str, y: str, height: int = 360, **layout: Any) -> Any:
         hovermode="closest",
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#888888", "activecolor": "#444444"},
     )
-    figure.update_xaxes(title=x, **axis)
-    figure.update_yaxes(title=y, **axis)
+    for update, text in ((figure.update_xaxes, x), (figure.update_yaxes, y)):
+        update(title={"text": text, "font": {"size": 13}}, **axis)
     figure.update_layout(**layout)
     return figure
 
 
-def curves(series: Sequence[Series], name: str, title: str, unit: str) -> Figure | None:
+def curves(
+    series: Sequence[Series], name: str, title: str, unit: str, look_of: Callable[[str], Style] = style
+) -> Figure | None:
     """One value over steps: a median and a band per representation; single runs are there for whoever asks."""
     figure = new_figure("training step", unit)
     words = []
@@ -69,7 +71,7 @@ def curves(series: Sequence[Series], name: str, title: str, unit: str) -> Figure
         found = band(items, name)
         if found is None:
             continue
-        look = style(representation)
+        look = look_of(representation)
         for number_of, item in enumerate(items[:THIN_LINES]):
             every = max(1, -(-len(item.steps) // THIN_POINTS))
             figure.add_scatter(
@@ -122,6 +124,43 @@ def curves(series: Sequence[Series], name: str, title: str, unit: str) -> Figure
         "Runs that were stopped leave the median, which flatters a representation whose bad runs were stopped."
     )
     return Figure(title, figure, caption, f"{title} over training steps. {'; '.join(words)}.")
+
+
+def trial_curves(items: Sequence[Series]) -> list[Figure]:
+    """The risk (and error, where measured) of each seed of one trial; signs where a seed ended badly or early."""
+    found = []
+    for name, title, unit in (("risk", "Risk of each seed", "risk"), ("error", "Error of each seed", "N-MPJPE, mm")):
+        known = [item for item in items if np.isfinite(item.values[name]).any()]
+        if not known:
+            continue
+        figure = new_figure("training step", unit, height=260, showlegend=False)
+        for item in known:
+            run, look = item.run, style(item.run.representation)
+            every = max(1, -(-len(item.steps) // THIN_POINTS))
+            figure.add_scatter(
+                x=item.steps[::every].astype(np.int32),
+                y=item.values[name][::every].astype(np.float32),
+                mode="lines",
+                line={"color": translucent(look.colour, 0.8), "width": 1.5},
+                name=f"seed {run.seed}",
+                hovertemplate="%{fullData.name}, step %{x}: %{y:.4g}<extra></extra>",
+            )
+            at = np.flatnonzero(np.isfinite(item.values[name]))
+            if run.verdict != "healthy":
+                colour, symbol = verdict_look(run.verdict)
+                figure.add_scatter(
+                    x=[int(item.steps[at[-1]])],
+                    y=[float(item.values[name][at[-1]])],
+                    mode="markers",
+                    marker={"color": colour, "symbol": symbol, "size": 10},
+                    name=for_plotly(f"seed {run.seed}: {run.verdict.replace('_', '-')}"),
+                    hovertemplate="%{fullData.name} at step %{x}<extra></extra>",
+                )
+        counts = Counter(item.run.verdict.replace("_", "-") for item in known)
+        words = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        alt = f"{title} of {known[0].run.trial} over training steps: {len(known)} lines; {words}."
+        found.append(Figure(title, figure, "A sign: the seed ended there with a verdict; hover for it.", alt))
+    return found
 
 
 def survival(series: Sequence[Series]) -> Figure | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tips_dist.bootstrap import Statistic
 from tips_dist.escaping import for_plotly
 from tips_dist.report.figures import Figure, new_figure, translucent
-from tips_dist.report.style import style
+from tips_dist.report.style import Style, style
 from tips_dist.report.tables import interval
 from tips_dist.runfolder import Summary
 from tips_dist.runfolder.results import Answer
@@ -60,31 +61,8 @@ def _forest(
             visible=bool(rows),
         )
         for name, value in (row for row in rows if row[0] in names):
-            look = style(name)
-            figure.add_scatter(
-                x=[value.value],
-                y=[names.index(name) + shift],
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [value.high - value.value],
-                    "arrayminus": [value.value - value.low],
-                    "color": translucent(look.colour, 0.55 if hollow else 1.0),
-                    "thickness": 1.5 if hollow else 3,
-                    "width": 4,
-                },
-                mode="markers",
-                marker={
-                    "color": look.colour,
-                    "symbol": look.symbol + ("-open" if hollow else ""),
-                    "size": 9 if hollow else 13,
-                },
-                name=kind,
-                legendgroup=kind,
-                showlegend=False,
-                text=[for_plotly(name if hollow else f"{name}, {trials[name]}")],
-                hovertemplate=f"%{{text}}: {interval(value, digits)}, {value.runs} runs<extra>{kind}</extra>",
-            )
+            text = name if hollow else f"{name}, {trials[name]}"
+            add_dot(figure, value, names.index(name) + shift, style(name), text, digits, kind=kind, hollow=hollow)
     figure.update_yaxes(
         tickvals=list(range(len(names))), ticktext=list(map(for_plotly, names)), range=[-0.6, len(names) - 0.4]
     )
@@ -95,3 +73,41 @@ def _forest(
         + "Bars: 95 % bootstrap intervals. Left is better; where bars are far apart, sure."
     )
     return Figure(title, figure, caption, f"{title}, {unit}, a dot and an interval per representation. {words}.")
+
+
+def add_dot(
+    figure: Any,
+    value: Statistic,
+    place: float,
+    look: Style,
+    text: str,
+    digits: int | None,
+    *,
+    kind: str = "",
+    hollow: bool = False,
+) -> None:
+    """Draw a statistic as a dot with its interval, at height ``place``; ``text`` is what a pointer sees."""
+    figure.add_scatter(
+        x=[value.value],
+        y=[place],
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [value.high - value.value],
+            "arrayminus": [value.value - value.low],
+            "color": translucent(look.colour, 0.55 if hollow else 1.0),
+            "thickness": 1.5 if hollow else 3,
+            "width": 4,
+        },
+        mode="markers",
+        marker={
+            "color": look.colour,
+            "symbol": look.symbol + ("-open" if hollow else ""),
+            "size": 9 if hollow else 13,
+        },
+        name=kind,
+        legendgroup=kind,
+        showlegend=False,
+        text=[for_plotly(text)],
+        hovertemplate=f"%{{text}}: {interval(value, digits)}, {value.runs} runs<extra>{kind}</extra>",
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import functools
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +13,12 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
-from plotly.offline import get_plotlyjs
 
 from tips_dist.escaping import plain
 from tips_dist.files import write_text
 from tips_dist.report import anatomy, figures, search_figures, tables
-from tips_dist.report.answer_words import answer_lines
+from tips_dist.report.answer import SEE_REPORT
+from tips_dist.report.answer_words import AnswerLine, answer_lines
 from tips_dist.report.curves import Series, read_series
 from tips_dist.report.drawers import Drawer, drawers
 from tips_dist.report.figures import Figure
@@ -27,6 +26,7 @@ from tips_dist.report.forest import forest_figures
 from tips_dist.report.style import style
 from tips_dist.runfolder import RunFolder, Summary, layout
 
+PLOTLY = Path(__file__).with_name("plotly-cartesian.min.js.z")  # its licence lies beside it
 SPLITS = ("train", "validation", "test")
 SELECTION_ROWS = 40  # shown; selection.json has all
 DRAWN_SIGNALS = {
@@ -48,6 +48,7 @@ class PageSection:
     text: str = ""
     grids: list[list[Figure]] = field(default_factory=list)  # figures that stand side by side
     captions: bool = True
+    least_width: int = 460  # pixels of a figure in a grid; fewer figures stand side by side where they do not fit
     figures: list[Figure] = field(default_factory=list)  # as wide as the page
     tables: list[tables.Table] = field(default_factory=list)
     drawers: list[Drawer] = field(default_factory=list)  # what the reader opens, one per trial
@@ -88,7 +89,7 @@ def page(run: RunFolder, summary: Summary, importances: Importances, poses: NDAr
     series = read_series(run, ["risk", *DRAWN_SIGNALS])
     sections = [
         PageSection("Side by side", grids=[forest_figures(summary)]),
-        _poses(anatomy.best_bodies(run), poses),
+        _poses(run, poses),
         PageSection(
             "The numbers",
             tables=[*tables.representation_tables(summary), *tables.difference_tables(summary)],
@@ -103,15 +104,18 @@ def page(run: RunFolder, summary: Summary, importances: Importances, poses: NDAr
             "What depths depend on", grids=[anatomy.dependence_figures(run.dependence) if run.dependence else []]
         ),
         _selection(run, summary),
-        PageSection("Every trial", tables=[tables.trial_table(summary)], drawers=drawers(run, summary)),
+        PageSection("Every trial", tables=[tables.trial_table(summary)], drawers=drawers(run, summary, series)),
         _environment(run),
     ]
+    said = f"{_studied(run)} Made {summary.study.created}."
+    told = [line for line in answer_lines(summary) if line.text != SEE_REPORT]  # it is being read
+    return rendered(summary.study.name, "stability study", said, told, sections)
+
+
+def rendered(name: str, kind: str, said: str, answer: Sequence[AnswerLine], sections: Sequence[PageSection]) -> str:
+    """A page: its name, a line about it, the answer, then the sections that have something to show."""
     return _template().render(
-        name=summary.study.name,
-        studied=_studied(run),
-        created=summary.study.created,
-        answer=answer_lines(summary),
-        sections=[section for section in sections if section],
+        name=name, kind=kind, said=said, answer=answer, sections=[section for section in sections if section]
     )
 
 
@@ -132,8 +136,8 @@ def _template() -> jinja2.Template:
 
 @functools.cache
 def _packed_plotly() -> str:
-    """plotly.js, deflated, as base64; page.js unpacks it. No Python package brings a smaller bundle of it."""
-    return base64.b64encode(zlib.compress(get_plotlyjs().encode(), 9)).decode()
+    """The part of plotly.js that draws on axes, a third of the whole, deflated, as base64; page.js unpacks it."""
+    return base64.b64encode(PLOTLY.read_bytes()).decode()
 
 
 def _drawn(figure: Figure) -> Markup:
@@ -187,11 +191,13 @@ def _search(run: RunFolder, summary: Summary, importances: Importances) -> PageS
     return PageSection("Search", figures=_known(lines, search_figures.importance_figure(importances)))
 
 
-def _poses(bodies: Sequence[anatomy.Lifted], poses: NDArray[np.floating] | None) -> PageSection:
-    known = [body for body in bodies if poses is not None and len(body.depths) == len(poses)]
-    drawn = [anatomy.poses_figure(body, poses) for body in known] if poses is not None else []
-    missing = "The 2D poses were not found, so no pictures; `tips-dist report --poses FILE` draws them."
-    return PageSection("Lifted poses", text="" if drawn else missing, grids=[drawn])
+def _poses(run: RunFolder, poses: NDArray[np.floating] | None) -> PageSection:
+    if poses is None:
+        missing = "The 2D poses were not found, so no pictures; `tips-dist report --poses FILE` draws them."
+        return PageSection("Lifted poses", text=missing)
+    found = [anatomy.student_body(run, poses), *anatomy.best_bodies(run)]  # what to use comes first
+    drawn = [anatomy.poses_figure(body, poses) for body in found if body is not None and len(body.depths) == len(poses)]
+    return PageSection("Lifted poses", text="" if drawn else "Nothing was lifted yet.", grids=[drawn], least_width=340)
 
 
 def _selection(run: RunFolder, summary: Summary) -> PageSection:

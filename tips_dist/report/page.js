@@ -39,7 +39,39 @@ function draw(figure) {
   plot.dataset.drawn = "yes";
   const {data, layout} = JSON.parse(figure.querySelector("script").textContent);
   put(layout, colours(layout, dark.matches));
-  Plotly.newPlot(plot, data, layout, CONFIG);
+  const name = figure.querySelector("h3").textContent, image = {scale: 2, filename: name};
+  Plotly.newPlot(plot, data, layout, {...CONFIG, toImageButtonOptions: image, ...(layout.meta?.brush ? BRUSH : {})});
+  if (layout.meta?.brush) brushing(plot, layout.meta.brush);
+}
+
+// Parallel coordinates: a box over an axis keeps the lines that go through it; boxes over several axes together narrow.
+const BRUSH = {modeBarButtons: [["toImage", "select2d"]]};
+
+function brushing(plot, axes) {
+  const lines = plot.data.map((trace, index) => [trace.meta?.trial, index]).filter(([trial]) => trial);
+  let boxes = {};  // axis -> [low, high]
+  const show = () => {
+    const through = index => Object.entries(boxes).every(([axis, [low, high]]) => {
+      const place = plot.data[index].y[axis];
+      return place !== null && place >= low && place <= high;
+    });
+    const kept = new Set(lines.filter(([, index]) => through(index)).map(([trial]) => trial));
+    const shapes = Object.entries(boxes).map(([axis, [y0, y1]]) => ({
+      type: "rect", x0: axis - 0.06, x1: +axis + 0.06, y0, y1, fillcolor: "#888", opacity: 0.35, line: {width: 0}}));
+    Plotly.restyle(plot, {opacity: lines.map(([trial]) => kept.has(trial) ? 1 : 0.07)}, lines.map(([, index]) => index));
+    Plotly.relayout(plot, {shapes, selections: []});
+    document.querySelectorAll("#every-trial > .table tbody tr").forEach(row =>
+      row.classList.toggle("brushed", !kept.has(row.cells[0].textContent)));
+    plot.closest("figure").querySelector("h3").dataset.kept =
+      kept.size < lines.length ? ` (${kept.size} of ${lines.length} trials)` : "";
+  };
+  plot.on("plotly_selected", event => {
+    if (!event?.range) return;
+    const [left, right] = event.range.x.toSorted((a, b) => a - b), span = event.range.y.toSorted((a, b) => a - b);
+    for (let axis = 0; axis < axes; axis++) if (axis >= left && axis <= right) boxes[axis] = span;
+    show();
+  });
+  plot.on("plotly_doubleclick", () => { boxes = {}; show(); });
 }
 
 const watch = new IntersectionObserver(entries => {
@@ -54,7 +86,7 @@ figures.forEach(figure => watch.observe(figure));
 const plots = () => figures.map(figure => figure.querySelector(".plot")).filter(plot => plot.dataset.drawn);
 dark.addEventListener("change", () => plots().forEach(plot => Plotly.relayout(plot, colours(plot.layout, dark.matches))));
 addEventListener("beforeprint", () => {
-  figures.forEach(draw);
+  figures.filter(figure => !figure.closest("details:not([open])")).forEach(draw);
   for (const plot of plots()) {
     const width = plot.closest(".grid") ? PAPER.half : PAPER.wide;
     plot.dataset.height = plot.layout.height;
@@ -101,6 +133,14 @@ function saved(table, name) {
   link.click();
   URL.revokeObjectURL(link.href);
 }
+
+// A link to a trial opens its drawer.
+function opened() {
+  const drawer = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (drawer instanceof HTMLDetailsElement) { drawer.open = true; drawer.scrollIntoView(); }
+}
+addEventListener("hashchange", opened);
+opened();
 
 for (const box of document.querySelectorAll(".table")) {
   const table = box.querySelector("table");

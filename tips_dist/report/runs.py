@@ -29,6 +29,7 @@ class SeedRun:
     stopped_step: int
     best_step: int | None
     best_risk: float | None
+    candidates: tuple[int, ...] = ()  # steps of the checkpoints that were kept
     errors: SeedErrors | None = None
     raw: SeedErrors | None = None  # of its raw weights, where both were judged
 
@@ -53,6 +54,7 @@ def seed_runs(run: RunFolder) -> list[SeedRun]:
             stopped_step=seed.stopped_step,
             best_step=seed.best_step,
             best_risk=seed.best_risk,
+            candidates=tuple(seed.candidates),
             errors=None if run.evaluation is None else run.evaluation.errors(trial.id, seed.seed),
             raw=None if run.evaluation is None else run.evaluation.errors(trial.id, seed.seed, raw=True),
         )

@@ -6,19 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from plotly.colors import sample_colorscale
+from scipy.stats import rankdata
 
 from tips_dist.config import Distribution, LogUniform
 from tips_dist.escaping import for_plotly
-from tips_dist.report.figures import Figure, new_figure, translucent
+from tips_dist.report.figures import Figure, new_figure
 from tips_dist.report.style import style
 from tips_dist.report.tables import number
 from tips_dist.runfolder.results import TrialSummary
+
+COLOURS = ["#8F0DA4", "#D5546E", "#F0A13A"]  # of the risk, lowest first: a part of plasma
 
 
 def parallel_coordinates(trials: Sequence[TrialSummary], space: Mapping[str, Distribution]) -> Figure | None:
     """A line per trial across one axis per searched dimension, the median risk last; ``trials`` of the summary.
 
-    Drawn as plain lines (no WebGL), so that it prints and carries the representation's colour and dash.
+    Drawn as plain lines (no WebGL), so that it prints: coloured by the rank of the trial's risk, dashed as its
+    representation is. A box drawn over an axis leaves the lines that go through it (page.js; ``meta`` asks for it).
     """
     judged = [(trial, trial.risk.value) for trial in trials if trial.risk is not None and trial.parameters]
     keys = [key for key in space if any(key in trial.parameters for trial, _ in judged)]
@@ -27,7 +32,9 @@ def parallel_coordinates(trials: Sequence[TrialSummary], space: Mapping[str, Dis
     columns = {key: [trial.parameters.get(key) for trial, _ in judged] for key in keys}
     axes = [_axis(key, columns[key], isinstance(space[key], LogUniform)) for key in keys]
     axes.append(_axis("median risk", [risk for _, risk in judged], False))
-    figure = new_figure("", "", height=420)
+    figure = new_figure("", "", height=440, dragmode="select", selectdirection="any", meta={"brush": len(axes)})
+    risks = [risk for _, risk in judged]
+    colours = sample_colorscale(COLOURS, (rankdata(risks) - 1) / (len(risks) - 1))
     named: set[str] = set()
     for row, trial in enumerate(trial for trial, _ in judged):
         look = style(trial.representation)
@@ -37,13 +44,27 @@ def parallel_coordinates(trials: Sequence[TrialSummary], space: Mapping[str, Dis
             mode="lines+markers",
             name=for_plotly(trial.representation),
             legendgroup=trial.representation,
-            showlegend=trial.representation not in named,
-            line={"color": translucent(look.colour, 0.7), "width": 2, "dash": look.dash},
-            marker={"size": 5, "symbol": look.symbol},
+            showlegend=False,
+            line={"color": colours[row], "width": 2, "dash": look.dash},
+            marker={"size": 6, "symbol": look.symbol},
             text=[for_plotly(f"{trial.trial}: {axis.name} {axis.texts[row]}") for axis in axes],
             hovertemplate="%{text}<extra></extra>",
+            meta={"trial": trial.trial},
         )
-        named.add(trial.representation)
+        if trial.representation not in named:
+            named.add(trial.representation)
+            figure.add_scatter(
+                x=[None],
+                y=[None],
+                mode="lines+markers",
+                name=for_plotly(trial.representation),
+                legendgroup=trial.representation,
+                line={"color": "#888888", "width": 2, "dash": look.dash},
+                marker={"size": 6, "symbol": look.symbol},
+            )
+    bar = {"title": {"text": "risk"}, "thickness": 12, "len": 0.8, "tickvals": [0, 1], "ticktext": _ends(risks)}
+    scale = {"color": [0, 1], "cmin": 0, "cmax": 1, "colorscale": COLOURS, "showscale": True, "colorbar": bar}
+    figure.add_scatter(x=[None, None], y=[None, None], mode="markers", marker=scale, showlegend=False, hoverinfo="skip")
     figure.update_xaxes(
         tickvals=list(range(len(axes))),
         ticktext=[for_plotly(axis.name).replace(".", ".<br>") for axis in axes],
@@ -56,8 +77,16 @@ def parallel_coordinates(trials: Sequence[TrialSummary], space: Mapping[str, Dis
     best, _ = min(judged, key=lambda pair: pair[1])
     values = ", ".join(f"{key} {_text(best.parameters.get(key))}" for key in keys)
     alt = f"Parallel coordinates of {len(judged)} trials. Lowest median risk: {best.trial} with {values}."
-    caption = "A line per trial; the last axis is the median over its seeds of the lowest risk. Low ends are best."
+    caption = (
+        "A line per trial, coloured by the rank of its risk (the last axis: the median over its seeds of the lowest "
+        "risk; low ends are best). Drag a box over an axis to keep the trials that go through it, one over a second "
+        "axis to narrow them down, here and in the table of every trial; a double click takes all boxes away."
+    )
     return Figure("What the search tried", figure, caption, alt, least_width=160 * len(axes))
+
+
+def _ends(risks: Sequence[float]) -> list[str]:
+    return [f"{number(min(risks), None)} (lowest)", f"{number(max(risks), None)} (highest)"]
 
 
 def importance_figure(found: Mapping[str, Mapping[str, float] | None]) -> Figure | None:

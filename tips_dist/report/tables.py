@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tips_dist.bootstrap import Statistic
 from tips_dist.runfolder import Summary
 from tips_dist.runfolder.curves import METRICS
-from tips_dist.runfolder.results import RepresentationSummary
+from tips_dist.runfolder.results import Budget, RepresentationSummary
 from tips_dist.stability.verdicts import KINDS
 
 WORDS = (
@@ -21,6 +21,7 @@ WORDS = (
     "dimension",
     "answer",
     "command",
+    "candidates",
 )  # columns of text; the first column is text always
 _RESOLVED = "_resolved"
 ESTIMATED = "Estimated without truth"
@@ -166,6 +167,16 @@ def trial_table(summary: Summary, *, limit: int | None = None) -> Table:
     return Table("Trials (mm: sign-resolved N-MPJPE of the selected checkpoints, validation)", head, rows)
 
 
+def budget_words(budget: Budget) -> str:
+    """What stopping saved, and that a wrong stop can be undone."""
+    trials = f" (whole trials stopped: {budget.stopped_trials})" if budget.stopped_trials else ""
+    line = (
+        f"Stopping saved {budget.saved:,} of {budget.planned:,} seed-steps{trials}. Seeds frozen: {budget.frozen}; "
+        f"revived: {budget.revived}."
+    )
+    return f"{line} tips-dist resume RUN --thaw lets frozen ones go on." if budget.frozen else line
+
+
 def parameter(value: object) -> str:
     """A value of the search space; a dash where the trial has none."""
     if value is None:
@@ -181,6 +192,8 @@ def notes(summary: Summary) -> list[str]:
     if unfinished:
         listed = ", ".join(f"{count} {state}" for state, count in sorted(unfinished.items()))
         lines.append(f"Of {sum(states.values())} trials, {listed}: their runs are not all counted above.")
+    if summary.budget is not None and summary.budget.frozen + summary.budget.revived:
+        lines.append(budget_words(summary.budget))
     if summary.teachers:
         first = summary.teachers[:MOST_LISTED]
         listed = ", ".join(f"{item.trial} seed {item.seed} step {item.step}" for item in first)

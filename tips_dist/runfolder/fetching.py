@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tips_dist.addresses import redacted
 from tips_dist.files import UserError, write_text
+from tips_dist.phases import phase
 from tips_dist.runfolder import layout
 from tips_dist.runfolder.lock import locked
 from tips_dist.runfolder.records import StudyRecord
@@ -85,18 +86,21 @@ def _check_place(local: Path, record: StudyRecord, shown: str) -> None:
 def _fill(store: Store, local: Path, wanted: Mapping[str, Entry], record: StudyRecord) -> None:
     stale = {name: entry for name, entry in wanted.items() if not same(inside(local, name), entry)}
     if not stale:
+        with phase("fetching") as told:
+            told.note("nothing to do, all of it is here")
         return
     for name in stale:
         linked(local, name)  # before anything is changed
     write_text(layout.FETCHING.at(local), record.identity + "\n")
-    for name, entry in sorted(stale.items(), key=lambda item: layout.order(item[0])):
-        path = inside(local, name)
-        try:
-            store.get(name, path)
-        except FileNotFoundError:  # replaced while we read: a candidate that was beaten, say
-            path.unlink(missing_ok=True)
-            continue
-        os.utime(path, (entry.changed, entry.changed))
+    with phase("fetching", sum(entry.size for entry in stale.values())) as told:
+        for name, entry in sorted(stale.items(), key=lambda item: layout.order(item[0])):
+            path = inside(local, name)
+            try:
+                store.get(name, path)
+                os.utime(path, (entry.changed, entry.changed))
+            except FileNotFoundError:  # replaced while we read: a candidate that was beaten, say
+                path.unlink(missing_ok=True)
+            told(told.phase.done + entry.size)
 
 
 def _drop(local: Path, there: Mapping[str, Entry], command: str) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas
 
     from tips_dist.data.store import Poses
+    from tips_dist.runfolder.frames import Of
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -153,24 +154,25 @@ class RunFolder:
 
         return run_poses(self.path, self.study, path)
 
-    def frame(self) -> pandas.DataFrame:
-        """A DataFrame of the whole run: one row per evaluation step and seed.
+    def frame(self, of: Of = "steps") -> pandas.DataFrame:
+        """The run as a pandas DataFrame.
 
-        Columns: trial, representation, the searched parameters, step, seed, risk, verdict, every signal, and (where
-        evaluated) each metric of the true error in mm.
+        ==============  ==============================================================================================
+        of              rows and columns
+        ==============  ==============================================================================================
+        ``steps``       one per evaluation step and seed: trial, representation, the searched parameters, step, seed,
+                        risk, verdict, every signal, and (where evaluated) each metric of the true error in mm
+        ``trials``      one per trial: its parameters, state, error, times, number of seeds, planned steps
+        ``seeds``       one per seed that has ended: verdict, reason, onset, where it stopped, lowest risk and its step
+        ``selection``   one per seed: the checkpoint that was chosen without truth, its risk, rank, and why
+        ``evaluation``  one per seed and checkpoint (selected, best, last, random): true errors in mm
+        ==============  ==============================================================================================
+
+        Empty where there is nothing yet.
         """
-        import pandas
+        from tips_dist.runfolder.frames import frame
 
-        parts = []
-        for trial in self.trials:
-            frame = self.history(trial).frame()
-            about = {"trial": trial.id, "representation": trial.representation, **trial.parameters}
-            for index, (name, value) in enumerate(about.items()):
-                frame.insert(index, name, value)
-            parts.append(frame)
-        whole = pandas.concat([part for part in parts if len(part)], ignore_index=True) if parts else pandas.DataFrame()
-        errors = self.curves.frame()
-        return whole.merge(errors, how="left", on=["trial", "seed", "step"]) if len(errors) and len(whole) else whole
+        return frame(self, of)
 
     def _optional(self, kind: type[RecordT], file: layout.File) -> RecordT | None:
         path = file.at(self.path)

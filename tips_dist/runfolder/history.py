@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,9 +55,11 @@ class History:
         """One seed's rows."""
         return History(row for row in self.rows if row.seed == seed)
 
-    def until(self, step: int) -> History:
-        """The rows up to a step, that step included."""
-        return History(row for row in self.rows if row.step <= step)
+    def in_order(self, seeds: Sequence[int], reached: Callable[[int], int]) -> History:
+        """The rows of each seed up to the step it has ``reached``, by step and then in the order of ``seeds``."""
+        place = {seed: index for index, seed in enumerate(seeds)}
+        kept = [row for row in self.rows if row.seed in place and row.step <= reached(row.seed)]
+        return History(sorted(kept, key=lambda row: (row.step, place[row.seed])))
 
     @property
     def seeds(self) -> list[int]:

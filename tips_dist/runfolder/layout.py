@@ -20,13 +20,14 @@ class FileKind(enum.IntEnum):
     SERIES = 1  # histories and curves: read by whatever shows how things went
     DEPTHS = 2  # of the validation poses, large
     CANDIDATES = 3  # weights, large in sum
-    STUDENT = 4
-    EVENTS = 5  # TensorBoard's
-    OTHER = 6  # for people: the report, error texts
-    STATE = 7  # checkpoints: history beyond one is cut, one beyond its history would be lost work
-    RECORD = 8  # small, typed (records.py), read by every command
-    NOTE = 9  # the mirror's, after everything it vouches for
-    LOCAL = 10  # means something on this machine alone, never copied
+    FROZEN = 4  # states of seeds that were stopped: before the checkpoint that has them no more
+    STUDENT = 5
+    EVENTS = 6  # TensorBoard's
+    OTHER = 7  # for people: the report, error texts
+    STATE = 8  # checkpoints: history beyond one is cut, one beyond its history would be lost work
+    RECORD = 9  # small, typed (records.py), read by every command
+    NOTE = 10  # the mirror's, after everything it vouches for
+    LOCAL = 11  # means something on this machine alone, never copied
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ HISTORY = File("trials/*/history.jsonl", FileKind.SERIES)
 DEPTHS = File("trials/*/depths.npy", FileKind.DEPTHS)
 RAW_DEPTHS = File("trials/*/depths_raw.npy", FileKind.DEPTHS)
 CANDIDATE = File("trials/*/candidates/*", FileKind.CANDIDATES)
+FROZEN = File("trials/*/frozen/*", FileKind.FROZEN)
 CHECKPOINT = File("trials/*/checkpoint/*", FileKind.STATE)
 EVENTS = File("trials/*/tensorboard/*", FileKind.EVENTS)
 ERROR = File("trials/*/error.txt", FileKind.OTHER)
@@ -89,7 +91,8 @@ ASKS: dict[str, tuple[FileKind, ...]] = {  # the bulky kinds that a command read
     "summary": (FileKind.SERIES, FileKind.JOURNAL),
     "compare": (FileKind.SERIES, FileKind.JOURNAL),
     "audit": (FileKind.SERIES,),
-    "monitor": (FileKind.EVENTS,),
+    "track": (FileKind.SERIES,),
+    "monitor": (FileKind.EVENTS, FileKind.SERIES),
     "select": (FileKind.SERIES, FileKind.DEPTHS, FileKind.CANDIDATES),
     "scorecard": (FileKind.SERIES, FileKind.DEPTHS),
     "evaluate": (FileKind.SERIES, FileKind.JOURNAL, FileKind.DEPTHS, FileKind.CANDIDATES, FileKind.STUDENT),
@@ -149,6 +152,14 @@ def candidate_file(trial: str, seed: int, step: int) -> str:
     return f"{TRIALS}/{trial}/candidates/{candidate_name(seed, step)}"
 
 
-def checkpoint_name(step: int) -> str:
-    """The file name of a resumable state, in the trial's folder ``checkpoint``."""
-    return f"step-{step:09d}.safetensors"
+def frozen_name(seed: int) -> str:
+    """The file name of a stopped seed's state, in the trial's folder ``frozen``."""
+    return f"seed{seed}.safetensors"
+
+
+def checkpoint_name(step: int, again: int = 0) -> str:
+    """The file name of a resumable state, in the trial's folder ``checkpoint``; names sort by age.
+
+    ``again`` counts how often the steps began anew, for seeds that were thawed.
+    """
+    return f"step-{step:09d}.safetensors" if not again else f"thaw-{again:03d}-step-{step:09d}.safetensors"

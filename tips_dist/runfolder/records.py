@@ -9,6 +9,7 @@ trials/*/alive.json       :class:`Alive`                     study/trainable.py 
 trials/*/history.jsonl    :class:`.history.History`          training/records.py -> audit, report, evaluation
 trials/*/checkpoint/*     :class:`CheckpointRecord`          training/checkpoint.py (metadata of safetensors)
 trials/*/candidates/*     :class:`WeightsRecord`             training/records.py (metadata of safetensors)
+trials/*/frozen/*         :class:`FrozenRecord`              training/records.py (metadata of safetensors)
 selection.json            :class:`Selection`                 selection.py -> distillation, dependence, evaluation …
 dependence.json           :class:`Dependence`                dependence.py -> report
 student/student.json      :class:`StudentRecord`             distillation.py -> model card, status, report
@@ -53,6 +54,7 @@ class Extension(Part):
 
     trials: int
     at: str
+    freed: bool = False  # by itself, with steps that stopping had saved
 
 
 class DataRecord(Part):
@@ -99,7 +101,15 @@ class StudyRecord(Record):
     @property
     def study(self) -> Study:
         """The study with its budget extended as often as it was."""
-        added = sum(extension.trials for extension in self.extensions)
+        return self._extended(self.extensions)
+
+    @property
+    def asked(self) -> Study:
+        """The same without the trials that saved steps were given to."""
+        return self._extended([extension for extension in self.extensions if not extension.freed])
+
+    def _extended(self, extensions: Sequence[Extension]) -> Study:
+        added = sum(extension.trials for extension in extensions)
         search = self.resolved.search.model_copy(update={"trials": self.resolved.search.trials + added})
         return self.resolved.model_copy(update={"search": search})
 
@@ -137,6 +147,14 @@ class TrialState(enum.StrEnum):
 FINAL = (TrialState.FINISHED, TrialState.FAILED, TrialState.STOPPED)
 
 
+class Crossing(Part):
+    """A mirror crossing that a seed went through, or was in when it ended."""
+
+    begin: int  # the first evaluation step inside
+    end: int | None  # the first after it; None: it lasted
+    mirrored: float  # the largest share of mirrored poses, 0 to 0.5
+
+
 class SeedOutcome(Part):
     """How one seed of a trial ended."""
 
@@ -149,6 +167,10 @@ class SeedOutcome(Part):
     best_step: int | None
     values: dict[str, float | None] = {}  # the signal values behind the verdict
     candidates: list[int] = []  # steps whose weights were kept, lowest risk first; empty: the lowest risk's alone
+    frozen: int | None = None  # the step of its kept state, from which it can be thawed
+    thawed: int | None = None  # the step from which it went on although a verdict had stopped it there
+    crossings: list[Crossing] = []  # in their order; nothing is chosen inside one,
+    settled: int | None = None  # nor before this step, from which on it held one mirror solution; None: not so far
 
 
 class Execution(Part):
@@ -166,6 +188,7 @@ class Outcome(Part):
     training_seconds: float
     parameters: dict[str, int]  # network -> number
     execution: Execution = Execution()
+    judged_on: str | None = None  # digest of the validation rows behind recorded depths; older runs kept none
 
 
 class Trial(Record):
@@ -184,6 +207,8 @@ class Trial(Record):
     wall_seconds: float = 0.0  # summed over attempts
     attempts: int = 0
     outcome: Outcome | None = None
+    thaw: list[int] = []  # seeds that no verdict but non_finite stops: they were frozen and are to go on
+    stopped_step: int | None = None  # at which the whole trial was stopped; thaw takes it up at its last checkpoint
 
     def folder(self, run: Path) -> Path:
         """Where this trial's files lie."""
@@ -339,6 +364,9 @@ class StateRecord(Record):
     seconds: float
     matmul: str
     stopped: dict[int, int]  # seed -> step at which a verdict ended it
+    frozen: dict[int, int] = {}  # seed -> step of its kept state (FrozenRecord), from which it can go on
+    thawed: dict[int, int] = {}  # seed -> step from which it went on although a verdict had ended it
+    round: int = 0  # how often the steps began again, for seeds that were thawed
     best: dict[int, tuple[float, int]]  # seed -> (lowest risk, its step)
     average_since: dict[int, int] = {}  # seed -> step at which the average of its weights began
     opposed: dict[int, float] = {}  # seed -> how opposed that average was to the weights, see training/averaging.py
@@ -359,6 +387,20 @@ class CheckpointRecord(StateRecord):
         return {**old, "identity": {**identity, "configuration": None, "configuration_digest": digest}}
 
     MIGRATIONS = {1: _bound_to_values}
+
+
+class FrozenRecord(Record):
+    """A seed that a verdict stopped, with its whole state: the metadata of ``frozen/seed<k>.safetensors``."""
+
+    seed: int
+    step: int  # at which it stopped
+    verdict: str
+    reason: str
+    onset: int | None
+    judge: dict[str, JsonValue]  # state of its detectors, theirs to read
+    average_since: int  # see StateRecord
+    opposed: float | None = None
+    identity: Identity
 
 
 # --- selection.json, dependence.json, student.json -------------------------------------------------------------------
@@ -395,6 +437,7 @@ class SecondLook(Part):
     poses: int  # of the validation split
     instants: int  # seen by two or more cameras
     regime: str | None  # of the risk
+    plus_minus: float | None = None  # the risk's 90 % interval: 0.2 is an error of at most 1.2 times the risk
 
 
 class Choice(Part):

@@ -331,6 +331,22 @@ class Answer(Part):
     broken: list[Broken]
     choosing: list[Choosing]
     steps: list[NextStep]
+    plus_minus: float | None = None  # the 90 % interval of a true error about its risk, as a share
+
+
+class Budget(Part):
+    """What training took, in seed-steps (one step of one seed), of the trials that have ended."""
+
+    planned: int
+    trained: int
+    frozen: int  # seeds that were stopped and can be thawed
+    revived: int  # seeds that went on although a verdict, or the end of their trial, had stopped them
+    stopped_trials: int  # stopped as a whole
+
+    @property
+    def saved(self) -> int:
+        """Seed-steps that stopping left untrained."""
+        return self.planned - self.trained
 
 
 class StudySummary(Part):
@@ -357,6 +373,7 @@ class Summary(Record):
     rule: str | None
     student: dict[str, Metrics] | None
     answer: Answer | None = None  # None: written before there was one
+    budget: Budget | None = None  # likewise
 
 
 def embedded_curves(seed: dict[str, JsonValue]) -> dict[str, JsonValue] | None:

@@ -1,27 +1,24 @@
-"""Risk: how bad a checkpoint is, estimated without ground truth; lower is better.
+"""Risk: how bad a checkpoint is, estimated without ground truth, in mm, with an interval; lower is better.
 
-``log risk = intercept + slope x score``, and the score is a sum of evidence (:data:`REGIMES`):
+``log risk = intercept + sum of weight x evidence``: evidence is the logarithm of a signal, but for ``mirror/mixed``,
+which counts as it is. Weights are never negative, so a piece of evidence can only ever say "worse" when it grows. There
+are two regimes, and the data decides which applies (:func:`regime_of`):
 
-========== ==================================================== =======================================================
-regime     score                                                where
-========== ==================================================== =======================================================
-views      log agreement/views + 0.5 log bones + mixed          instants seen by two or more cameras
-one_camera log bones + 0.4 log symmetry + 0.5 log sliced        everywhere else
-           Wasserstein + 3 mixed
-========== ==================================================== =======================================================
+========== ============================================================================================================
+views      instants seen by two or more cameras: agreement between views, rigidity, mixing
+one_camera everywhere else: rigidity, symmetry, distance of reprojections, mixing
+========== ============================================================================================================
 
-(bones: ``rigidity/bone_ratio_variance``; mixed: ``mirror/mixed``, which is no logarithm.) Views that agree and bones
-that keep their length say that a body was seen, not that it is the right way round; a network in the middle of a mirror
-crossing may hold stiff bodies, half of them mirrored, and mixing then speaks against it. Every piece of evidence can
-only ever say "worse" when it grows.
+Views that agree and bones that keep their length say that a body was seen, not that it is the right way round; a
+network in the middle of a mirror crossing may hold stiff bodies, half of them mirrored, and mixing then speaks against
+it. All numbers are in ``calibration.json``, which ``benchmarks/stability/calibrate.py`` fits to true errors of the
+benchmark's runs and writes with what they were fitted on; ``benchmarks/stability`` measures how well they choose, order
+and tell on sources of motion that they were not fitted on.
 
-**A ranking first, millimetres second.** The weights are few and round; how well they choose is measured in
-``benchmarks/stability``. Intercept and slope (``calibration.json``, written by ``benchmarks/stability/calibrate.py``)
-turn the score into the N-MPJPE that checkpoints of such a score had in the calibration runs: ``views`` on real motion,
-``one_camera`` on procedural motion, whose runs were recorded before mixing was measured and count as unmixed. On other
-data, other people and other detectors the millimetres are off by a factor, and risks of different regimes do not
-compare; the order of checkpoints does. The slope also keeps a change of log risk about as large as the change of log
-error behind it, which is what the thresholds of :mod:`.detectors` are about.
+**The interval** holds the true error of nine in ten checkpoints (:attr:`Regime.plus_minus`). It has two parts: how far
+true errors scatter about the risk on one source of motion, and how far a source as a whole may lie off. The latter is
+common to all checkpoints of a data set, so the *order* of checkpoints is surer than their millimetres: bodies differ in
+size, detectors in noise, and no camera shows either. Risks of different regimes or data sets do not compare.
 
 Risks that a run recorded stay what they were when it ran.
 """
@@ -42,68 +39,83 @@ _MOST = 50.0  # log risk
 Signals = Mapping[str, float | None]
 VIEWS, MIXED = "agreement/views", "mirror/mixed"
 BONES, SYMMETRY, REPROJECTIONS = "rigidity/bone_ratio_variance", "rigidity/symmetry", "distance/sliced_wasserstein"
+NEEDED = {"views": (VIEWS,)}  # without which a regime does not apply, whatever its weights
+SHARES = (MIXED,)  # evidence that counts as it is; one that was not measured counts as 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The error that a checkpoint is thought to have, in mm of N-MPJPE, and the ends of its 90 % interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Regime:
-    """What is summed up where which signals exist."""
+    """What counts how much where which signals exist."""
 
     name: str
-    logarithms: Mapping[str, float]  # signal -> weight of its logarithm; without one of them the regime does not apply
-    shares: Mapping[str, float]  # signal -> weight of its value; one that was not measured counts as 0
+    intercept: float
+    weights: Mapping[str, float]  # signal -> weight, not negative
+    within: float  # of the logarithm: half the width of the 90 % interval on a source whose bodies are known,
+    between: float  # and of how far a source as a whole may lie off
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the 90 % interval of log error."""
+        return math.hypot(self.within, self.between)
+
+    @property
+    def plus_minus(self) -> float:
+        """The interval as a share of the risk: 0.2 means that the true error is at most 1.2 times the risk."""
+        return math.expm1(self.half_width)
 
     def applies(self, signals: Signals) -> bool:
-        """Whether its evidence was measured."""
-        return all(name in signals for name in self.logarithms)
+        """Whether its evidence was measured: a signal that is absent was not defined for the data."""
+        needed = {*self.weights, *NEEDED.get(self.name, ())} - {*SHARES}
+        return all(name in signals for name in needed)
 
-    def score(self, signals: Signals) -> float | None:
-        """The sum of evidence; ``None`` when a piece of it is missing or not finite."""
-        total = 0.0
-        for name, weight in self.logarithms.items():
-            value = signals.get(name)
+    def log_risk(self, signals: Signals) -> float | None:
+        """``None`` when a piece of evidence is missing or not finite."""
+        total = self.intercept
+        for name, weight in self.weights.items():
+            value = signals.get(name, 0.0 if name in SHARES else None)
             if value is None or not math.isfinite(value):
                 return None
-            total += weight * math.log(max(value, FLOOR))
-        for name, weight in self.shares.items():
-            value = signals.get(name, 0.0)
-            if value is None or not math.isfinite(value):
-                return None
-            total += weight * max(value, 0.0)
-        return total
+            total += weight * (max(value, 0.0) if name in SHARES else math.log(max(value, FLOOR)))
+        return min(total, _MOST)
 
-
-REGIMES = (
-    Regime("views", {VIEWS: 1.0, BONES: 0.5}, {MIXED: 1.0}),
-    Regime("one_camera", {BONES: 1.0, SYMMETRY: 0.4, REPROJECTIONS: 0.5}, {MIXED: 3.0}),
-)
-"""The first that applies counts."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """log risk = intercept + slope x score."""
-
-    intercept: float
-    slope: float
+    def around(self, risk: float) -> Estimate:
+        """A risk of this regime with its interval."""
+        factor = math.exp(self.half_width)
+        return Estimate(risk, risk / factor, risk * factor)
 
 
 @functools.cache
-def calibration() -> dict[str, Line]:
-    """The frozen line of each regime."""
+def regimes() -> tuple[Regime, ...]:
+    """As calibrated; the first that applies counts."""
     stored = json.loads(CALIBRATION.read_text())["regimes"]
-    return {name: Line(line["intercept"], line["slope"]) for name, line in stored.items()}
+    return tuple(
+        Regime(name, line["intercept"], line["weights"], line["within"], line["between"])
+        for name, line in stored.items()
+    )
 
 
 def regime_of(signals: Signals) -> Regime | None:
-    """The regime that a row of signals belongs to: a signal that is absent was not defined for the data."""
-    return next((regime for regime in REGIMES if regime.applies(signals)), None)
+    """The regime that a row of signals belongs to."""
+    return next((regime for regime in regimes() if regime.applies(signals)), None)
+
+
+def estimate(signals: Signals) -> Estimate | None:
+    """The risk of one evaluation step with its interval, or ``None`` when it cannot be told."""
+    regime, told = regime_of(signals), risk(signals)
+    return None if regime is None or told is None else regime.around(told)
 
 
 def risk(signals: Signals) -> float | None:
     """The risk of one evaluation step, or ``None`` when it cannot be told (evidence is missing or not finite)."""
     regime = regime_of(signals)
-    score = None if regime is None else regime.score(signals)
-    if regime is None or score is None:
-        return None
-    line = calibration()[regime.name]
-    return math.exp(min(line.intercept + line.slope * score, _MOST))
+    log_risk = None if regime is None else regime.log_risk(signals)
+    return None if log_risk is None else math.exp(log_risk)

@@ -53,6 +53,7 @@ from torch import Tensor
 from tips_dist import geometry, losses
 from tips_dist.files import UserError
 from tips_dist.models import BaseLifter, Discriminator
+from tips_dist.models.blocks import products
 from tips_dist.registry import built_in, entry, register
 from tips_dist.skeleton import BONES, JOINTS, LEGS, SYMMETRIC_BONES, TORSO, Representation
 from tips_dist.stability import agreement
@@ -402,10 +403,10 @@ def length_variation(lengths: Tensor, subjects: Tensor, people: int, present: Te
         usual = (lengths * there).sum(1, keepdim=True) / there.sum(0).clamp_min(1)
         size = (lengths * there).sum(-1, keepdim=True) / (usual * there).sum(-1, keepdim=True).clamp_min(1e-9)
         ratios = lengths / size.clamp_min(1e-9)
-    onehot = torch.nn.functional.one_hot(subjects, people).to(ratios.dtype)  # (V, people)
-    count = onehot.T @ there  # (people, bones)
-    mean = torch.einsum("vp,svb->spb", onehot, ratios * there) / count.clamp_min(1)
-    square = torch.einsum("vp,svb->spb", onehot, (ratios - mean[:, subjects]).square() * there)
+    onehot = torch.nn.functional.one_hot(subjects, people).to(ratios.dtype).T  # (people, V)
+    count, each = onehot @ there, onehot.expand(len(ratios), -1, -1)  # (people, bones), (S, people, V)
+    mean = products(each, ratios * there) / count.clamp_min(1)
+    square = products(each, (ratios - mean[:, subjects]).square() * there)
     deviation = (square / (count - 1).clamp_min(1)).sqrt() / mean.clamp_min(1e-9)
     share = count * (count > 1)
     return ((deviation * share).sum(1) / share.sum(0).clamp_min(1)).mean(-1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
-HEALTHY, PLATEAUED, DIVERGED, COLLAPSED, NON_FINITE = "healthy", "plateaued", "diverged", "collapsed", "non_finite"
+HEALTHY, PLATEAUED, CROSSING, DRIFTING = "healthy", "plateaued", "crossing", "drifting"
+DIVERGED, COLLAPSED, NON_FINITE = "diverged", "collapsed", "non_finite"
 
 Ends = Literal["never", "plateau", "divergence", "always"]
-Role = Literal["good", "note", "bad", "warning", "gone"]
+Role = Literal["good", "note", "passing", "drift", "bad", "warning", "gone"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Kind:
     role: Role  # of its colour; the palette belongs to whoever draws
     short: str  # for narrow columns
     meaning: str
+    passes: bool = False  # a seed can leave it, and then has the verdict that it had before
 
 
 KINDS: dict[str, Kind] = {
@@ -30,9 +33,13 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Kind(HEALTHY, 0, "never", True, False, "good", "ok", "nothing was found"),
         Kind(PLATEAUED, 1, "plateau", True, False, "note", "pl", "more training buys nothing"),
-        Kind(DIVERGED, 2, "divergence", False, True, "bad", "div", "it left its best and did not come back"),
-        Kind(COLLAPSED, 3, "divergence", False, True, "warning", "col", "depths are flat or stretched without bound"),
-        Kind(NON_FINITE, 4, "always", False, False, "gone", "nan", "the networks' numbers are no longer finite"),
+        Kind(
+            CROSSING, 2, "never", True, False, "passing", "cr", "it turns from one mirror solution to the other", True
+        ),
+        Kind(DRIFTING, 3, "plateau", True, True, "drift", "dr", "it grows slowly worse than its best"),
+        Kind(DIVERGED, 4, "divergence", False, True, "bad", "div", "it left its best and did not come back"),
+        Kind(COLLAPSED, 5, "divergence", False, True, "warning", "col", "depths are flat or stretched without bound"),
+        Kind(NON_FINITE, 6, "always", False, False, "gone", "nan", "the networks' numbers are no longer finite"),
     )
 }
 UNKNOWN = Kind("unknown", -1, "never", False, False, "gone", "?", "this version does not know the verdict")
@@ -46,6 +53,33 @@ class Verdict:
     reason: str = ""
     onset: int | None = None
     values: dict[str, float] = field(default_factory=dict)
+    end: int | None = None  # of what passes: the first step after it; None while it lasts
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A crossing that a seed went through, or is in."""
+
+    begin: int  # the first evaluation step inside
+    end: int | None  # the first after it; None: it lasts
+    mirrored: float  # the largest share of mirrored poses, 0 to 0.5
+
+
+class Span(Protocol):
+    """An :class:`Interval`, or a record of one."""
+
+    @property
+    def begin(self) -> int:
+        """The first evaluation step inside."""
+        ...
+
+    @property
+    def end(self) -> int | None:
+        """The first after it; None: it lasts."""
+        ...
+
+
+CrossingT = TypeVar("CrossingT", bound=Span)
 
 
 class StoppingPolicy(Protocol):
@@ -88,3 +122,8 @@ def ends_seed(name: str, stopping: StoppingPolicy) -> bool:
 def taints(name: str, onset: int | None, step: int) -> bool:
     """Whether a checkpoint of ``step`` is not to be trusted, because it came after the onset of this verdict."""
     return kind_of(name).tainted and onset is not None and step > onset
+
+
+def crossing_at(crossings: Iterable[CrossingT], step: int) -> CrossingT | None:
+    """The crossing that ``step`` lies inside, so that nothing is chosen there; None outside."""
+    return next((one for one in crossings if one.begin <= step and (one.end is None or step < one.end)), None)

@@ -82,15 +82,17 @@ def create(study: Study, poses: Poses, study_path: Path, text: str, overrides: S
     return run
 
 
-def extend(run: Path, record: StudyRecord, trials: int) -> StudyRecord:
+def extend(run: Path, record: StudyRecord, trials: int, *, freed: bool = False) -> StudyRecord:
     """Note in the record that every representation gets so many more trials, and return the record.
+
+    ``freed``: nobody asked for them, they use steps that stopping had saved.
 
     Raises:
         UserError: ``trials`` is not positive, or the search space has no further points.
     """
     if trials < 1:
         raise UserError(f"--trials +{trials}: expected at least 1 more trial")
-    more = Extension(trials=trials, at=timestamp())
+    more = Extension(trials=trials, at=timestamp(), freed=freed)
     longer = record.model_copy(update={"extensions": [*record.extensions, more]})
     before, after = record.study, longer.study
     if all(space.budget(before, name) == space.budget(after, name) for name in before.representations):

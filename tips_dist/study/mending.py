@@ -143,7 +143,7 @@ def _readable_lines(path: Path) -> str:
 
 
 def _start_anew(folder: Path) -> None:
-    for name in ("checkpoint", "candidates"):
+    for name in ("checkpoint", "candidates", "frozen"):
         if (folder / name).is_symlink():
             (folder / name).unlink()
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from tips_dist import terminal
 from tips_dist.config import Resources, Study
 from tips_dist.files import UserError
 from tips_dist.mirror import NOWHERE, mirrored
@@ -20,14 +20,16 @@ from tips_dist.runfolder import RunFolder, TrialState, layout, read_trials
 from tips_dist.runfolder.fetching import fetch_run
 from tips_dist.runfolder.lock import locked
 from tips_dist.runfolder.poses import expect, run_poses, study_poses
-from tips_dist.runfolder.records import StudentRecord
+from tips_dist.runfolder.records import StudentRecord, StudyRecord
 from tips_dist.storage import Store, below
+from tips_dist.study import thawing
 from tips_dist.study.cluster import connected
 from tips_dist.study.folder import check_plugins, check_unchanged, create, extend, own_study
 from tips_dist.study.mending import mend
 from tips_dist.study.records import StudyEvent
 from tips_dist.study.status import PhaseNote, status
 from tips_dist.study.trainable import Train
+from tips_dist.trackers import check_trackers, tracked
 
 if TYPE_CHECKING:
     from tips_dist.data.store import Poses
@@ -60,6 +62,7 @@ def start(
     train: Train | None = None,
     conclude: Conclude | None = None,
     storage: str | None = None,
+    track: Sequence[str] = (),
 ) -> Path:
     """Make a run folder for a study and do all of its work there, by :func:`resume`.
 
@@ -74,6 +77,7 @@ def start(
         train: replaces the training loop (tests).
         conclude: replaces :func:`select_and_distil` (tests).
         storage: an address below which the run folder is mirrored while it runs.
+        track: trackers to copy curves and verdicts to while it runs, by their registered names.
 
     Returns:
         The run folder.
@@ -86,10 +90,18 @@ def start(
     poses = study_poses(study.data, study_path.parent)
     if storage is not None and storage != NOWHERE:
         Store(storage).list(few=True)  # a wrong address should be said before anything is made
+    check_trackers(track)
     with _ray(study.resources, address, poses):
         run = create(study, poses, study_path, text, overrides, runs)
         return resume(
-            run, address=address, progress=progress, train=train, conclude=conclude, poses=poses, storage=storage
+            run,
+            address=address,
+            progress=progress,
+            train=train,
+            conclude=conclude,
+            poses=poses,
+            storage=storage,
+            track=track,
         )
 
 
@@ -104,7 +116,9 @@ def resume(
     conclude: Conclude | None = None,
     poses: Poses | None = None,
     storage: str | None = None,
+    track: Sequence[str] = (),
     notice: Callable[[str], None] | None = None,
+    thaw: Sequence[str] | None = None,
 ) -> Path:
     """Bring a study to its end from whatever its folder holds: nothing, some trials, or all of them.
 
@@ -118,32 +132,43 @@ def resume(
         conclude: likewise.
         poses: the data set, where the caller has it open already.
         storage: as for :func:`start`; None goes on mirroring to where an earlier driver did.
-        notice: hears what was damaged and what became of it (study/mending.py); standard error by default.
+        track: as for :func:`start`.
+        notice: hears what was damaged and what became of it (study/mending.py), and other things that a person should
+            know; standard error by default.
+        thaw: frozen seeds that are to go on (study/thawing.py); an empty list means all of them, None no one.
 
     Raises:
         UserError: not a run folder; another process works on it; the study file or the data differ from the record.
         StorageError: the disk is full or not writable.
         StudyInterrupted: Ctrl-C; the state is saved.
     """
-    run = run.resolve()
+    run, say = run.resolve(), notice or terminal.notice
     record = RunFolder(run).study
-    with _resumable(run), locked(run), mirrored(run, storage):
+    with _resumable(run), locked(run), mirrored(run, storage), tracked(run, track):
         check_plugins(run, record)
         for note in mend(run, record):
-            (notice or _say)(note)
+            say(note)
         check_unchanged(run, record, study_path)
         if trials is not None:
             record = extend(run, record, trials)
+        if thaw is not None:
+            for note in thawing.thaw(run, thaw):
+                say(note)
         study = record.study
+        if (why := thawing.one_seed(study)) is not None:
+            say(why)
         poses = poses if poses is not None else run_poses(run, record)
         with _none_running(run), _ray(study.resources, address, poses):
             from tips_dist.study.search import TrialSearch
             from tips_dist.study.tuning import run_trials
 
-            search = TrialSearch(study, run)
-            unfinished = search.recover()
+            more: StudyRecord | None = record
             with _interruptible(run):
-                run_trials(study, run, poses, search, unfinished, progress or _ignore, train)
+                while more is not None:
+                    search = TrialSearch(more.study, run)
+                    unfinished = search.recover()
+                    run_trials(more.study, run, poses, search, unfinished, progress or _ignore, train)
+                    more = None if layout.STOP.at(run).exists() else thawing.give_back(run, more)
         with listening(PhaseNote(run)):
             (conclude or select_and_distil)(run, poses)
     return run
@@ -238,10 +263,6 @@ def _none_running(run: Path) -> Iterator[None]:
             for trial in read_trials(run):
                 if trial.state is TrialState.RUNNING:
                     trial.now(state=TrialState.PENDING).write(run)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _ignore(event: StudyEvent) -> None:

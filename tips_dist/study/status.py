@@ -18,6 +18,7 @@ from tips_dist.files import StorageError, UserError
 from tips_dist.mirror import mirrored_by
 from tips_dist.phases import Phase
 from tips_dist.runfolder import Alive, RunFolder, Trial, TrialState, layout, read_trials
+from tips_dist.runfolder.budget import budget
 from tips_dist.runfolder.lock import holder
 from tips_dist.runfolder.records import Holder, PhaseRecord
 from tips_dist.stability.statistic import trial_risk
@@ -55,6 +56,8 @@ class Status:
     distilled: bool
     trials: dict[str, int]  # state -> number, with "to_come"
     seeds: dict[str, int]  # verdict -> number, of finished and running trials
+    frozen: int  # seeds that were stopped and can go on: tips-dist resume RUN --thaw
+    revived: int  # seeds that went on
     best_risk: float | None  # the lowest risk of a trial (stability/statistic.py); None if there is none yet
     running: list[RunningTrial]
     doing: str  # what happens just now, in words
@@ -80,7 +83,9 @@ def status(run: Path) -> Status:
     states = Counter(_state(trial, working) for trial in trials)
     states[TO_COME] = sum(space.budget(study, name) for name in study.representations) - len(trials)
     running = [_running(run, trial, working, study) for trial in trials if trial.state is TrialState.RUNNING]
-    verdicts = Counter(seed.verdict for trial in trials for seed in trial.seed_outcomes)
+    ended = [trial for trial in trials if trial.state is not TrialState.RUNNING]  # one that was thawed has an outcome
+    verdicts = Counter(seed.verdict for trial in ended for seed in trial.seed_outcomes)
+    spent = budget(trials)
     for entry in running:
         verdicts.update(entry.verdicts)
     risks = [trial_risk((seed.best_risk, seed.verdict) for seed in trial.seed_outcomes) for trial in trials]
@@ -95,6 +100,8 @@ def status(run: Path) -> Status:
         distilled=layout.STUDENT.at(run).exists(),
         trials=dict(states),
         seeds=dict(verdicts),
+        frozen=spent.frozen,
+        revived=spent.revived,
         best_risk=min(known, default=None),
         running=running,
         doing=_doing(run, working, running, done=done),
@@ -108,14 +115,22 @@ class PhaseNote:
 
     def __init__(self, run: Path) -> None:
         self._path, self._written = layout.PHASE.at(run), 0.0
+        self._open: dict[str, Phase] = {}  # phases under way, the innermost last
 
     def __call__(self, phase: Phase) -> None:
         """Hear of a phase; its progress is written twice a second at most."""
         now = time.monotonic()
         if phase.ended:
-            with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)
-        elif not phase.done or now - self._written > 0.5:
+            self._open.pop(phase.name, None)
+            outer = next(reversed(self._open.values()), None)
+            if outer is None:
+                with contextlib.suppress(OSError):
+                    self._path.unlink(missing_ok=True)
+                return
+            phase = outer
+        fresh = phase.name not in self._open or not phase.done
+        self._open[phase.name] = phase
+        if fresh or now - self._written > 0.5:
             self._written = now
             with contextlib.suppress(StorageError):  # whoever works notices a full disk by itself
                 PhaseRecord(host=socket.gethostname(), pid=os.getpid(), words=phase.words()).save(self._path)

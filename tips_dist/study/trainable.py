@@ -45,6 +45,7 @@ class Train(Protocol):
         should_stop: Callable[[], bool] | None = None,
         threads: int | None = None,
         device: str = "cpu",
+        thaw: Sequence[int] = (),
     ) -> Outcome:
         """Train all seeds; see the loop."""
         ...
@@ -96,6 +97,7 @@ def run_trial(
         patiently(lambda: trial.write(run))
         clock = time.monotonic()
 
+        again = {"thaw": trial.thaw} if trial.thaw else {}
         asked_to_stop = StopFlag(layout.STOP.at(run))
 
         def report(progress: Progress) -> None:
@@ -112,6 +114,7 @@ def run_trial(
                 should_stop=asked_to_stop,
                 threads=threads,
                 device=device,
+                **again,
             )
 
         try:

@@ -8,7 +8,7 @@ import os
 import signal
 import tempfile
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -24,14 +24,18 @@ from tips_dist import plugins
 from tips_dist.config import Resources, Study
 from tips_dist.data.store import Poses
 from tips_dist.files import StorageError, UserError
-from tips_dist.runfolder import Alive, Trial, TrialState, layout, read_trial
+from tips_dist.runfolder import Alive, History, Trial, TrialState, layout, read_trial, read_trials
 from tips_dist.runfolder.lock import timestamp
-from tips_dist.study.cluster import share
+from tips_dist.stability import ranking
+from tips_dist.study.cluster import cards_in_words, settled, share
+from tips_dist.study.plugged import lacking, placed_elsewhere, why_not
 from tips_dist.study.records import StudyEvent, patiently
 from tips_dist.study.search import TrialSearch
 from tips_dist.study.trainable import VERDICT, Train, run_trial
+from tips_dist.terminal import notice
 
 FINISHED: str = Searcher.FINISHED
+LACKING_SECONDS = 5.0
 Progress = Callable[[StudyEvent], None]
 
 # Tune would hand the driver's cloud keys to its workers as `env_vars`, which Ray logs. No worker needs them.
@@ -50,21 +54,35 @@ def run_trials(
 ) -> None:
     """Run every unfinished trial and every one that the search still proposes. Ray is connected.
 
+    Trials keep away from nodes that lack a plug-in of the study; each is said once.
+
     Raises:
         StorageError: the run folder can no longer be written; what was saved stays, and the study can be resumed.
+        UserError: a plug-in is missing on so many nodes that no trial can be placed.
     """
     if not unfinished and not search.remaining():
         return
-    resources = study.resources
-    asked = tune.PlacementGroupFactory([share(resources)] * resources.workers, strategy="PACK")
-    driver = Driver(study, run, search, unfinished, progress)
+    resources = settled(study.resources, ray.nodes())
+    trials = len(unfinished) + search.remaining()
+    if words := cards_in_words(study.resources, resources, ray.nodes(), trials):
+        notice(words)
+    foreign = plugins.used(study)
+    without = lacking(foreign, resources, ray.nodes())
+    for why in without.values():
+        notice(f"{why}; trials go to other nodes")
+    asked = tune.PlacementGroupFactory(
+        [share(resources)] * resources.workers,
+        strategy="PACK",
+        **placed_elsewhere(list(without), resources.workers),
+    )
+    driver = Driver(study, run, search, unfinished, progress, foreign=bool(foreign))
     trainable = tune.with_parameters(
         trial_function,
         data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
         run=str(run),
         train=train,
         resources=resources,
-        foreign=plugins.used(study),
+        foreign=foreign,
     )
     with tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
         tuner = tune.Tuner(
@@ -75,7 +93,7 @@ def run_trials(
                 name="study",
                 stop=Pruning(driver),
                 failure_config=tune.FailureConfig(max_failures=resources.max_failures),
-                callbacks=[Watch(driver), Quiet()],
+                callbacks=[Heartbeats(driver), Quiet()],
                 verbose=0,
             ),
         )
@@ -94,10 +112,10 @@ def trial_function(
     foreign: Sequence[plugins.Plugin] = (),
 ) -> None:
     """What a Ray worker runs for one trial (see :func:`tips_dist.study.trainable.run_trial`)."""
-    try:
-        plugins.ensure(foreign)
-    except UserError as error:
-        tune.report({"trial": config["trial"], "halt": str(error)})
+    why = why_not(foreign)
+    if why is not None:  # a node that came later
+        time.sleep(LACKING_SECONDS)  # so that it does not take trial after trial
+        tune.report({"trial": config["trial"], "lacks": why})
         return
     if train is None:
         from tips_dist.study.monitored import monitored_train
@@ -129,14 +147,24 @@ class Driver(Searcher):  # type: ignore[misc]
     """Hands the search's trials to Tune and takes their results back to it."""
 
     def __init__(
-        self, study: Study, run: Path, search: TrialSearch, unfinished: Sequence[Trial], progress: Progress
+        self,
+        study: Study,
+        run: Path,
+        search: TrialSearch,
+        unfinished: Sequence[Trial],
+        progress: Progress,
+        *,
+        foreign: bool = False,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self.study, self.run, self.search, self.progress = study, run, search, progress
         self.halted: str | None = None  # why no further trial may start
         self.live: dict[str, Trial] = {}  # Tune's trial id -> our trial
-        self.pruned: dict[str, int] = {}  # our trial id -> the step at which the scheduler stopped it
+        self.pruned: dict[str, tuple[int, str]] = {}  # our trial id -> the step at which it was stopped, and why
         self._again = deque(unfinished)
+        self._foreign = foreign  # plug-ins, which a node may lack: a trial that runs may come back
+        self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node without its plug-ins
+        self._said: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
         """The next trial: unfinished ones first, under their old ids and parameters."""
@@ -151,7 +179,7 @@ class Driver(Searcher):  # type: ignore[misc]
             self.halted = str(error)
             return FINISHED
         if trial is None:
-            return FINISHED
+            return None if self._foreign and self.live else FINISHED
         self.live[trial_id] = trial
         self.progress(StudyEvent(trial.id, trial.representation, "queued", steps=trial.steps))
         return {"trial": trial.id}
@@ -160,6 +188,8 @@ class Driver(Searcher):  # type: ignore[misc]
         """Pass a report on to whoever watches."""
         if "halt" in result:
             self.halted = result["halt"]
+        elif "lacks" in result:
+            self._lacks(self.live[trial_id], result["lacks"])
         elif "step" in result and not result.get("done"):
             self.progress(self._event(self.live[trial_id], result))
 
@@ -178,13 +208,29 @@ class Driver(Searcher):  # type: ignore[misc]
     def prune(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether the scheduler stops this trial now."""
         trial = self.live.get(trial_id)
-        if trial is None or result.get("done") or not result.get("judged"):
-            return False  # a report without a risk decides nothing
-        identity, representation = trial.id, trial.representation
-        stop = patiently(lambda: self.search.report(identity, representation, result["step"], result["risk"]))
-        if stop:
-            self.pruned[identity] = result["step"]
-        return stop
+        if trial is None or result.get("done") or not result.get("judged") or trial.thaw:
+            return False  # a report without a risk decides nothing; one that was thawed is to go to its end
+        identity, representation, step = trial.id, trial.representation, result["step"]
+        reason = None
+        if patiently(lambda: self.search.report(identity, representation, step, result["risk"])):
+            reason = f"stopped by the {self.study.search.scheduler} scheduler at step {step}"
+        elif self.study.stopping.trials == "test" and ranking.look(
+            step, trial.steps, trial.configuration.training.evaluate_every
+        ):
+            found = patiently(lambda: ranking.surely_worse(identity, seeds_at(self.run, trial, step)))
+            reason = None if found is None else f"stopped at step {step}: {found.words()}"
+        if reason is not None:
+            self.pruned[identity] = (step, reason)
+        return reason is not None
+
+    def _lacks(self, trial: Trial, why: str) -> None:
+        """A node that came later lacks a plug-in: the trial is tried elsewhere, or left for a later resume."""
+        self._lacking[trial.id] += 1
+        if self._lacking[trial.id] <= self.study.resources.max_failures:
+            self._again.append(trial)
+        if why not in self._said:
+            self._said.add(why)
+            notice(f"{why}; its trials are tried on other nodes, then left to `tips-dist resume {self.run}`")
 
     def _settle(self, trial: Trial, error: bool, seconds: float) -> Trial:
         """The trial as its record says, after writing into it what its worker could not."""
@@ -193,11 +239,14 @@ class Driver(Searcher):  # type: ignore[misc]
             return trial
         wall = round(trial.wall_seconds + seconds, 3)
         if trial.id in self.pruned:
-            step = self.pruned[trial.id]
-            reason = f"stopped by the {self.study.search.scheduler} scheduler at step {step}"
-            return trial.now(state=TrialState.STOPPED, error=reason, wall_seconds=wall, ended=timestamp()).write(
-                self.run
-            )
+            step, reason = self.pruned[trial.id]
+            changes: dict[str, Any] = {
+                "error": reason,
+                "stopped_step": step,
+                "wall_seconds": wall,
+                "ended": timestamp(),
+            }
+            return trial.now(state=TrialState.STOPPED, **changes).write(self.run)
         if error and not self.halted:
             reason = f"its worker died {self.study.resources.max_failures + 1} times (killed, or out of memory)"
             return trial.now(state=TrialState.FAILED, error=reason, wall_seconds=wall, ended=timestamp()).write(
@@ -228,8 +277,30 @@ class Driver(Searcher):  # type: ignore[misc]
         return {}  # Tune pickles its searcher into snapshots that nobody reads
 
 
+def seeds_at(run: Path, trial: Trial, step: int) -> dict[str, ranking.Seeds]:
+    """Every seed's lowest risk up to ``step`` and its verdict then, of this trial and those of its representation.
+
+    From their histories, so that a resumed study knows the same; of those that have come that far, or have ended.
+    """
+    found: dict[str, ranking.Seeds] = {}
+    for other in read_trials(run):
+        if other.representation != trial.representation or other.state is TrialState.FAILED:
+            continue
+        history = History.load(layout.HISTORY.at(run, other.id))
+        if other.state is TrialState.FINISHED or max((row.step for row in history), default=0) >= step:
+            rows = {seed: [row for row in history.of(seed) if row.step <= step] for seed in other.seeds}
+            lowest = {
+                seed: min((row.risk for row in of if row.risk is not None), default=None) for seed, of in rows.items()
+            }
+            found[other.id] = [(lowest[seed], of[-1].verdict) for seed, of in rows.items() if of]
+    return found
+
+
 class Pruning(tune.Stopper):  # type: ignore[misc]
-    """Lets the scheduler stop a trial. Verdicts stop seeds inside the training loop, which computes them."""
+    """Lets the scheduler, or a test over seeds (stability/ranking.py), stop a trial.
+
+    Verdicts stop seeds inside the training loop, which computes them.
+    """
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
@@ -250,7 +321,7 @@ class Quiet(TrialProgressCallback):  # type: ignore[misc]
         pass
 
 
-class Watch(tune.Callback):  # type: ignore[misc]
+class Heartbeats(tune.Callback):  # type: ignore[misc]
     """Finds workers that hang (no sign of life) and kills them, so that Tune starts their trials again."""
 
     def __init__(self, driver: Driver, clock: Callable[[], float] = time.monotonic) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPSILON = 1e-8
+VECTOR = 16  # floats in the widest vector of a CPU
 
 
 class PackedAdam:
@@ -47,11 +49,31 @@ class PackedAdam:
         whole = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]  # None: not used
         packed: list[list[Tensor]] = [[*self.parameters], whole, self.means, self.squares]
         if len(set(rates)) == 1:
-            self._fused(packed, rates[0])
+            self._alike(packed, rates[0])
             return
         rows = [[tensor.reshape(self.seeds, -1).unbind() for tensor in tensors] for tensors in packed]
         for seed, rate in enumerate(rates):
-            self._fused([[row[seed] for row in tensors] for tensors in rows], rate)
+            self._alike([[row[seed] for row in tensors] for tensors in rows], rate)
+
+    def _alike(self, packed: list[list[Tensor]], rate: float) -> None:
+        """The fused call, so that no element's rounding depends on its place, and no seed's numbers on its pack.
+
+        A CPU's kernel rounds the last elements of a tensor, those that fill no vector, otherwise than the rest: they
+        are done once more as whole vectors.
+        """
+        lasts = [
+            index for index, tensor in enumerate(packed[0]) if tensor.device.type == "cpu" and tensor.numel() % VECTOR
+        ]
+        ends = [[_end(tensors[index]) for index in lasts] for tensors in packed]
+        again = [
+            [F.pad(end, (0, VECTOR - len(end))) if len(end) < VECTOR else end.clone() for end in of] for of in ends
+        ]
+        self._fused(packed, rate)
+        if lasts:
+            self._fused(again, rate)
+            for index in (0, 2, 3):  # all but the gradients
+                for end, done in zip(ends[index], again[index], strict=True):
+                    end.copy_(done[: len(end)])
 
     def _fused(self, packed: list[list[Tensor]], rate: float) -> None:
         parameters, gradients, means, squares = packed
@@ -69,7 +91,7 @@ class PackedAdam:
 
     def _total(self, tensors: Iterable[Tensor]) -> Tensor:
         """Sum of squares of each seed's rows, (S,)."""
-        return torch.stack([tensor.square().reshape(self.seeds, -1).sum(-1) for tensor in tensors]).sum(0)
+        return torch.stack([tensor.square().reshape(self.seeds, -1).sum(-1) for tensor in tensors], dim=-1).sum(-1)
 
     @torch.no_grad()
     def norms(self, number: int, rates: Sequence[float]) -> tuple[Tensor, Tensor]:
@@ -86,3 +108,8 @@ class PackedAdam:
         gradient = self._total(self.gradients) if self.gradients else torch.zeros_like(moved)
         update = moved * each.square() / self._total(self.parameters).clamp_min(1e-12)
         return gradient.sqrt(), update.sqrt()
+
+
+def _end(tensor: Tensor) -> Tensor:
+    """The last elements, as many as fill a vector; a view."""
+    return tensor.view(-1)[-VECTOR:]

@@ -8,7 +8,7 @@ from tips_dist.config import Training
 from tips_dist.runfolder import Candidate
 
 APART = 3  # evaluation steps between two candidates at least, in a run that has many
-CROSSING = 0.15  # share of mirrored poses from which a checkpoint lies inside a mirror crossing
+CROSSING = 0.05  # share of mirrored poses from which a checkpoint lies inside a mirror crossing
 
 
 def spread_out(found: Iterable[Candidate], training: Training) -> list[Candidate]:

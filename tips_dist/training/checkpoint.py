@@ -20,6 +20,7 @@ from tips_dist.runfolder.record import NewerVersionError
 from tips_dist.runfolder.weights import METADATA
 
 KEPT = 2
+_NAME = r"(thaw-\d+-)?step-\d+\.safetensors"
 
 
 class CheckpointWriter:
@@ -60,7 +61,7 @@ def save(folder: Path, tensors: dict[str, Tensor], record: CheckpointRecord) -> 
     Raises:
         StorageError: the write failed; the states written before are untouched.
     """
-    write_tensors(folder / layout.checkpoint_name(record.step), tensors, record)
+    write_tensors(folder / layout.checkpoint_name(record.step, record.round), tensors, record)
     for path in _files(folder)[:-KEPT]:
         path.unlink(missing_ok=True)
 
@@ -87,5 +88,4 @@ def load(folder: Path) -> tuple[dict[str, Tensor], CheckpointRecord] | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("step-*.safetensors") if re.fullmatch(r"step-\d+\.safetensors", path.name)]
-    return sorted(found)
+    return sorted(path for path in folder.glob("*.safetensors") if re.fullmatch(_NAME, path.name))

@@ -163,6 +163,16 @@ def lead(state: State, poses: NDArray[np.float32], plan: Plan, present: NDArray[
     return Engine(state, poses, present, plan.pieces)
 
 
+def tell(state: State, ended: Sequence[int], *, changed: bool) -> None:
+    """At an evaluation step, tell the other workers which seeds have ended; where others came, the whole state."""
+    if state.group.size == 1:
+        return
+    tensors, record = state.dump() if changed else ({}, None)
+    state.group.tell({"ended": list(ended), "record": None if record is None else record.plain()})
+    if changed:
+        state.group.give(tensors)
+
+
 def follow(host: str, port: int, rank: int, size: int, device: str = "cpu", patience: float = 300) -> None:
     """Be worker ``rank`` until rank 0 is done; on a machine of its own, ``device`` names a card, as in ``cuda:0``.
 
@@ -198,7 +208,10 @@ def _work(group: Group, where: torch.device) -> None:
             for batch in engine.batches():
                 engine.step(batch)
             state.sums = {}
-            state.compact(group.tell()["ended"])
+            order = group.tell()
+            state.compact(order["ended"])
+            if order["record"] is not None:
+                state.restore(group.give(), StateRecord.parse(json.dumps(order["record"]), "rank 0"))
 
 
 @dataclass(frozen=True)

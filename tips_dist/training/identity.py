@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from tips_dist.config import Configuration, Section, before, digest
 from tips_dist.runfolder.records import Identity, changed
 
-INDIFFERENT = ("training.checkpoint_every",)  # knobs that change no number
+INDIFFERENT = ("training.checkpoint_every", "stopping.freed", "stopping.trials")  # knobs that change no number
 # The knobs that stood in the digest that checkpoints of schema 1 were bound to.
 _FIRST: dict[str, str] = {
     "": "representation model training losses stopping",

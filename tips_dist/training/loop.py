@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +17,15 @@ from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.models import parameters_per_seed
 from tips_dist.monitoring import Monitor, verdict_tag
 from tips_dist.runfolder import HistoryRow, Outcome, SeedOutcome
-from tips_dist.runfolder.records import Execution
+from tips_dist.runfolder.records import Crossing, Execution
 from tips_dist.stability.signals import readings
 from tips_dist.stability.statistic import trial_risk
-from tips_dist.stability.verdicts import KINDS, ends_seed, is_sound
-from tips_dist.training import execution, precision, records
+from tips_dist.stability.verdicts import KINDS, is_sound
+from tips_dist.training import execution, freezing, precision, records
 from tips_dist.training.identity import identity_of
+from tips_dist.training.pieces import in_more
 from tips_dist.training.state import State
-from tips_dist.training.validation import validation_set
+from tips_dist.training.validation import rows_digest, validation_rows, validation_set
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,11 @@ def train(
     workers: int = 1,
     plan: execution.Plan | None = None,
     per_seed: Mapping[str, Sequence[float]] | None = None,
+    thaw: Sequence[int] = (),
 ) -> Outcome:
     """Train all seeds of a configuration as one packed program, going on from ``folder``'s checkpoint if it has one.
+
+    Where memory is too short for a step of all seeds at once, they take it piece by piece (module ``pieces``).
 
     Args:
         configuration: everything that decides the numbers besides the seeds.
@@ -73,27 +78,53 @@ def train(
         workers: processes that train together, each on its share of every batch; the numbers do not depend on it.
         plan: instead of threads, device and workers, when workers are on several machines.
         per_seed: values of single seeds, dotted key -> one per seed, for what :mod:`values` lets differ in a pack.
+        thaw: seeds that no verdict but ``non_finite`` stops; those that are frozen go on from where they stopped.
 
     Raises:
-        UserError: the data or the checkpoint do not fit the configuration, or the batch not the workers.
+        UserError: the data or the checkpoint do not fit the configuration, or the batch not the workers or memory.
         StorageError: a write failed; the last good checkpoint was kept.
     """
     plan = plan or execution.Plan(workers, threads, device)
+    while True:
+        try:
+            return _train(configuration, seeds, poses, folder, plan, report, should_stop, monitor, per_seed or {}, thaw)
+        except RuntimeError as error:
+            more = in_more(plan.pieces, len(seeds), error)
+        plan = dataclasses.replace(plan, pieces=more)  # and go on from the last checkpoint
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _train(
+    configuration: Configuration,
+    seeds: Sequence[int],
+    poses: Poses,
+    folder: Path,
+    plan: execution.Plan,
+    report: Callable[[Progress], None] | None,
+    should_stop: Callable[[], bool] | None,
+    monitor: Monitor | None,
+    per_seed: Mapping[str, Sequence[float]],
+    thaw: Sequence[int],
+) -> Outcome:
     if plan.threads_each:
         torch.set_num_threads(plan.threads_each)
     with contextlib.ExitStack() as stack:
         group = stack.enter_context(execution.workers(plan, configuration))
         where, training, scale = plan.device_of(0), configuration.training, normalisation_scale(poses)
-        state = State(configuration, tuple(seeds), where, per_seed or {}, group)
-        identity = identity_of(configuration, per_seed or {}, poses.digest, scale)
+        state = State(configuration, tuple(seeds), where, per_seed, group)
+        identity = identity_of(configuration, per_seed, poses.digest, scale)
         record = stack.enter_context(records.Recorder(folder, configuration, state.seeds, identity))
         record.restore(state)
+        freezing.thaw(state, record, thaw)
         stack.enter_context(precision.applied(state.matmul))
         learnt = poses.rows("train")
         present = None if poses.present[learnt].all() else poses.present[learnt]
         engine = execution.lead(state, normalised(poses, learnt, scale), plan, present)
         validation = validation_set(poses, configuration, scale).to(where)
-        parameters = {name: parameters_per_seed(net, len(state.active) or 1) for name, net in state.networks.items()}
+        parameters = {
+            name: parameters_per_seed(net, len(state.active or state.seeds)) for name, net in state.networks.items()
+        }
 
         while state.active and state.step < training.steps:
             began, first = time.perf_counter(), state.step
@@ -103,7 +134,7 @@ def train(
                 if should_stop is not None and should_stop():
                     state.seconds += time.perf_counter() - began
                     record.checkpoint(state)
-                    record.finish()
+                    record.finish(state)
                     raise Interrupted(f"stopped at step {state.step}; the state is saved")
                 engine.step(batch)
 
@@ -119,7 +150,7 @@ def train(
                 rows.append(HistoryRow(state.step, seed, values["risk/total"], verdict.kind, values))
                 if verdict.kind != before and monitor is not None:
                     monitor.verdict(state.step, seed, verdict.kind, verdict.reason, verdict.onset)
-                if ends_seed(verdict.kind, configuration.stopping):
+                if freezing.ends(state, seed, verdict, thaw):
                     ended.append(seed)
                     state.stopped[seed] = state.step
 
@@ -129,30 +160,38 @@ def train(
             state.seconds += elapsed
             speed = (state.step - first) * len(state.active) / elapsed
             if monitor is not None:
-                unbroken = sum(is_sound(judge.verdict.kind) for judge in state.judges.values())
-                whole = {"throughput/steps_per_second": speed, "risk/best": _lowest_risk(state)}
-                whole["risk/unbroken_seeds"] = unbroken
-                kinds = Counter(judge.verdict.kind for judge in state.judges.values())
-                whole |= {verdict_tag(kind): kinds[kind] for kind in KINDS}
                 told = [{"seed": row.seed, "verdict": row.verdict, **row.signals} for row in rows]
-                monitor.evaluation(state.step, [*told, whole])
+                monitor.evaluation(state.step, [*told, _whole(state, speed)], seeds_only=bool(state.round))
                 monitor.poses(state.step, state.active, validation.poses, measured.depths)
-            state.compact(group.tell({"ended": ended})["ended"])
+            freezing.freeze(state, record, ended)
+            state.compact(ended)
             finished = state.step == training.steps or not state.active
             if finished or state.step % (training.checkpoint_every * training.evaluate_every) == 0:
                 record.checkpoint(state)  # written while the next steps are taken
 
+            # --- Thaw: stopped seeds that are to go on ---------------------------------------------------------------
+            execution.tell(state, ended, changed=freezing.thaw(state, record, thaw))
+
             # --- Report ----------------------------------------------------------------------------------------------
             if report is not None:
-                report(_progress(state, speed))
+                report(_progress(state, speed, plan.pieces))
 
-        record.finish()
+        record.finish(state)
     return Outcome(
         seeds=[_outcome(state, seed) for seed in state.seeds],
         training_seconds=state.seconds,
         parameters=parameters,
-        execution=Execution(workers=plan.workers, matmul=state.matmul, precision=training.precision),
+        execution=Execution(workers=plan.workers, matmul=state.matmul, precision=state.precision),
+        judged_on=rows_digest(validation_rows(poses, training.validation_poses)),
     )
+
+
+def _whole(state: State, speed: float) -> dict[str, float | None]:
+    """What TensorBoard shows of the trial as a whole."""
+    kinds = Counter(judge.verdict.kind for judge in state.judges.values())
+    unbroken = sum(is_sound(judge.verdict.kind) for judge in state.judges.values())
+    whole = {"throughput/steps_per_second": speed, "risk/best": _lowest_risk(state), "risk/unbroken_seeds": unbroken}
+    return whole | {verdict_tag(kind): kinds[kind] for kind in KINDS}
 
 
 def _lowest_risk(state: State) -> float | None:
@@ -163,7 +202,8 @@ def _lowest_risk(state: State) -> float | None:
     )
 
 
-def _progress(state: State, speed: float) -> Progress:
+def _progress(state: State, speed: float, pieces: int) -> Progress:
+    cut = f"memory is short: a step takes the seeds in {pieces} pieces" if pieces > 1 else ""
     return Progress(
         step=state.step,
         steps=state.configuration.training.steps,
@@ -171,21 +211,26 @@ def _progress(state: State, speed: float) -> Progress:
         verdicts={seed: judge.verdict.kind for seed, judge in state.judges.items()},
         steps_per_second=speed,
         active_seeds=len(state.active),
+        message="; ".join(filter(None, (state.note, cut))),
     )
 
 
 def _outcome(state: State, seed: int) -> SeedOutcome:
-    verdict = state.judges[seed].verdict
+    judge = state.judges[seed]
+    verdict = judge.verdict
     best_risk, best_step = state.best.get(seed, (None, None))
-    stopped = state.stopped.get(seed, state.step)
     return SeedOutcome(
         seed=seed,
         verdict=verdict.kind,
         reason=verdict.reason,
         onset=verdict.onset,
-        stopped_step=stopped,
+        stopped_step=state.reached(seed),
+        frozen=state.frozen.get(seed),
+        thawed=state.thawed.get(seed),
         best_risk=best_risk,
         best_step=best_step,
         values=dict(verdict.values),
         candidates=[one.about.step for one in state.candidates[seed]],
+        crossings=[Crossing(**dataclasses.asdict(one)) for one in judge.crossings],
+        settled=judge.settled,
     )

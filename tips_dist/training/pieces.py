@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from tips_dist.files import UserError
 from tips_dist.training.sampling import Batch
 from tips_dist.training.values import Weights
 
@@ -63,6 +64,23 @@ def joined(step: Callable[[slice], dict[str, Tensor]], rows: list[slice]) -> dic
     """Take a step piece by piece; each loss of all seeds, (S,)."""
     found = [step(one) for one in rows]
     return {name: torch.cat([losses[name] for losses in found]) for name in found[0]}
+
+
+def in_more(pieces: int, seeds: int, error: RuntimeError) -> int:
+    """Into how many pieces to cut a pack that ran out of memory in ``pieces``.
+
+    Raises:
+        UserError: there is nothing left to cut; the message says what else helps.
+        RuntimeError: the ``error`` given, if it is another one.
+    """
+    if not out_of_memory(error):
+        raise error
+    if pieces >= seeds:
+        said = str(error).splitlines()[0][:160]
+        raise UserError(
+            f"out of memory, one seed at a time as well: lower training.batch_size, model.width or seeds ({said})"
+        ) from error
+    return min(2 * pieces, seeds)
 
 
 def out_of_memory(error: BaseException) -> bool:

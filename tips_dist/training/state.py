@@ -57,6 +57,9 @@ class State:
     seconds: float = 0.0
     judges: dict[int, Judge] = field(init=False)
     stopped: dict[int, int] = field(default_factory=dict)  # seed -> step at which a verdict ended it
+    frozen: dict[int, int] = field(default_factory=dict)  # seed -> step of its kept state, see freezing.py
+    thawed: dict[int, int] = field(default_factory=dict)  # seed -> step from which it went on all the same
+    round: int = 0  # how often the steps began again, for seeds that were thawed
     best: dict[int, tuple[float, int]] = field(default_factory=dict)  # seed -> (lowest risk, its step)
     candidates: dict[int, list[Kept]] = field(init=False)
     sums: dict[str, Tensor] = field(default_factory=dict)  # losses summed since the last evaluation step
@@ -75,7 +78,7 @@ class State:
         self.values = Values(self.configuration, self.seeds, self.own)
         self.active = list(self.seeds)
         stopping = self.configuration.stopping
-        self.judges = {seed: Judge(training.steps, recipe, stopping.policy, stopping.detectors) for seed in self.seeds}
+        self.judges = {seed: Judge.of(training.steps, recipe, stopping) for seed in self.seeds}
         self.candidates = {seed: [] for seed in self.seeds}
         self.average_since = dict.fromkeys(self.seeds, 0)
         self._build()
@@ -207,6 +210,30 @@ class State:
             self._build()
             self._set_tensors({name: rows_of(tensor, rows, before) for name, tensor in tensors.items()})
 
+    def take(self, seed: int) -> dict[str, Tensor]:
+        """Copies of one active seed's tensors, as a pack of one."""
+        row, seeds = self.active.index(seed), len(self.active)
+        return on_host({name: rows_of(tensor, [row], seeds) for name, tensor in self._tensors().items()})
+
+    def join(self, step: int, given: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Let seeds train on from ``step``, with what :meth:`take` gave; where the others have not ended: with them.
+
+        Theirs is the place in the pack that they had, so that the order of seeds is always that of ``seeds``.
+        """
+        alone = step != self.step or not self.active
+        rows = {**({} if alone else {seed: self.take(seed) for seed in self.active}), **given}
+        self.round += step < self.step
+        self.step, self.active = step, [seed for seed in self.seeds if seed in rows]
+        self._build()
+        names = next(iter(given.values()))
+        self._set_tensors({name: torch.cat([rows[seed][name] for seed in self.active]) for name in names})
+
+    def reached(self, seed: int) -> int:
+        """The step up to which a seed has trained."""
+        if seed in self.active:
+            return self.step
+        return self.stopped.get(seed, self.configuration.training.steps)
+
     def _tensors(self) -> dict[str, Tensor]:
         """All tensors of both players, each with a leading axis of (a multiple of) the active seeds."""
         tensors = {f"sums/{name}": value for name, value in self.sums.items()}
@@ -243,6 +270,9 @@ class State:
             seconds=self.seconds,
             matmul=self.matmul,
             stopped=self.stopped,
+            frozen=self.frozen,
+            thawed=self.thawed,
+            round=self.round,
             best=self.best,
             average_since=self.average_since,
             opposed=self.opposed,
@@ -264,6 +294,7 @@ class State:
         self.active = list(record.active)
         self.step, self.seconds = record.step, record.seconds
         self.stopped, self.best = dict(record.stopped), dict(record.best)
+        self.frozen, self.thawed, self.round = dict(record.frozen), dict(record.thawed), record.round
         self.average_since |= record.average_since
         self.opposed = dict(record.opposed)
         for seed, judge in record.judges.items():

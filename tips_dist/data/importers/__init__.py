@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
@@ -15,6 +13,7 @@ from tips_dist.data.importers.pipeline import ImportRecord, Options, Source, con
 from tips_dist.data.importers.recognise import Recognised, recognise
 from tips_dist.data.store import POSE_SUFFIX, SPLITS, TRUTH_SUFFIX, Writer, write_dataset
 from tips_dist.files import JSON, UserError
+from tips_dist.phases import phase
 from tips_dist.registry import UnknownName, built_in, entries, entry, nearest, register
 
 _ALWAYS = ("minimum_change_mm", "minimum_change_2d", "stretches", "stretch_frames")
@@ -114,8 +113,8 @@ def import_data(format: str, source: Path, prefix: Path, options: Mapping[str, J
     ``format`` is one of :data:`FORMATS`, that of a plug-in, or ``auto``: told by the content, and the summary says by
     what.
 
-    Returns a summary: files, digest, and the record of what was seen, kept and dropped and why. Progress is drawn
-    while standard error is a terminal.
+    Returns a summary: files, digest, and the record of what was seen, kept and dropped and why. It is a phase
+    (:mod:`tips_dist.phases`) of so many clips.
 
     Raises:
         UserError: an unknown format or option, or a source that does not fit the layout; nothing is written.
@@ -149,8 +148,8 @@ def import_data(format: str, source: Path, prefix: Path, options: Mapping[str, J
     splits: dict[str, int] = {}
 
     def fill(writer: Writer) -> None:
-        with _progress(opened.total, format) as done:
-            digests.append(convert(opened, chosen, record, writer, done))
+        with phase(f"importing {format}", opened.total) as told:
+            digests.append(convert(opened, chosen, record, writer, lambda: told(told.phase.done + 1)))
         splits.update({split: writer.split_counts[code] for code, split in enumerate(SPLITS)})
 
     write_dataset(pose_path, truth_path, fill)
@@ -185,18 +184,3 @@ def _warn(warnings: list[str]) -> None:
     from tips_dist.terminal import console
 
     console(stderr=True).print(Panel(Text("\n".join(warnings)), title="WARNING", border_style="bold red"))
-
-
-@contextlib.contextmanager
-def _progress(total: int | None, what: str) -> Iterator[Callable[[], None]]:
-    """A bar of clips on standard error, or silence where that is not a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.progress import Progress
-
-    from tips_dist.terminal import console
-
-    with Progress(console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"importing {what}", total=total)
-        yield lambda: bar.advance(task)

@@ -154,7 +154,9 @@ def test_a_whole_run_is_interrupted_resumed_and_compacted(tmp_path: Path, monkey
     monkeypatch.setattr(loop, "validation_set", outside(validation_set))
     monkeypatch.setattr(checkpoint, "load", outside(checkpoint.load))
     monkeypatch.setattr(CheckpointWriter, "submit", lambda self, job: job())  # fake tensors bear one thread
-    configuration = tiny("left_right", "training.judge=both", "training.steps=30", "training.checkpoint_every=1")
+    configuration = tiny(
+        "left_right", "training.judge=both", "training.steps=4", "training.evaluate_every=2", "training.checkpoint_every=1"
+    )  # fmt: skip
     told: list[int] = []
     with card():
 
@@ -167,8 +169,8 @@ def test_a_whole_run_is_interrupted_resumed_and_compacted(tmp_path: Path, monkey
         with pytest.raises(loop.Interrupted):
             run(True)
         outcome = run(False)
-    assert told == [10, 20, 30]
-    assert [seed.stopped_step for seed in outcome.seeds] == [30, 30]
+    assert told == [2, 4]
+    assert [seed.stopped_step for seed in outcome.seeds] == [4, 4]
     assert list((tmp_path / "candidates").iterdir())
 
 

@@ -155,7 +155,8 @@ def test_a_whole_run_is_interrupted_resumed_and_compacted(tmp_path: Path, monkey
     monkeypatch.setattr(checkpoint, "load", outside(checkpoint.load))
     monkeypatch.setattr(CheckpointWriter, "submit", lambda self, job: job())  # fake tensors bear one thread
     configuration = tiny(
-        "left_right", "training.judge=both", "training.steps=4", "training.evaluate_every=2", "training.checkpoint_every=1"
+        "left_right", "training.judge=both", "training.steps=4", "training.evaluate_every=2",
+        "training.checkpoint_every=1",
     )  # fmt: skip
     told: list[int] = []
     with card():

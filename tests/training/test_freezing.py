@@ -188,10 +188,8 @@ def test_a_state_that_is_gone_or_damaged_stays_where_it_stopped(tmp_path: Path, 
 def test_a_seed_whose_numbers_are_gone_is_not_frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch, row=1, at_step=15, value=float("nan"))
     outcome = train(tiny(), [0, 1], world(), tmp_path, thaw=[1])
-    assert [(seed.verdict, seed.frozen, seed.thawed) for seed in outcome.seeds] == [
-        ("healthy", None, None),
-        ("non_finite", None, None),
-    ]
+    assert outcome.seeds[1].verdict == "non_finite"
+    assert [(seed.frozen, seed.thawed) for seed in outcome.seeds] == [(None, None), (None, None)]
     assert not (tmp_path / "frozen").exists()
 
 

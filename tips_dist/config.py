@@ -96,6 +96,7 @@ class Model(Section):
     student_blocks: Blocks = 3  # residual blocks of the student
     batch_norm: bool = False  # lifter only; the authors' recipe has it on (docs/recipe.md says why it is off)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # lifter only; the authors use 0.5
+    width_multiple: Annotated[int, Field(ge=1, le=64), Before(1)] = 8  # of matched widths, where parameters allow it
     lifter: str = "packed"  # the lifter's architecture: packed, or one that a plug-in registered (docs/doors.md)
     spectral_norm: bool = False  # discriminator only: its layers' largest singular values are 1 (arXiv 1802.05957)
 
@@ -116,6 +117,7 @@ class Training(Section):
     final_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0  # exponential decay of both rates to this share
     average: Annotated[float, Field(ge=0, lt=1), Before(0.0)] = 0.998  # decay of the lifter's moving average; 0: off
     judge: Literal["averaged", "raw", "both"] = "averaged"  # which weights; both: raw depths in depths_raw.npy
+    random: Annotated[Literal["counted", "streams"], Before("streams")] = "counted"  # dropout, noise: docs/gpu.md
     instance_noise: NonNegative = 0.0  # on all that the discriminator sees, in root-to-head distances; 0 at the end
     gradient_clip: NonNegative = 0.0  # longest gradient, per seed and player (arXiv 1211.5063); 0: any
     flip_probability: Share = 0.5  # mirror a pose left to right (sides relabelled)
@@ -242,7 +244,7 @@ class Resources(Section):
     """What one trial occupies."""
 
     cpus: Annotated[float, Field(gt=0)] = 1  # cores; threads follow them
-    gpus: NonNegative = 0  # cards; may be a fraction of one
+    gpus: NonNegative | Literal["auto"] = "auto"  # cards, or a fraction of one; auto: one a worker where there are any
     workers: Count = 1  # processes that train the trial together and share its cpus and gpus
     max_concurrent: Annotated[int, Field(ge=0)] = 0  # trials at a time; 0: as many as fit
     max_failures: Annotated[int, Field(ge=0)] = 3  # deaths of a trial's worker before the trial counts as failed

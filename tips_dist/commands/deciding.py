@@ -62,13 +62,14 @@ def audit(folder: Path, policy: Path | None, goal: str | None = None, *, as_json
     print_tables(console(), [Table("What this policy would have done", head, rows)], [in_words(found)])
 
 
-def distill_run(folder: Path, poses: Path | None, device: str | None = None) -> None:
+def distill_run(folder: Path, poses: Path | None, device: str = "auto") -> None:
     """Distil the selected teachers into one student."""
+    from tips_dist.devices import chosen
     from tips_dist.distillation import distill as distill_student
     from tips_dist.runfolder import RunFolder
     from tips_dist.runfolder.lock import locked
 
     run = RunFolder(folder)
     with locked(run.path), showing("distilling the student", run.path):
-        written = distill_student(folder, run.poses(poses), device=device)
+        written = distill_student(folder, run.poses(poses), device=chosen(device))
     say(f"Wrote {written}")

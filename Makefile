@@ -10,7 +10,7 @@ LEAVE_OUT_cmu := --set 'leave_out=[jump,run]'
 LEFT_OUT := data/cmu-left-out
 RESULTS := runs/results
 
-.PHONY: study study-results test chaos attack audit hashes licences soak bench bench-study fuzz lint format clean scorecard bank mutants docs schema
+.PHONY: study study-results test chaos attack audit hashes licences soak bench bench-study gpu fuzz lint format clean scorecard bank mutants docs schema
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -76,6 +76,10 @@ soak: $(STAMP)
 ## bench: what the training engine reaches; the table goes into benchmarks/README.md
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.engine
+
+## gpu: everything that wants a card, proven and measured in five minutes; bench-results/gpu.json. Without one: a line
+gpu: $(STAMP)
+	$(BIN)/python -m benchmarks.gpu
 
 ## bench-study: what Ray and the records cost beside training
 bench-study: $(STAMP)

@@ -90,6 +90,7 @@ Overrides = Annotated[
 ]
 TruthFile = Annotated[Path, typer.Option(help="NAME.truth3d.h5; only the evaluation reads it.")]
 PosesFile = Annotated[Path | None, typer.Option(help="The pose2d file, if it has moved since the run.")]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto (a card if torch sees one), cpu, cuda, or cuda:N.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster; without it Ray starts here.")]
 Storage = Annotated[
@@ -258,13 +259,14 @@ def _train(
     ] = None,
     representation: Annotated[str | None, typer.Option(help="Default: the study's first.")] = None,
     overrides: Overrides = None,
+    device: Device = "auto",
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
     """Train one configuration without Ray, for debugging."""
     from tips_dist.commands import training as command
 
-    command.train_alone(study, output, representation, overrides or [], as_json=as_json)
+    command.train_alone(study, output, representation, overrides or [], device=device, as_json=as_json)
 
 
 @app.command("status")
@@ -368,20 +370,21 @@ def _audit(
     policy: Annotated[
         Path | None, typer.Option(help="YAML with thresholds to try instead of the defaults.", dir_okay=False)
     ] = None,
+    goal: Annotated[str | None, typer.Option(help="How much error may be risked: 0.5 % to 5 %.")] = None,
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
     """Would stopping have killed the best? Replays a stopping policy over the recorded histories."""
     from tips_dist.commands import deciding as command
 
-    command.audit(folder, policy, as_json=as_json)
+    command.audit(folder, policy, goal, as_json=as_json)
 
 
 @app.command("distill")
 def _distill(
     folder: RunArgument,
     poses: PosesFile = None,
-    device: Annotated[str | None, typer.Option(help="Where teachers lift: cpu, cuda; a card if any.")] = None,
+    device: Device = "auto",
     plugin: Plugins = None,
 ) -> None:
     """Train the student from the selected teachers again, from 2D alone."""
@@ -401,6 +404,7 @@ def _evaluate(
         Path | None, typer.Option(help="The pose2d file; for a run only if it has moved, for weights always.")
     ] = None,
     split: Annotated[str, typer.Option(help="Of weights: train, validation or test.")] = "test",
+    device: Device = "auto",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Of weights: also write this JSON.")] = None,
     as_json: Json = False,
     plugin: Plugins = None,
@@ -412,9 +416,9 @@ def _evaluate(
     from tips_dist.commands import evaluating as command
 
     if what.is_dir() or what.suffix != ".safetensors":
-        command.evaluate(what, truth, poses, as_json=as_json)
+        command.evaluate(what, truth, poses, device=device, as_json=as_json)
     else:
-        command.evaluate_network(what, truth, poses, split, output, as_json=as_json)
+        command.evaluate_network(what, truth, poses, split, output, device=device, as_json=as_json)
 
 
 @app.command("scorecard")
@@ -462,6 +466,7 @@ def _lift(
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Write how far the student's teachers would be apart, joint by joint.")
     ] = False,
+    device: Device = "auto",
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
@@ -478,6 +483,7 @@ def _lift(
         animation=animate,
         signs="pose" if signs is Signs.pose else "network",
         uncertainty=uncertainty,
+        device=device,
         as_json=as_json,
     )
 

@@ -96,6 +96,7 @@ class Model(Section):
     student_blocks: Blocks = 3  # residual blocks of the student
     batch_norm: bool = False  # lifter only; the authors' recipe has it on (docs/recipe.md says why it is off)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # lifter only; the authors use 0.5
+    width_multiple: Annotated[int, Field(ge=1, le=64), Before(1)] = 8  # of matched widths, where parameters allow it
     lifter: str = "packed"  # the lifter's architecture: packed, or one that a plug-in registered (docs/doors.md)
     spectral_norm: bool = False  # discriminator only: its layers' largest singular values are 1 (arXiv 1802.05957)
 
@@ -116,6 +117,7 @@ class Training(Section):
     final_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0  # exponential decay of both rates to this share
     average: Annotated[float, Field(ge=0, lt=1), Before(0.0)] = 0.998  # decay of the lifter's moving average; 0: off
     judge: Literal["averaged", "raw", "both"] = "averaged"  # which weights; both: raw depths in depths_raw.npy
+    random: Annotated[Literal["counted", "streams"], Before("streams")] = "counted"  # dropout, noise: docs/gpu.md
     instance_noise: NonNegative = 0.0  # on all that the discriminator sees, in root-to-head distances; 0 at the end
     gradient_clip: NonNegative = 0.0  # longest gradient, per seed and player (arXiv 1211.5063); 0: any
     flip_probability: Share = 0.5  # mirror a pose left to right (sides relabelled)
@@ -156,6 +158,9 @@ class Losses(Section):
     extra: dict[str, NonNegative] = {}  # weights of further terms, registered by plug-ins
 
 
+ByGoal = NonNegative | None  # what follows from ``stopping.goal`` where it is not set
+
+
 class Policy(Section):
     """Every threshold of the detectors; counts are evaluation steps unless named otherwise.
 
@@ -172,13 +177,13 @@ class Policy(Section):
     drift_slack: NonNegative = 0.12  # log risk above the best that is forgiven
     drift_alarm: NonNegative = 0.4  # accumulated excess of log risk that raises the alarm
     drifting_slack: Annotated[NonNegative, Before(10.0)] = 0.05  # the same of a slow rise
-    drifting_alarm: Annotated[NonNegative | None, Before(10.0)] = None  # and the same; null: by the goal
+    drifting_alarm: Annotated[ByGoal, Before(10.0)] = None  # and the same; null: by the goal
     crossing: Annotated[Share, Before(1.0)] = 0.05  # share of mirrored poses from which a seed is in a crossing
-    plateau_share: NonNegative | None = None  # share of the budget without progress: a plateau; null: by the goal
-    plateau_wait: Annotated[NonNegative, Before(0.0)] = 0.3  # and share of the steps before it,
-    plateau_patience: Count = 6  # and evaluation steps without progress,
+    plateau_share: Annotated[ByGoal, Before(0.4)] = None  # share of the budget without progress; null: by the goal
+    plateau_wait: Annotated[NonNegative, Before(0.0)] = 0.3  # and of the steps before, that make a plateau,
+    plateau_patience: Annotated[Count, Before(12)] = 6  # and evaluation steps without progress,
     plateau_learnt: NonNegative = 0.8  # once the best risk is below this share of the first
-    plateau_progress: NonNegative | None = None  # relative improvement of the best risk that counts; null: by the goal
+    plateau_progress: Annotated[ByGoal, Before(0.01)] = None  # what counts as progress; null: by the goal
     smoothing: NonNegative = 0.4  # weight of the newest value in the smoothed risk
 
 
@@ -239,7 +244,7 @@ class Resources(Section):
     """What one trial occupies."""
 
     cpus: Annotated[float, Field(gt=0)] = 1  # cores; threads follow them
-    gpus: NonNegative = 0  # cards; may be a fraction of one
+    gpus: NonNegative | Literal["auto"] = "auto"  # cards, or a fraction of one; auto: one a worker where there are any
     workers: Count = 1  # processes that train the trial together and share its cpus and gpus
     max_concurrent: Annotated[int, Field(ge=0)] = 0  # trials at a time; 0: as many as fit
     max_failures: Annotated[int, Field(ge=0)] = 3  # deaths of a trial's worker before the trial counts as failed

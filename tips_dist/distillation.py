@@ -41,6 +41,7 @@ from tips_dist.runfolder.poses import expect
 from tips_dist.runfolder.records import Disagreement, StudentLoss, StudentModel, StudentRecord
 from tips_dist.runfolder.weights import read_weights_record
 from tips_dist.skeleton import JOINTS, LEGS, MIRROR, PARENT, REPRESENTATIONS, ROOT, TORSO, Representation
+from tips_dist.tensors import numbers, places
 from tips_dist.training.sampling import stream
 
 HELD_OUT = 0.1  # share of the train sequences that the student stops on
@@ -253,7 +254,7 @@ def _both_sides(teacher: LoadedTeacher, inputs: Tensor, device: torch.device) ->
         else:
             signs = geometry.joint_signs(teacher.part_signs, teacher.representation).to(device)
         straight, mirrored = (raw[0] * signs).chunk(2)
-        outputs.append(((straight + mirrored[:, list(MIRROR)]) / 2).cpu())
+        outputs.append(((straight + mirrored[:, places(MIRROR, mirrored.device)]) / 2).cpu())
     found = torch.cat(outputs).clone()
     if not bool(found.isfinite().all()):
         raise UserError(f"teacher {teacher.entry.file}: predicts non-finite depths; it cannot teach")
@@ -267,7 +268,7 @@ def _signs(teacher: LoadedTeacher, poses: Tensor, raw: Tensor) -> pose_signs.Pos
 
 def mirror(poses: Tensor) -> Tensor:
     """The mirror image (..., 17, 2) of poses: left and right change places and sides."""
-    return poses[..., list(MIRROR), :] * poses.new_tensor([-1.0, 1.0])
+    return poses[..., places(MIRROR, poses.device), :] * numbers((-1.0, 1.0), poses.device)
 
 
 def held_out_rows(sequences: npt.NDArray[np.int32], seed: int) -> npt.NDArray[np.bool_]:

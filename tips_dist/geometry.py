@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tips_dist.skeleton import PARENT, J, Representation
+from tips_dist.tensors import kept, places
 
 CAMERA_DISTANCE = 10.0
 MINIMUM_DEPTH = 1.0
@@ -161,7 +162,7 @@ def resolve_signs(
         plausibility if that sign alone were flipped, and 0 when it is not worse.
     """
     count = len(representation.lifters)
-    combinations = torch.tensor(list(itertools.product((1.0, -1.0), repeat=count)), device=offsets.device)
+    combinations = _combinations(count, offsets.device)
     tried = [collapse(lift(poses, offsets * joint_signs(signs, representation)), present) for signs in combinations]
     scores = torch.stack([plausibility(lifted) for lifted in tried])  # (2^P, S)
     scores = torch.where(scores.isfinite(), scores, torch.full_like(scores, -1e9))
@@ -177,7 +178,13 @@ def joint_signs(signs: Tensor, representation: Representation) -> Tensor:
 
     A joint that several lifters predict takes the sign of the first (``Representation.lifter_of``).
     """
-    return signs[..., list(representation.lifter_of)]
+    return signs[..., places(representation.lifter_of, signs.device)]
+
+
+@kept
+def _combinations(count: int, device: torch.device) -> Tensor:
+    """Every combination of ``count`` signs, (2^count, count)."""
+    return torch.tensor(list(itertools.product((1.0, -1.0), repeat=count)), device=device)
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:

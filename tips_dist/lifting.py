@@ -95,6 +95,7 @@ def lift_file(
     animation: Path | None = None,
     signs: Literal["network", "pose"] = "network",
     uncertainty: bool = False,
+    device: str = "cpu",
 ) -> LiftAnswer:
     """Lift the poses of a file and write what is asked for.
 
@@ -108,6 +109,7 @@ def lift_file(
         animation: a GIF of the poses in their order.
         signs: whose depth signs: those recorded with the ``network``, or told ``pose`` by pose from knees and elbows.
         uncertainty: write the student's spread of each joint's depth too (:meth:`.Student.uncertainty`).
+        device: where the network lifts.
 
     Raises:
         UserError: a file cannot be read, holds no usable pose, or a name has an unknown ending; nothing is written.
@@ -115,7 +117,7 @@ def lift_file(
     for path, endings in ((output, OUTPUTS), (picture, (".png",)), (animation, (".gif",))):
         if path is not None and path.suffix not in endings:
             raise UserError(f"{path}: unknown ending '{path.suffix}'; known: {', '.join(endings)}")
-    network, found = Student.load(student), read_input(poses, minimum_score)
+    network, found = Student.load(student, device), read_input(poses, minimum_score)
     chosen = size or ("trained" if found.digest == network.record.data_digest else found.size)
     seen = sized(found.poses, network.record.scale, chosen, poses)
     lifted, spread = network.lift(seen, signs=signs), network.uncertainty(seen) if uncertainty else None

@@ -15,6 +15,10 @@ from torch import Tensor
 from tips_dist import geometry
 from tips_dist.geometry import CAMERA_DISTANCE
 from tips_dist.skeleton import BONES, JOINTS, SYMMETRIC_BONES, J, Representation
+from tips_dist.tensors import numbers, places
+
+_PARENTS, _CHILDREN = zip(*BONES, strict=True)
+_LEFT, _RIGHT = zip(*SYMMETRIC_BONES, strict=True)
 
 
 def joint_weights(representation: Representation) -> Tensor:
@@ -82,15 +86,15 @@ def _weighed(errors: Tensor, weights: Tensor) -> Tensor:
 
 def bone_lengths(poses: Tensor) -> Tensor:
     """Lengths of the 16 bones: (..., 17, 3) -> (..., 16)."""
-    parents, children = zip(*BONES, strict=True)
-    lengths: Tensor = (poses[..., list(children), :] - poses[..., list(parents), :]).norm(dim=-1)
+    parents, children = (places(ends, poses.device) for ends in (_PARENTS, _CHILDREN))
+    lengths: Tensor = (poses[..., children, :] - poses[..., parents, :]).norm(dim=-1)
     return lengths
 
 
 def bones_present(present: Tensor) -> Tensor:
     """Which of the 16 bones have both ends: (..., 17) -> (..., 16), bool."""
-    parents, children = zip(*BONES, strict=True)
-    both: Tensor = present[..., list(children)] & present[..., list(parents)]
+    parents, children = (places(ends, present.device) for ends in (_PARENTS, _CHILDREN))
+    both: Tensor = present[..., children] & present[..., parents]
     return both
 
 
@@ -109,7 +113,7 @@ def bone_prior(poses: Tensor, present: Tensor | None = None) -> Tensor:
 
     ``present`` (S, B, 17): of the bones that are there, over their own mean.
     """
-    target = torch.tensor(HUMAN_RATIOS, device=poses.device, dtype=poses.dtype)
+    target = numbers(HUMAN_RATIOS, poses.device).to(poses.dtype)
     if present is None:
         return (bone_ratios(poses) - target / target.mean()).square().mean((-1, -2))
     there = bones_present(present).to(poses.dtype)
@@ -139,7 +143,8 @@ def bend(poses: Tensor, margin: float = 0.0, present: Tensor | None = None) -> T
     """
     wrong = F.relu(margin - geometry.limb_bend(poses, LEAST_FORWARD))
     if present is not None:
-        wrong = wrong * torch.stack([present[..., list(joints)].all(-1) for joints in BENDING], dim=-1)
+        there = [present[..., places(joints, present.device)].all(-1) for joints in BENDING]
+        wrong = wrong * torch.stack(there, dim=-1)
     wrong = (wrong.clamp_max(1) + wrong.clamp_min(1).log()).mean(1)
     return wrong[:, :2].mean(-1) + ELBOW_SHARE * wrong[:, 2:].mean(-1)
 
@@ -147,5 +152,5 @@ def bend(poses: Tensor, margin: float = 0.0, present: Tensor | None = None) -> T
 def bone_asymmetry(poses: Tensor) -> Tensor:
     """Mean relative difference between left and right bones: (..., 17, 3) -> (...)."""
     lengths = bone_lengths(poses)
-    left, right = (lengths[..., list(side)] for side in zip(*SYMMETRIC_BONES, strict=True))
+    left, right = (lengths[..., places(side, poses.device)] for side in (_LEFT, _RIGHT))
     return ((left - right).abs() / (left + right).clamp_min(1e-9)).mean(-1)

@@ -13,7 +13,6 @@ table of instants (I, M) holds row numbers 0..V-1, and V where a view is missing
 
 from __future__ import annotations
 
-import functools
 import itertools
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from tips_dist import geometry
 from tips_dist.skeleton import JOINTS, J, Representation
+from tips_dist.tensors import kept, places
 
 # Log odds of a right sign per unit of evidence: of the order that logistic regression gives for half-trained lifters
 # (knees twice as much as elbows), larger because better lifters bend more surely.
@@ -135,7 +135,7 @@ def part_couplings(lifted: Tensor, representation: Representation) -> Tensor | N
     return couplings * (1 - torch.eye(len(owner), device=couplings.device, dtype=couplings.dtype))
 
 
-@functools.cache
+@kept
 def _bend_weights(representation: Representation, device: torch.device) -> Tensor:
     """Log odds per unit of bend of each knee and elbow for the part that predicts it, (4, P)."""
     weights = torch.zeros(len(_BENDING), len(representation.lifters))
@@ -145,7 +145,7 @@ def _bend_weights(representation: Representation, device: torch.device) -> Tenso
     return weights.to(device)
 
 
-@functools.cache
+@kept
 def _part_form(representation: Representation, device: torch.device) -> tuple[Tensor, Tensor]:
     """The products of two depths that should be positive, as a form (17, 17), and whose joint is whose, (P, 17)."""
     form = torch.zeros(len(JOINTS), len(JOINTS))
@@ -186,9 +186,10 @@ def view_products(
     """Multiply root-relative lifts (S, V, 17, 3), cut to ``joints``, within each of the ``instants`` (I, M)."""
     seeds, (count, views) = len(lifted), instants.shape
     first, second = _places(views, lifted.device)
-    kept = list(joints) if joints[-1] - joints[0] + 1 != len(joints) else slice(joints[0], joints[-1] + 1)
-    poses = lifted[:, :, kept]
-    mask = None if present is None else present[:, kept].to(poses)
+    scattered = joints[-1] - joints[0] + 1 != len(joints)
+    chosen = places(joints, lifted.device) if scattered else slice(joints[0], joints[-1] + 1)
+    poses = lifted[:, :, chosen]
+    mask = None if present is None else present[:, chosen].to(poses)
     if mask is not None:
         poses = poses * mask[..., None]
     nobody = poses.new_zeros((seeds, 1, *poses.shape[2:]))
@@ -219,7 +220,7 @@ def votes_of(same: Tensor, mirrored: Tensor) -> Tensor:
     return VIEW_ODDS * 2 * (same - mirrored).float()
 
 
-@functools.cache
+@kept
 def _places(views: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The two ends of each pair of ``views`` views, (C,) each."""
     first, second = torch.tensor(list(itertools.combinations(range(views), 2)), device=device).unbind(1)
@@ -232,7 +233,7 @@ def pairs_present(instants: Tensor, poses: int, joints: tuple[int, ...], present
     there = instants < poses
     both = there[:, first] & there[:, second]
     if present is not None:
-        mask = torch.cat((present[:, list(joints)], present.new_zeros((1, len(joints)))))
+        mask = torch.cat((present[:, places(joints, present.device)], present.new_zeros((1, len(joints)))))
         both = both & ((mask[instants[:, first]] & mask[instants[:, second]]).sum(-1) * 2 >= len(joints))
     return both
 

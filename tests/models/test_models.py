@@ -5,6 +5,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from tips_dist import counters
 from tips_dist.files import StorageError, UserError
 from tips_dist.models import (
     Discriminator,
@@ -33,8 +34,17 @@ def built(name: str, seeds: list[int], **options: float) -> Lifter:
 @pytest.mark.parametrize("width", [64, 128, 256, 1024])
 @pytest.mark.parametrize("name", REPRESENTATIONS)
 def test_representations_have_equal_parameters_within_two_percent(name: str, width: int) -> None:
-    count = lifter_parameters(name, matched_width(name, width))
-    assert abs(count / lifter_parameters("solo", width) - 1) < 0.02
+    for multiple in (1, 8):
+        count = lifter_parameters(name, matched_width(name, width, multiple))
+        assert abs(count / lifter_parameters("solo", width) - 1) < 0.02
+
+
+def test_matched_widths_are_multiples_of_8_where_2_percent_allow_it() -> None:
+    for width in (64, 128, 256, 512, 1024):
+        for name in ("solo", "torso_legs", "torso_legs_shared", "five_parts_shared", "left_right"):
+            assert matched_width(name, width, 8) == width
+    assert [matched_width("five_parts", width, 8) for width in (64, 128, 256, 1024)] == [70, 140, 280, 1120]
+    assert [matched_width("left_right", width) for width in (64, 128, 1024)] == [63, 127, 1023]  # as runs before
 
 
 def test_solo_at_the_papers_width_has_the_papers_parameters() -> None:
@@ -96,15 +106,42 @@ def test_batch_norm_statistics_belong_to_each_seed() -> None:
 def test_dropout_masks_come_from_each_seeds_own_stream() -> None:
     poses = torch.randn(1, 16, 17, 2).expand(2, -1, -1, -1) * 0.1
 
-    def run(seeds: list[int]) -> torch.Tensor:
+    def run(seeds: list[int], counted: bool, step: int = 0) -> torch.Tensor:
         lifter = built("torso_legs", seeds, dropout=0.5)
-        for layer in lifter.modules():
-            if isinstance(layer, PackedDropout):
-                layer.generators = [stream(seed, "dropout") for seed in seeds]
+        if counted:
+            lifter.take_keys(counters.at(counters.keys(seeds, "dropout", torch.device("cpu")), step))
+        else:
+            lifter.take_generators([stream(seed, "dropout", step) for seed in seeds])
         output: torch.Tensor = lifter(poses[: len(seeds)])
         return output
 
-    torch.testing.assert_close(run([3, 4])[1:], run([4]))
+    for counted in (True, False):
+        torch.testing.assert_close(run([3, 4], counted)[1:], run([4], counted))
+        assert not torch.equal(run([4], counted), run([4], counted, step=1))
+
+
+def test_counted_masks_differ_between_layers_and_calls_and_keep_their_share() -> None:
+    lifter = built("solo", [0], dropout=0.25)
+    layers = [layer for layer in lifter.modules() if isinstance(layer, PackedDropout)]
+    lifter.take_keys(counters.keys([0], "dropout", torch.device("cpu")))
+    ones = torch.ones(1, 512, 23)  # a width that fills no word
+    masks = [layer(ones) > 0 for layer in (*layers[:2], layers[0])]
+    for index, mask in enumerate(masks):
+        assert mask.float().mean() == pytest.approx(0.75, abs=0.02)
+        for other in masks[:index]:
+            assert (mask == other).float().mean() == pytest.approx(0.75**2 + 0.25**2, abs=0.02)
+
+
+def test_a_workers_share_of_the_counted_masks_is_its_part_of_the_whole() -> None:
+    layer, keys = PackedDropout(0.5), counters.keys([0, 1], "dropout", torch.device("cpu"))
+
+    def masks(rank: int, workers: int, size: int) -> torch.Tensor:
+        layer.keys, layer.calls, layer.share = keys, 0, (rank, workers, size)
+        return layer(torch.ones(4, 3 * size, 10)) > 0  # three views of each pose
+
+    whole = masks(0, 1, 8).view(4, 3, 8, 10)
+    for rank in range(2):
+        assert torch.equal(masks(rank, 2, 4).view(4, 3, 4, 10), whole[:, :, 4 * rank : 4 * rank + 4])
 
 
 @pytest.mark.parametrize("options", [{}, {"batch_norm": True}, {"dropout": 0.1}, {"batch_norm": True, "dropout": 0.1}])

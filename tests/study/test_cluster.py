@@ -9,7 +9,7 @@ import pytest
 
 from tips_dist.config import Resources
 from tips_dist.files import UserError
-from tips_dist.study.cluster import check_fits, share
+from tips_dist.study.cluster import cards_in_words, check_fits, settled, share
 
 
 def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
@@ -39,6 +39,46 @@ def test_a_study_that_cannot_be_placed_is_refused(asked: dict[str, Any], nodes: 
         with pytest.raises(UserError, match=f"asks for {each:g} CPUs and .* GPUs on one node") as caught:
             check_fits(Resources(**asked), nodes)
         assert "have: 2 CPUs and 0 GPUs" in str(caught.value) or "1 CPUs and 1 GPUs" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "cards"),
+    [
+        ({}, [node(2)], 0),
+        ({}, [node(2, 1)], 1),
+        ({}, [node(2, 4), node(8)], 1),
+        ({}, [node(2, 4, alive=False), node(8)], 0),
+        ({"cpus": 4}, [node(2, 4), node(8)], 0),  # where the cards are it would not fit
+        ({"workers": 2}, [node(2, 1)], 0),
+        ({"workers": 2}, [node(1, 1), node(1, 1)], 2),
+        ({"gpus": 0.25}, [node(2, 1)], 0.25),
+        ({"gpus": 0}, [node(2, 1)], 0),
+    ],
+)
+def test_auto_takes_a_card_for_each_worker_where_there_are_cards(
+    asked: dict[str, Any], nodes: list[Any], cards: float
+) -> None:
+    resources = settled(Resources(**asked), nodes)
+    assert resources.gpus == cards
+    check_fits(resources, nodes)
+
+
+@pytest.mark.parametrize(
+    ("asked", "trials", "words"),
+    [
+        ({}, 8, "resources.gpus auto: 1 of 4 cards for each trial"),
+        ({}, 2, "resources.gpus auto: 1 of 4 cards for each trial; 2 of 4 cards will stand idle (2 trials at a time)"),
+        ({"gpus": 0}, 8, "4 of 4 cards will stand idle (resources.gpus is 0)"),
+        ({"gpus": 0.25}, 8, "2 of 4 cards will stand idle (8 trials at a time)"),
+        ({"gpus": 1, "max_concurrent": 3}, 8, "1 of 4 cards will stand idle (3 trials at a time)"),
+        ({"gpus": 1}, 8, ""),
+    ],
+)
+def test_it_is_said_what_was_chosen_and_which_cards_stand_idle(asked: dict[str, Any], trials: int, words: str) -> None:
+    nodes = [node(8, 2), node(8, 2), node(8)]
+    resources = Resources(**asked)
+    assert cards_in_words(resources, settled(resources, nodes), nodes, trials) == words
+    assert cards_in_words(resources, settled(resources, [node(8)]), [node(8)], trials) == ""
 
 
 def test_workers_share_no_card() -> None:

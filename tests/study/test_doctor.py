@@ -98,6 +98,48 @@ def test_a_cluster_that_is_not_there() -> None:
     assert found.state == "failed"
 
 
+@pytest.mark.parametrize(
+    ("text", "cuda", "visible", "state", "advice"),
+    [
+        (None, None, None, "ok", ""),
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104  Sat", None, None, "failed", "install a CUDA build"),
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.57.02  Tue", "12.6", None, "failed", "driver 525.60.13"),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release", "13.0", None, "failed",
+            "driver 580 or newer",
+        ),
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sat", "13.0", None, "failed", "started again"),
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sat", "13.0", "", "warning", "hides every card"),
+    ],
+)  # fmt: skip
+def test_driver_against_wheel(
+    text: str | None, cuda: str | None, visible: str | None, state: str, advice: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    import torch
+
+    path = tmp_path / "version"
+    if text is not None:
+        path.write_text(text)
+    told = doctor.nvidia_driver(path)
+    monkeypatch.setattr(doctor, "nvidia_driver", lambda: told)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = doctor.torch_and_cuda()
+    assert found.state == state
+    assert advice in found.advice
+
+
+def test_precisions_without_units_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tips_dist.training import precision
+
+    monkeypatch.setattr(precision, "bf16_units", lambda: False)
+    assert "no bf16 units; bf16 runs as float32" in doctor.precisions().found
+
+
 def test_gpus_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "torch_and_cuda", lambda: Checked("torch", "ok", "torch 2, no GPU on this machine"))
     found = doctor._gpus_here(make_study(resources={"gpus": 1}))

@@ -35,11 +35,13 @@ GOLDEN: dict[str, tuple[str, ...]] = {
     "stabilised": (
         "solo",
         "training.average=0.9",
+        "training.random=streams",
         "training.instance_noise=0.2",
         "model.spectral_norm=true",
         "losses.r1=2",
         "training.gradient_clip=0.5",
     ),
+    "counted": ("left_right", "model.dropout=0.2", "training.instance_noise=0.2", "model.width=64"),
 }
 
 

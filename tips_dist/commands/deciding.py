@@ -36,13 +36,13 @@ def select_candidates(folder: Path, *, as_json: bool) -> None:
     say(f"Wrote {layout.SELECTION.at(folder)}")
 
 
-def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
+def audit(folder: Path, policy: Path | None, goal: str | None = None, *, as_json: bool) -> None:
     """Replay a stopping policy over the recorded histories and print what it would have done."""
-    from tips_dist.audit import audit_run, in_words, read_policy
+    from tips_dist.audit import audit_run, in_words, read_goal, read_policy
     from tips_dist.report.formats import print_tables
     from tips_dist.report.tables import Table, number
 
-    found = audit_run(folder, read_policy(policy) if policy else None)
+    found = audit_run(folder, read_policy(policy) if policy else None, read_goal(goal) if goal else None)
     if as_json:
         print_json(found.plain())
         return
@@ -62,13 +62,14 @@ def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
     print_tables(console(), [Table("What this policy would have done", head, rows)], [in_words(found)])
 
 
-def distill_run(folder: Path, poses: Path | None, device: str | None = None) -> None:
+def distill_run(folder: Path, poses: Path | None, device: str = "auto") -> None:
     """Distil the selected teachers into one student."""
+    from tips_dist.devices import chosen
     from tips_dist.distillation import distill as distill_student
     from tips_dist.runfolder import RunFolder
     from tips_dist.runfolder.lock import locked
 
     run = RunFolder(folder)
     with locked(run.path), showing("distilling the student", run.path):
-        written = distill_student(folder, run.poses(poses), device=device)
+        written = distill_student(folder, run.poses(poses), device=chosen(device))
     say(f"Wrote {written}")

@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 
 
 def train_alone(
-    study_file: Path, folder: Path | None, representation: str | None, overrides: list[str], *, as_json: bool
+    study_file: Path,
+    folder: Path | None,
+    representation: str | None,
+    overrides: list[str],
+    *,
+    device: str = "auto",
+    as_json: bool,
 ) -> None:
     """Train one configuration of a study in this process and print how its seeds ended."""
     from tips_dist.config import load_study
+    from tips_dist.devices import chosen
     from tips_dist.files import UserError
     from tips_dist.monitoring import Monitor
     from tips_dist.runfolder.poses import study_poses
@@ -37,6 +44,7 @@ def train_alone(
             study_poses(study.data, study_file.parent),
             folder,
             report=_print_progress,
+            device=chosen(device),
             monitor=monitor,
         )
     finally:

@@ -23,12 +23,14 @@ def lift_poses(
     animation: Path | None,
     signs: Literal["network", "pose"],
     uncertainty: bool,
+    device: str = "auto",
     as_json: bool,
 ) -> None:
     """Lift the poses of a file; write the result, a picture, an animation."""
     if output is None and picture is None and animation is None:
         raise UserError("lift: nothing to write; give --output FILE, --picture FILE or --animate FILE")
     with showing("lifting"):
+        from tips_dist.devices import chosen
         from tips_dist.lifting import lift_file
 
         result = lift_file(
@@ -41,6 +43,7 @@ def lift_poses(
             animation=animation,
             signs=signs,
             uncertainty=uncertainty,
+            device=chosen(device),
         )
     print_found(result, as_json=as_json)
 

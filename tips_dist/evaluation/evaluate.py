@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from pydantic import JsonValue
 
 from tips_dist.data.store import SPLITS, Poses, normalisation_scale, read_poses
@@ -77,12 +78,13 @@ class WeightsEvaluation(Record):
     metrics: Metrics
 
 
-def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> Evaluation:
+def evaluate_run(run: Path, truth: Path, poses: Path | None = None, *, device: str | None = None) -> Evaluation:
     """Evaluate every seed's whole history on the validation poses, and what was selected on the test poses.
 
     What was selected is each seed's candidate of lowest risk, which its user would keep, and the student. The history
     is measured from the recorded depths of the trials (float16), so oracle, last and random checkpoints need no
-    weights. Poses are those of the run; ``poses`` says where they lie if they were moved.
+    weights. Poses are those of the run; ``poses`` says where they lie if they were moved. ``device`` is where networks
+    lift (the processor, if not given).
 
     Returns:
         The content of ``evaluation.json``, which is written into the run folder (the student's model card quotes it),
@@ -95,6 +97,7 @@ def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> Evaluatio
     data = folder.poses(poses)
     ground = read_truth(truth, data)
     scale, student = folder.study.data.scale, layout.STUDENT_WEIGHTS.at(run)
+    where = torch.device(device or "cpu")
     benches = {split: Bench.of(data, ground.joints, data.rows(split), scale) for split in ("validation", "test")}
     with phase("measuring every evaluation step against truth") as told:
         curves, reasons = true_curves(folder, data, ground, told)
@@ -105,8 +108,8 @@ def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> Evaluatio
         counts={split: len(bench) for split, bench in benches.items()},
         split_errors={split: "the data set has no such rows" for split, bench in benches.items() if not len(bench)},
         trials=_trials(folder, curves, reasons, true_curves(folder, data, ground, raw=True)[0]),
-        selected_test=_selected(folder, benches["test"]),
-        student=_student(student, benches),
+        selected_test=_selected(folder, benches["test"], where),
+        student=_student(student, benches, where),
         student_digest=hashlib.sha256(student.read_bytes()).hexdigest() if student.exists() else None,
     )
     curves.save(layout.CURVES.at(run))
@@ -117,7 +120,13 @@ def evaluate_run(run: Path, truth: Path, poses: Path | None = None) -> Evaluatio
 
 
 def evaluate_weights(
-    weights: Path, truth: Path, poses: Path, *, split: str = "test", output: Path | None = None
+    weights: Path,
+    truth: Path,
+    poses: Path,
+    *,
+    split: str = "test",
+    output: Path | None = None,
+    device: str | None = None,
 ) -> WeightsEvaluation:
     """Evaluate one candidate, teacher or student on one split of any data set (the one it saw or another).
 
@@ -138,7 +147,7 @@ def evaluate_weights(
     known = record.data_digest == data.digest
     scale = record.scale if known else normalisation_scale(data)
     bench = Bench.of(data, ground.joints, rows, scale)
-    offsets, name = predict(lifter, bench.inputs), lifter.representation.name
+    offsets, name = predict(lifter, bench.inputs, torch.device(device or "cpu")), lifter.representation.name
     result = WeightsEvaluation(
         weights=WeightsReference(path=str(weights), record=record.plain()),
         poses=PosesReference(path=str(poses), digest=data.digest, source=data.source),
@@ -264,17 +273,17 @@ def _trials(folder: RunFolder, curves: Curves, reasons: Mapping[str, str], raw: 
     }
 
 
-def _selected(folder: RunFolder, bench: Bench) -> list[CandidateMetrics]:
+def _selected(folder: RunFolder, bench: Bench, device: torch.device) -> list[CandidateMetrics]:
     if folder.selection is None or not len(bench):
         return []
     files = sorted(folder.path / choice.file for choice in folder.selection.seeds if choice.file)
-    return [_candidate(file, bench) for file in files]
+    return [_candidate(file, bench, device) for file in files]
 
 
-def _candidate(file: Path, bench: Bench) -> CandidateMetrics:
+def _candidate(file: Path, bench: Bench, device: torch.device) -> CandidateMetrics:
     lifter, record = load_weights(file)
     name = lifter.representation.name
-    found = measure_errors(bench, predict(lifter, bench.inputs), name, part_signs=record.part_signs)
+    found = measure_errors(bench, predict(lifter, bench.inputs, device), name, part_signs=record.part_signs)
     return CandidateMetrics(
         **found.model_dump(),
         trial=file.parent.parent.name,
@@ -286,7 +295,7 @@ def _candidate(file: Path, bench: Bench) -> CandidateMetrics:
     )
 
 
-def _student(file: Path, benches: Mapping[str, Bench]) -> dict[str, Metrics] | None:
+def _student(file: Path, benches: Mapping[str, Bench], device: torch.device) -> dict[str, Metrics] | None:
     if not file.exists():
         return None
     lifter, record = load_weights(file)
@@ -294,10 +303,10 @@ def _student(file: Path, benches: Mapping[str, Bench]) -> dict[str, Metrics] | N
     found = {}
     for split, bench in benches.items():
         if len(bench):
-            offsets = predict(lifter, bench.inputs)
+            offsets = predict(lifter, bench.inputs, device)
             metrics = measure_errors(bench, offsets, name, part_signs=signs, detail=True)
             spread = None
             if isinstance(lifter, Lifter) and lifter.spread is not None:
-                spread = check_spread(bench, offsets, spread_of(lifter, bench.inputs))
+                spread = check_spread(bench, offsets, spread_of(lifter, bench.inputs, device))
             found[split] = metrics.model_copy(update={"spread": spread})
     return found

@@ -26,6 +26,7 @@ from tips_dist.runfolder.results import Errors, Metrics, SeedErrors, SpreadCheck
 from tips_dist.skeleton import REPRESENTATIONS
 
 _CHUNK_POSES = 16_384
+CPU = torch.device("cpu")
 MIRRORED = "mirrored"
 CONVENTIONS = {
     "unit": "mm; the mean runs over all 17 joints, root included, and over all poses of the split",
@@ -72,18 +73,21 @@ def signed(offsets: torch.Tensor, signs: torch.Tensor, representation: str) -> t
     return offsets * geometry.joint_signs(signs, REPRESENTATIONS[representation]).unsqueeze(-2)
 
 
-def predict(lifter: BaseLifter, inputs: torch.Tensor) -> torch.Tensor:
-    """Offsets (n, 17) float64 that a lifter of one seed predicts for ``inputs`` (n, 17, 2)."""
-    lifter.eval()
+def predict(lifter: BaseLifter, inputs: torch.Tensor, device: torch.device = CPU) -> torch.Tensor:
+    """Offsets (n, 17) float64 that a lifter of one seed predicts, on ``device``, for ``inputs`` (n, 17, 2)."""
+    lifter.eval().to(device)
     with torch.inference_mode():
-        chunks = [lifter(chunk[None].float())[0].double() for chunk in torch.split(inputs, _CHUNK_POSES)]
+        parts = torch.split(inputs, _CHUNK_POSES)
+        chunks = [lifter(chunk[None].float().to(device))[0].cpu().double() for chunk in parts]
     return torch.cat(chunks)
 
 
-def spread_of(lifter: Lifter, inputs: torch.Tensor) -> torch.Tensor:
-    """The spread (n, 17) float64 that a student predicts for ``inputs`` (n, 17, 2)."""
+def spread_of(lifter: Lifter, inputs: torch.Tensor, device: torch.device = CPU) -> torch.Tensor:
+    """The spread (n, 17) float64 that a student predicts, on ``device``, for ``inputs`` (n, 17, 2)."""
+    lifter.to(device)
     with torch.inference_mode():
-        chunks = [lifter.with_spread(chunk[None].float())[1][0].exp() for chunk in torch.split(inputs, _CHUNK_POSES)]
+        parts = torch.split(inputs, _CHUNK_POSES)
+        chunks = [lifter.with_spread(chunk[None].float().to(device))[1][0].exp().cpu() for chunk in parts]
     return torch.cat(chunks).double()
 
 

@@ -47,9 +47,17 @@ class BaseLifter(nn.Module):
     def take_generators(self, generators: Sequence[torch.Generator]) -> None:
         """One random stream per seed for the coming step, for whatever is random in training; drawn on the CPU."""
 
+    def take_keys(self, keys: Tensor) -> bool:
+        """The keys (S,) of the coming step's random numbers, on the lifter's device (module ``counters``).
+
+        Returns:
+            Whether it draws from them; False asks for :meth:`take_generators` instead.
+        """
+        return False
+
     @property
     def is_random(self) -> bool:
-        """Whether :meth:`take_generators` is to be called before each step."""
+        """Whether :meth:`take_keys` (or :meth:`take_generators`) is to be called before each step."""
         return False
 
     def extra_repr(self) -> str:
@@ -94,7 +102,7 @@ class PerSeed(BaseLifter):
         keep = torch.ones(1, len(JOINTS))
         keep[:, ROOT] = 0
         self.keep: Tensor
-        self.register_buffer("keep", keep.expand(seeds, -1).clone(), persistent=False)
+        self.register_buffer("keep", keep, persistent=False)
 
     def forward(self, poses: Tensor) -> Tensor:
         """Predict depth offsets; (S, B, 17, 2) -> (S, B, 17)."""

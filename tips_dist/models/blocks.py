@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from tips_dist import counters
+
 
 class PackedLinear(nn.Module):
     """K linear layers side by side: (K, B, in) -> (K, B, out), one batched matrix product.
@@ -97,12 +99,16 @@ class PackedBatchNorm(nn.Module):
 class PackedDropout(nn.Module):
     """Dropout whose masks come from one random stream per seed, so that packing changes no mask.
 
-    The training loop hands over the generators (one per seed) before training; rows of one seed are neighbours.
+    Before each step it is handed a key per seed, from which masks are counted on the device (module ``counters``); or,
+    in runs that began so, generators of the CPU. Rows of one seed are neighbours.
     """
 
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
+        self.keys: Tensor | None = None  # (S,) of this step
+        self.calls = 0  # of forward in this step: each has masks of its own
+        self.number = 0  # of this layer among the lifter's
         self.generators: Sequence[torch.Generator] = ()
         self.share = (0, 1, 1)  # this worker's rank, the number of workers, and its poses of a batch
 
@@ -110,11 +116,24 @@ class PackedDropout(nn.Module):
         """Zero a share of the features and scale up the rest; the identity outside training."""
         if not self.training or self.probability == 0:
             return features
+        if self.keys is not None:
+            return features * self._counted(self.keys, features) / (1 - self.probability)
         rows, (count, width) = features.shape[0] // len(self.generators), features.shape[1:]
         keep, (rank, workers, size) = 1 - self.probability, self.share
         shape = (rows, count // size, workers, size, width)  # of all workers: a mask does not depend on their number
         masks = [torch.rand(shape, generator=g)[:, :, rank] < keep for g in self.generators]
         return features * torch.cat(masks).view(features.shape).to(features.device) / keep
+
+    def _counted(self, keys: Tensor, features: Tensor) -> Tensor:
+        """The mask of these features: a pose's numbers do not depend on which worker has it."""
+        pack, count, width = features.shape
+        rank, workers, size = self.share
+        each = -(-width // counters.LANES)  # words of a pose
+        first = ((self.calls << 16 | self.number) << 40) + rank * size * each
+        self.calls += 1
+        shape = (pack // len(keys), count // size, size, each)
+        words = counters.words(keys, first, shape, (count * workers * each, workers * size * each, each, 1))
+        return counters.chosen(words, 1 - self.probability)[..., :width].reshape(features.shape)
 
 
 def _alone(value: Tensor) -> Tensor:

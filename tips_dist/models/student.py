@@ -26,18 +26,19 @@ class Student:
 
     def __init__(self, lifter: BaseLifter, record: WeightsRecord) -> None:
         self.lifter = lifter
+        self.device = next(lifter.parameters()).device
         self.record = record
         self.predict = PlainLifter(lifter) if PlainLifter.fits(lifter) else lambda poses: lifter(poses[None])[0]
 
     @classmethod
-    def load(cls, path: str | Path) -> Student:
-        """Load ``student.safetensors`` (or any candidate's weights).
+    def load(cls, path: str | Path, device: str = "cpu") -> Student:
+        """Load ``student.safetensors`` (or any candidate's weights), to lift on ``device``.
 
         Raises:
             UserError: the file is missing, damaged, or holds no tips-dist weights.
         """
         lifter, record = load_weights(Path(path))
-        return cls(lifter, record)
+        return cls(lifter.to(device), record)
 
     @torch.inference_mode()
     def lift(
@@ -62,14 +63,14 @@ class Student:
             raise UserError(f"poses: row {row} holds non-finite values; drop it or fill it in first")
         representation = self.lifter.representation
         own = torch.tensor(self.record.part_signs or [1.0] * len(representation.lifters))
-        joint_signs = geometry.joint_signs(own, representation)
+        joint_signs = geometry.joint_signs(own, representation).to(self.device)
         lifted = np.empty((len(array), 17, 3), dtype=np.float32)
         batch = batch or 512 * torch.get_num_threads()
         for start in range(0, len(array), batch):
-            chunk = torch.from_numpy(array[start : start + batch])
+            chunk = torch.from_numpy(array[start : start + batch]).to(self.device)
             centred = (chunk - chunk[:, ROOT : ROOT + 1]) / self.record.scale
             offsets = self.predict(centred) * joint_signs
-            lifted[start : start + batch] = geometry.lift(centred, offsets).numpy()
+            lifted[start : start + batch] = geometry.lift(centred, offsets).cpu().numpy()
         if signs == "pose":
             for start in range(0, len(array), _TOLD_TOGETHER):
                 part = lifted[start : start + _TOLD_TOGETHER]
@@ -104,8 +105,8 @@ class Student:
             raise UserError(f"poses: expected an array of shape (N, 17, 2), got {array.shape}")
         found = np.zeros(array.shape[:2], dtype=np.float32)
         for start in range(0, len(array), batch):
-            chunk = torch.from_numpy(array[start : start + batch])
+            chunk = torch.from_numpy(array[start : start + batch]).to(self.device)
             centred = (chunk - chunk[:, ROOT : ROOT + 1]) / self.record.scale
-            found[start : start + batch] = self.lifter.with_spread(centred[None])[1][0].exp().numpy()
+            found[start : start + batch] = self.lifter.with_spread(centred[None])[1][0].exp().cpu().numpy()
         found[:, ROOT] = 0.0
         return found

@@ -22,6 +22,7 @@ from tips_dist.runfolder.record import Record
 from tips_dist.runfolder.records import Network, WeightsRecord
 from tips_dist.runfolder.weights import METADATA, parse_weights_record
 from tips_dist.skeleton import REPRESENTATIONS
+from tips_dist.tensors import on_host
 
 MOST_VALUE = 1e6  # of a weight; trained ones stay below some tens
 
@@ -51,11 +52,11 @@ def save_weights(path: Path, lifter: BaseLifter, seed_row: int, about: Mapping[s
 
 
 def seed_tensors(lifter: BaseLifter, seed_row: int) -> dict[str, torch.Tensor]:
-    """Copies of one seed's rows of all parameters and statistics; the pack axis stays, with S = 1."""
+    """Copies of one seed's rows of all parameters and statistics, where they lie; the pack axis stays, with S = 1."""
     tensors = {}
     for name, tensor in lifter.state_dict().items():
         rows = tensor.shape[0] // lifter.seeds
-        tensors[name] = tensor[seed_row * rows : (seed_row + 1) * rows].detach().cpu().clone()
+        tensors[name] = tensor[seed_row * rows : (seed_row + 1) * rows].detach().clone()
     return tensors
 
 
@@ -65,7 +66,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], record: Recor
     Raises:
         StorageError: the disk is full or not writable; the old file, if any, is untouched.
     """
-    content = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    content = {name: tensor.contiguous() for name, tensor in on_host(tensors).items()}
     metadata = {METADATA: json.dumps(record.plain(), sort_keys=True)}
 
     def write(temporary: Path) -> None:

@@ -24,6 +24,7 @@ from torch import Tensor
 from tips_dist import geometry, losses, pose_signs
 from tips_dist.data.store import Poses
 from tips_dist.skeleton import JOINTS, LEGS, REPRESENTATIONS, TORSO
+from tips_dist.tensors import numbers
 
 GROUPS: dict[str, tuple[int, ...]] = {"": tuple(range(len(JOINTS))), "_torso": TORSO, "_legs": LEGS}
 # What 1 - overlap of a body and its mirror image is worth at least (real bodies: 0.10, torso and legs 0.04).
@@ -66,7 +67,7 @@ def mixed(resolved: Tensor, instants: Tensor | None = None, found: Overlaps | No
     _, shares = pose_signs.tell(resolved, _BOTH, instants, votes)
     shares = torch.minimum(shares, 1 - shares)
     parts = {f"_{part.name}": shares[:, place] for place, part in enumerate(_BOTH.lifters)}
-    whole = shares @ shares.new_tensor([len(part.joints) / len(JOINTS) for part in _BOTH.lifters])
+    whole = shares @ numbers(tuple(len(part.joints) / len(JOINTS) for part in _BOTH.lifters), shares.device)
     return {f"mirror/mixed{group}": share for group, share in {"": whole, **parts}.items()}
 
 

@@ -14,14 +14,16 @@ from torch import Tensor
 
 from tips_dist.geometry import CAMERA_DISTANCE
 from tips_dist.skeleton import BONES, LEGS, PARENT, TORSO
+from tips_dist.tensors import places
 
+_PARENTS, _CHILDREN = zip(*BONES, strict=True)
 SAMPLES = 256  # of each kind: the pairwise distances are quadratic in it
 
 
 def bone_vectors(poses: Tensor) -> Tensor:
     """(..., V, 17, 2) -> (..., V, 32), in units of the root-to-head distance."""
-    parents, children = zip(*BONES, strict=True)
-    return (poses[..., list(children), :] - poses[..., list(parents), :]).flatten(-2) * CAMERA_DISTANCE
+    parents, children = (places(ends, poses.device) for ends in (_PARENTS, _CHILDREN))
+    return (poses[..., children, :] - poses[..., parents, :]).flatten(-2) * CAMERA_DISTANCE
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Reference:
     @classmethod
     def build(cls, poses: Tensor) -> Reference:
         """From (V, 17, 2) normalised real poses, of which the first ``SAMPLES`` (evenly spaced) are used."""
-        vectors = bone_vectors(poses[_even(len(poses))])
+        vectors = bone_vectors(poses[places(_even(len(poses)), poses.device)])
         distances = torch.cdist(vectors, vectors)
         median = distances[~torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)].median()
         distances = distances + torch.diag(torch.full((len(vectors),), torch.inf, device=vectors.device))
@@ -106,7 +108,7 @@ def two_sample(views: Tensor, reference: Reference) -> dict[str, Tensor]:
     - ``coverage``: share of real poses with a reprojection within the distance of their fifth real neighbour
       (Naeem et al. 2020); falls when the lifter forgets some kinds of poses.
     """
-    vectors = bone_vectors(views[:, _even(views.shape[1])])  # (S, V, 32)
+    vectors = bone_vectors(views[:, places(_even(views.shape[1]), views.device)])  # (S, V, 32)
     own = torch.cdist(vectors, vectors)
     cross = torch.cdist(vectors, reference.vectors.expand(len(vectors), -1, -1))  # (S, fake, real)
     count, real = vectors.shape[1], len(reference.vectors)
@@ -128,6 +130,6 @@ def two_sample(views: Tensor, reference: Reference) -> dict[str, Tensor]:
     }
 
 
-def _even(count: int) -> list[int]:
+def _even(count: int) -> tuple[int, ...]:
     kept = min(count, SAMPLES)
-    return [index * count // kept for index in range(kept)]
+    return tuple(index * count // kept for index in range(kept))

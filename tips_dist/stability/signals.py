@@ -60,6 +60,7 @@ from tips_dist.stability import agreement
 from tips_dist.stability.detectors import OWN_NUMBERS
 from tips_dist.stability.distances import Projections, Reference, two_sample
 from tips_dist.stability.risk import risk
+from tips_dist.tensors import on_host, places
 
 DIRECTIONS = 64
 PARTS = {"torso": TORSO, "legs": LEGS}
@@ -141,6 +142,16 @@ class Measured:
     depths: Tensor  # (S, V, 17) predicted offsets, signs not resolved
     signs: Tensor  # (S, P) resolved depth signs
     confidence: Tensor  # (S, P)
+    raw: Tensor | None = None  # (S, V, 17) offsets of the raw lifters, where both were to be judged
+    late: Tensor | None = None  # (S,) 1 where the average began anew, see training/averaging.py
+
+    def told(self) -> Measured:
+        """The same in host memory, in float32: the one host synchronisation of an evaluation step."""
+        signals = {f"signals/{name}": value for name, value in self.signals.items()}
+        others = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        found = on_host({name: value.float() for name, value in {**signals, **others}.items()})
+        named = {name: found.pop(f"signals/{name}") for name in self.signals}
+        return Measured(named, **found)
 
 
 @torch.no_grad()
@@ -227,7 +238,7 @@ def _check(name: str, value: object) -> None:
 
 
 def readings(measured: Mapping[str, Tensor]) -> list[dict[str, float | None]]:
-    """Each seed's signals as plain numbers, its risk among them; the one host synchronisation of an evaluation step."""
+    """Each seed's signals as plain numbers, its risk among them."""
     names = list(measured)
     table = torch.stack([measured[name].float() for name in names]).T.tolist()
     rows = [{n: v if math.isfinite(v) else None for n, v in zip(names, values, strict=True)} for values in table]
@@ -312,7 +323,7 @@ def _of_depths(
         "depth/sign_confidence": confidence.amin(-1),
     }
     for part, joints in PARTS.items():
-        chosen = [index for index, (_, child) in enumerate(BONES) if child in joints]
+        chosen = places(tuple(index for index, (_, child) in enumerate(BONES) if child in joints), pose.device)
         spread = pose[:, :, joints[0] : joints[-1] + 1].std((1, 2))
         signals |= {
             f"rigidity/bone_ratio_variance_{part}": length_variation(
@@ -366,7 +377,7 @@ def _asymmetry(pose: Tensor, bones: Tensor | None) -> Tensor:
     if bones is None:
         return losses.bone_asymmetry(pose).mean(-1)
     lengths = losses.bone_lengths(pose)
-    left, right = (lengths[..., list(side)] for side in zip(*SYMMETRIC_BONES, strict=True))
+    left, right = (lengths[..., places(side, pose.device)] for side in zip(*SYMMETRIC_BONES, strict=True))
     both = torch.stack([bones[:, one] & bones[:, other] for one, other in SYMMETRIC_BONES], dim=-1)
     apart = (left - right).abs() / (left + right).clamp_min(1e-9)
     return (apart * both).sum((1, 2)) / both.sum().clamp_min(1)

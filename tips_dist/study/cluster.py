@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import secrets
 import sys
@@ -116,6 +117,41 @@ def _silence() -> None:
         worker.print_to_stdstream = lambda *arguments, **keywords: None
 
 
+def settled(resources: Resources, nodes: Sequence[RayNode]) -> Resources:
+    """The same with a number of cards: ``auto`` is one for each worker where a trial then fits, else none."""
+    if resources.gpus != "auto":
+        return resources
+    with_cards = resources.model_copy(update={"gpus": float(resources.workers)})
+    return with_cards if _fits(with_cards, nodes) else resources.model_copy(update={"gpus": 0.0})
+
+
+def cards_in_words(asked: Resources, got: Resources, nodes: Sequence[RayNode], trials: int) -> str:
+    """What was chosen where ``auto`` was asked for, and which cards stand idle; empty if there is nothing to say.
+
+    Args:
+        asked: what the study says a trial occupies.
+        got: the same, settled.
+        nodes: the cluster's.
+        trials: how many the study still trains.
+    """
+    cards, each = sum(_cards(node) for node in nodes), float(got.gpus)
+    if not cards:
+        return ""
+    at_once = min(trials, got.max_concurrent or trials)
+    idle = cards - min(cards, math.ceil(at_once * each))
+    words = []
+    if asked.gpus == "auto":
+        words.append(f"resources.gpus auto: {each:g} of {cards:g} card{'s' * (cards > 1)} for each trial")
+    if idle >= 1:
+        why = "resources.gpus is 0" if not each else f"{at_once} trial{'s' * (at_once > 1)} at a time"
+        words.append(f"{idle:g} of {cards:g} card{'s' * (cards > 1)} will stand idle ({why})")
+    return "; ".join(words)
+
+
+def _cards(node: RayNode) -> float:
+    return float(node["Resources"].get("GPU", 0)) if node["Alive"] else 0.0
+
+
 def share(resources: Resources) -> dict[str, float]:
     """What one worker of a trial asks of Ray: one bundle of its placement group.
 
@@ -123,6 +159,8 @@ def share(resources: Resources) -> dict[str, float]:
         UserError: the GPUs do not divide among the workers, who take whole cards.
     """
     workers = resources.workers
+    if resources.gpus == "auto":
+        raise ValueError("resources.gpus: settle it before")
     if workers > 1 and resources.gpus % workers:
         raise UserError(
             f"resources.gpus: {resources.gpus:g} GPUs do not divide among resources.workers = {workers}, which need "
@@ -151,14 +189,25 @@ def check_fits(resources: Resources, nodes: Sequence[RayNode]) -> None:
     Raises:
         UserError: the living nodes have no place for all workers; the message names what is asked and what exists.
     """
-    each = share(resources)
-    have = [{key: float(node["Resources"].get(key, 0)) for key in ("CPU", "GPU")} for node in nodes if node["Alive"]]
-    slack = 1e-6  # thirds of a CPU
-    if sum(min(int(node[key] / amount + slack) for key, amount in each.items()) for node in have) >= resources.workers:
+    resources = settled(resources, nodes)
+    if _fits(resources, nodes):
         return
+    each, have = share(resources), _have(nodes)
     nodes_text = ", ".join(sorted(f"{node['CPU']:g} CPUs and {node['GPU']:g} GPUs" for node in have)) or "none"
     who = "a trial asks" if resources.workers == 1 else f"each of a trial's {resources.workers} workers asks"
     raise UserError(
         f"resources: {who} for {each['CPU']:g} CPUs and {each.get('GPU', 0):g} GPUs on one node; the cluster's "
         f"nodes have: {nodes_text}. Lower resources.cpus or resources.gpus, or choose another cluster with --address"
     )
+
+
+def _fits(resources: Resources, nodes: Sequence[RayNode]) -> bool:
+    """Whether the living nodes have a place for every worker of a trial."""
+    each, slack = share(resources), 1e-6  # thirds of a CPU
+    places = [min(int(node[key] / amount + slack) for key, amount in each.items()) for node in _have(nodes)]
+    return sum(places) >= resources.workers
+
+
+def _have(nodes: Sequence[RayNode]) -> list[dict[str, float]]:
+    """CPUs and cards of each living node."""
+    return [{key: float(node["Resources"].get(key, 0)) for key in ("CPU", "GPU")} for node in nodes if node["Alive"]]

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import time
@@ -19,7 +20,7 @@ from typing import TypedDict
 
 from tips_dist.config import Data, Study
 from tips_dist.files import StorageError, UserError
-from tips_dist.study.cluster import RayNode
+from tips_dist.study.cluster import RayNode, cards_in_words, settled
 
 PROBE_BYTES = 8 * 2**20
 LEAST_DISK = 5 * 10**9  # bytes
@@ -66,7 +67,7 @@ def diagnose(
     if study is not None and study_file is not None:
         yield data(study.data, study_file.parent)
     if address is None:
-        if study is not None and study.resources.gpus:
+        if study is not None and study.resources.gpus not in (0, "auto"):
             yield _gpus_here(study)
     elif "://" in address:
         yield _guarded("ray on the cluster", lambda: dashboard(address))
@@ -80,6 +81,7 @@ def machine() -> Iterator[Checked]:
     good = (3, 11) <= sys.version_info < (3, 14)
     yield Checked("python", "ok" if good else "failed", version, "" if good else "use Python 3.11, 3.12 or 3.13")
     yield _guarded("torch", torch_and_cuda)
+    yield _guarded("precision", precisions)
     yield Checked("ray", "ok", metadata.version("ray"))
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = os.environ.get("OMP_NUM_THREADS")
@@ -108,11 +110,61 @@ def torch_and_cuda() -> Checked:
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
         return Checked("torch", "ok", f"{text}, CUDA {torch.version.cuda}: {names}")
-    if Path("/proc/driver/nvidia/version").exists():
-        return Checked(
-            "torch", "failed", f"{text} sees no GPU", "there is an NVIDIA driver; install a CUDA build of torch"
+    driver = nvidia_driver()
+    if driver is None:
+        return Checked("torch", "ok", f"{text}, no GPU on this machine")
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        hidden = "CUDA_VISIBLE_DEVICES hides every card; unset it to use them"
+        return Checked("torch", "warning", f"{text} sees no GPU, driver {driver}", hidden)
+    if torch.version.cuda is None:
+        advice = "there is an NVIDIA driver; install a CUDA build of torch (pytorch.org says which)"
+        return Checked("torch", "failed", f"{text} is built without CUDA, driver {driver}", advice)
+    least = least_driver(torch.version.cuda)
+    old = least is not None and version(driver) < version(least)
+    advice = "no process of this user may use the card, or the driver was renewed and the machine not started again"
+    if old:
+        advice = (
+            f"CUDA {torch.version.cuda} needs driver {least} or newer: renew it, or install a torch of an older CUDA"
         )
-    return Checked("torch", "ok", f"{text}, no GPU on this machine")
+    return Checked("torch", "failed", f"{text}, CUDA {torch.version.cuda}, sees no GPU, driver {driver}", advice)
+
+
+# CUDA's major version -> the oldest Linux driver that runs its minor versions (NVIDIA, CUDA Compatibility, table 1).
+LEAST_DRIVERS = {11: "450.80.02", 12: "525.60.13", 13: "580"}
+
+
+def least_driver(cuda: str) -> str | None:
+    """The oldest driver that runs a wheel built for this CUDA; None where we do not know."""
+    return LEAST_DRIVERS.get(int(cuda.split(".")[0]))
+
+
+def version(text: str) -> tuple[int, ...]:
+    """The numbers of a version, to compare."""
+    return tuple(int(part) for part in text.split(".") if part.isdigit())
+
+
+def nvidia_driver(path: Path = Path("/proc/driver/nvidia/version")) -> str | None:
+    """The version of this machine's NVIDIA driver, "?" if it does not tell; None without one."""
+    try:
+        found = re.search(r"(?:Kernel Module|Module for \S+)\s+([\d.]+)", path.read_text())
+    except OSError:
+        return None
+    return found[1] if found else "?"
+
+
+def precisions() -> Checked:
+    """Which of ``training.precision`` this machine has units for; the others run as float32."""
+    import torch
+
+    from tips_dist.training import precision
+
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    devices = [torch.device("cuda", index) for index in range(cards)] or [torch.device("cpu")]
+    words = {word for device in devices for kind in ("tf32", "bf16") if (word := precision.effective(kind, device)[1])}
+    product = "oneDNN's float32 product is exact" if precision.onednn_is_exact() else "oneDNN rounds float32 products"
+    if words:
+        return Checked("precision", "ok", "; ".join(sorted(words)))
+    return Checked("precision", "ok", f"float32 and bf16{', tf32' if cards else ''}; {product}")
 
 
 def folder(runs: Path, where: str = "here") -> Checked:
@@ -301,8 +353,11 @@ def _judged(answer: NodeAnswer, before: float, after: float, host: str, runs: Pa
 
 def _fits(study: Study, nodes: Sequence[RayNode], check: Callable[..., None]) -> Checked:
     check(study.resources, nodes)
-    asked = f"{study.resources.cpus:g} CPUs, {study.resources.gpus:g} GPUs, {study.resources.workers} worker(s): fits"
-    return Checked("resources of a trial", "ok", asked, where="cluster")
+    asked = settled(study.resources, nodes)
+    text = f"{asked.cpus:g} CPUs, {float(asked.gpus):g} GPUs, {asked.workers} worker(s): fits"
+    if words := cards_in_words(study.resources, asked, nodes, study.search.trials * len(study.representations)):
+        text = f"{text}; {words}"
+    return Checked("resources of a trial", "ok", text, where="cluster")
 
 
 def _gpus_here(study: Study) -> Checked:
@@ -310,7 +365,7 @@ def _gpus_here(study: Study) -> Checked:
     missing = "CUDA" not in found.found
     advice = "set resources.gpus to 0, or choose a cluster with --address" if missing else ""
     return Checked(
-        "resources of a trial", "failed" if missing else "ok", f"{study.resources.gpus:g} GPUs asked for", advice
+        "resources of a trial", "failed" if missing else "ok", f"{float(study.resources.gpus):g} GPUs asked for", advice
     )
 
 

@@ -10,7 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tips_dist import plugins
 from tips_dist.config import Resources
 from tips_dist.files import UserError
-from tips_dist.study.cluster import RayNode, check_fits, share
+from tips_dist.study.cluster import RayNode, check_fits, settled, share
 
 ANSWER_SECONDS = 60.0  # a node that does not answer for so long is not kept from anything
 
@@ -28,7 +28,7 @@ def lacking(foreign: Sequence[plugins.Plugin], resources: Resources, nodes: Sequ
     """
     if not foreign:
         return {}
-    each = share(resources)
+    each = share(settled(resources, nodes))
     could = [n for n in nodes if n["Alive"] and all(n["Resources"].get(key, 0) >= each[key] for key in each)]
     asked = {node["NodeID"]: _ask(node["NodeID"], foreign) for node in could}
     answered, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_SECONDS)

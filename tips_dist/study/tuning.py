@@ -27,7 +27,7 @@ from tips_dist.files import StorageError, UserError
 from tips_dist.runfolder import Alive, Trial, TrialState, layout, read_trial
 from tips_dist.runfolder.lock import timestamp
 from tips_dist.stability import ranking
-from tips_dist.study.cluster import share
+from tips_dist.study.cluster import cards_in_words, settled, share
 from tips_dist.study.looks import seeds_at
 from tips_dist.study.plugged import lacking, placed_elsewhere, why_not
 from tips_dist.study.records import StudyEvent, patiently
@@ -63,7 +63,10 @@ def run_trials(
     """
     if not unfinished and not search.remaining():
         return
-    resources = study.resources
+    resources = settled(study.resources, ray.nodes())
+    trials = len(unfinished) + search.remaining()
+    if words := cards_in_words(study.resources, resources, ray.nodes(), trials):
+        notice(words)
     foreign = plugins.used(study)
     without = lacking(foreign, resources, ray.nodes())
     for why in without.values():

@@ -26,6 +26,8 @@ class PackedAdam:
         self.beta1, self.beta2, self.weight_decay = beta1, beta2, weight_decay
         self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.count = torch.zeros((), device=self.parameters[0].device)  # steps taken; on the device, so that none waits
+        self.taken = 0  # the same
 
     @property
     def gradients(self) -> list[Tensor]:
@@ -40,16 +42,20 @@ class PackedAdam:
     @torch.no_grad()
     def step(self, number: int, rates: Sequence[float]) -> None:
         """Take step ``number`` (from 1) with one learning rate per seed; equal rates cost one call for the pack."""
+        if number != self.taken + 1:  # at the start, and in a state that was restored
+            self.count.fill_(number - 1)
+        self.count += 1
+        self.taken = number
         whole = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]  # None: not used
         packed: list[list[Tensor]] = [[*self.parameters], whole, self.means, self.squares]
         if len(set(rates)) == 1:
-            self._alike(packed, number, rates[0])
+            self._alike(packed, rates[0])
             return
         rows = [[tensor.reshape(self.seeds, -1).unbind() for tensor in tensors] for tensors in packed]
         for seed, rate in enumerate(rates):
-            self._alike([[row[seed] for row in tensors] for tensors in rows], number, rate)
+            self._alike([[row[seed] for row in tensors] for tensors in rows], rate)
 
-    def _alike(self, packed: list[list[Tensor]], number: int, rate: float) -> None:
+    def _alike(self, packed: list[list[Tensor]], rate: float) -> None:
         """The fused call, so that no element's rounding depends on its place, and no seed's numbers on its pack.
 
         A CPU's kernel rounds the last elements of a tensor, those that fill no vector, otherwise than the rest: they
@@ -62,18 +68,17 @@ class PackedAdam:
         again = [
             [F.pad(end, (0, VECTOR - len(end))) if len(end) < VECTOR else end.clone() for end in of] for of in ends
         ]
-        self._fused(packed, number, rate)
+        self._fused(packed, rate)
         if lasts:
-            self._fused(again, number, rate)
+            self._fused(again, rate)
             for index in (0, 2, 3):  # all but the gradients
                 for end, done in zip(ends[index], again[index], strict=True):
                     end.copy_(done[: len(end)])
 
-    def _fused(self, packed: list[list[Tensor]], number: int, rate: float) -> None:
+    def _fused(self, packed: list[list[Tensor]], rate: float) -> None:
         parameters, gradients, means, squares = packed
-        count = torch.tensor(float(number), device=parameters[0].device)
         torch._fused_adam_(
-            parameters, gradients, means, squares, [], [count] * len(parameters), lr=rate, beta1=self.beta1,
+            parameters, gradients, means, squares, [], [self.count] * len(parameters), lr=rate, beta1=self.beta1,
             beta2=self.beta2, weight_decay=self.weight_decay, eps=EPSILON, amsgrad=False, maximize=False,
         )  # fmt: skip
 
@@ -99,10 +104,9 @@ class PackedAdam:
             mean / bias1 / ((square / bias2).sqrt() + EPSILON)
             for mean, square in zip(self.means, self.squares, strict=True)
         )
+        each = torch.stack([moved.new_full((), rate) for rate in rates])  # filled there; a list would be copied
         gradient = self._total(self.gradients) if self.gradients else torch.zeros_like(moved)
-        update = (
-            moved * torch.tensor(rates, device=moved.device).square() / self._total(self.parameters).clamp_min(1e-12)
-        )
+        update = moved * each.square() / self._total(self.parameters).clamp_min(1e-12)
         return gradient.sqrt(), update.sqrt()
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tips_dist.models import BaseLifter
 from tips_dist.skeleton import Representation
+from tips_dist.tensors import places
 
 CROSSED = 0.07  # share of the raw depth
 FLAT = 0.2
@@ -59,6 +60,15 @@ class Average:
             for averaged, raw in self._rows(row):
                 averaged.copy_(raw)
 
+    @torch.no_grad()
+    def restart_where(self, late: Tensor) -> None:
+        """Begin anew from the raw weights of the rows (S,) that are true, without asking a card which they are."""
+        if late.device.type == "cpu" and not late.any():
+            return
+        for averaged, raw in self._pairs:
+            rows = averaged.view(self.lifter.seeds, -1)
+            rows.copy_(torch.where(late[:, None], raw.view(self.lifter.seeds, -1), rows))
+
     def _rows(self, row: int) -> list[tuple[Tensor, Tensor]]:
         """One seed's part of every tensor, averaged and raw; views."""
         seeds = self.lifter.seeds
@@ -72,7 +82,8 @@ def behind(averaged: Tensor, raw: Tensor, representation: Representation, least:
     """
     shares = []
     for part in representation.lifters:
-        mine, theirs = averaged[..., list(part.joints)], raw[..., list(part.joints)]
+        joints = places(part.joints, raw.device)
+        mine, theirs = averaged[..., joints], raw[..., joints]
         size = theirs.square().sum(-1)
         shares.append((size * ((mine * theirs).sum(-1) < least * size)).sum(-1) / size.sum(-1).clamp_min(1e-12))
     return torch.stack(shares).amax(0)

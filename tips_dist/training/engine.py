@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability import signals
 from tips_dist.training.averaging import COMPARED, FLAT, behind
 from tips_dist.training.memory import keep_freed
+from tips_dist.training.pieces import Piece, batch_rows, cut, joined, weights_rows
 from tips_dist.training.sampling import Batch, Sampler
 from tips_dist.training.state import State
 from tips_dist.training.step import adversarial_step
@@ -25,15 +27,18 @@ RECORDED = ("generator/adversarial", "generator/loss", "generator/bend", "discri
 class Engine:
     """Steps a :class:`State` through its training poses, which stay on the device."""
 
-    def __init__(self, state: State, poses: NDArray[np.float32], present: NDArray[np.bool_] | None = None) -> None:
+    def __init__(
+        self, state: State, poses: NDArray[np.float32], present: NDArray[np.bool_] | None = None, pieces: int = 1
+    ) -> None:
         """Keep normalised training ``poses`` (N, 17, 2) and what the losses need of the representation.
 
-        ``present`` (N, 17) says which joints are there, where not all are.
+        ``present`` (N, 17) says which joints are there, where not all are; a pack takes its steps in so many
+        ``pieces``, which needs less memory.
         """
         keep_freed()
         configuration, group = state.configuration, state.group
         representation = REPRESENTATIONS[configuration.representation]
-        self.state = state
+        self.state, self.pieces = state, pieces
         self.joints = losses.joint_weights(representation).to(state.device)
         self.shares = losses.adversarial_shares(representation).to(state.device)
         mask = None if present is None else torch.from_numpy(present)
@@ -47,15 +52,14 @@ class Engine:
         """Both players move once; losses are summed in ``state.sums`` without waiting for the device."""
         state, configuration = self.state, self.state.configuration
         rates = state.values.rates(state.active, state.step)
-        state.seed_dropout()
         if configuration.model.spectral_norm:
             state.discriminator.iterate()
         for optimiser in state.optimisers.values():
             optimiser.zero_grad()
-        terms = adversarial_step(state.lifter, state.discriminator, batch, state.weights, self.joints, self.shares)
+        terms = self._losses(batch)
         gradients = [gradient for optimiser in state.optimisers.values() for gradient in optimiser.gradients]
         state.group.average([*gradients, *terms.values()])
-        state.step += 1
+        state.advance()
         for player, optimiser in state.optimisers.items():
             if configuration.training.gradient_clip:
                 optimiser.clip(configuration.training.gradient_clip)
@@ -63,10 +67,26 @@ class Engine:
         state.update_average()
         state.sums = {name: state.sums[name] + value if state.sums else value for name, value in terms.items()}
 
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Every loss, (S,) each, and all gradients; of all seeds at once, or piece by piece."""
+        state = self.state
+        if self.pieces == 1:
+            state.seed_dropout()
+            return adversarial_step(state.lifter, state.discriminator, batch, state.weights, self.joints, self.shares)
+        seeds = len(state.active)
+
+        def step(rows: slice) -> dict[str, Tensor]:
+            state.seed_dropout(rows)
+            lifter, discriminator = (Piece(net, rows, seeds) for net in (state.lifter, state.discriminator))
+            parts = batch_rows(batch, rows), weights_rows(state.weights, rows)
+            return adversarial_step(lifter, discriminator, *parts, self.joints, self.shares)
+
+        return joined(step, cut(seeds, self.pieces))
+
     def measure(self, validation: signals.ValidationSet) -> signals.Measured:
         """Every signal of every active seed, of its averaged lifter where there is one; losses and gradients are raw.
 
-        Losses are means since the last evaluation step.
+        Losses are means since the last evaluation step. All is found on the device and told to the host at once.
         """
         state, configuration = self.state, self.state.configuration
         apart = self._compare_averages(validation)
@@ -80,22 +100,25 @@ class Engine:
         further = configuration.training.signals
         measured.signals.update(signals.further(further, validation, measured, lifter.representation))
         measured.signals.update(state.norms())
-        if apart is not None:
-            measured.signals["average/opposed"] = apart
         state.sums = {}
-        return measured
+        if apart is None:
+            return measured.told()
+        measured.signals["average/opposed"], late = apart
+        found = replace(measured, late=late, raw=self._raw_depths(validation)).told()
+        if found.late is not None:
+            state.note_averages(found.signals["average/opposed"].tolist(), found.late.tolist())
+        return found
 
     @torch.no_grad()
-    def _compare_averages(self, validation: signals.ValidationSet) -> Tensor | None:
-        """Restart the averages that a mirror crossing left behind: before they are judged."""
+    def _compare_averages(self, validation: signals.ValidationSet) -> tuple[Tensor, Tensor] | None:
+        """Restart the averages that a mirror crossing left behind, before they are judged; how opposed, and which."""
         state = self.state
         if state.averaged is None:
             return None
         some = validation.poses[:: max(1, len(validation.poses) // COMPARED)].expand(len(state.active), -1, -1, -1)
         depths = state.averaged(some), self._raw(some)
         opposed, late = (behind(*depths, state.lifter.representation, least) for least in (0.0, FLAT))
-        state.compare_averages(opposed.tolist(), late.tolist())
-        return opposed
+        return opposed, state.compare_averages(opposed, late)
 
     def _raw(self, poses: Tensor) -> Tensor:
         """What the raw lifters say of poses (S, V, 17, 2), in evaluation mode."""
@@ -105,7 +128,7 @@ class Engine:
         return depths
 
     @torch.no_grad()
-    def raw_depths(self, validation: signals.ValidationSet) -> Tensor | None:
+    def _raw_depths(self, validation: signals.ValidationSet) -> Tensor | None:
         """Offsets (S, V, 17) of the raw lifters, where they are to be judged beside the averaged ones."""
         state = self.state
         if state.configuration.training.judge != "both" or state.averaged is None:

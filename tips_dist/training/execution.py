@@ -66,6 +66,7 @@ class Plan:
     device: str = "cpu"
     host: str = LOOPBACK  # the address at which the others reach rank 0
     launch: Launch | None = None
+    pieces: int = 1  # in which a pack takes its steps, for memory's sake (module ``pieces``)
 
     def device_of(self, rank: int) -> torch.device:
         """Worker ``rank``'s device: on CUDA, one card each."""
@@ -151,6 +152,7 @@ def lead(state: State, poses: NDArray[np.float32], plan: Plan, present: NDArray[
                 "device": plan.device,
                 "threads": plan.threads_each,
                 "matmul": state.matmul,
+                "pieces": plan.pieces,
                 "plugins": [dataclasses.asdict(plugin) for plugin in plugins.loaded()],
             }
         )
@@ -158,7 +160,7 @@ def lead(state: State, poses: NDArray[np.float32], plan: Plan, present: NDArray[
         if present is not None:
             data["present"] = torch.from_numpy(present).to(torch.uint8)  # gloo sends no bool
         state.group.give({**tensors, **data})
-    return Engine(state, poses, present)
+    return Engine(state, poses, present, plan.pieces)
 
 
 def tell(state: State, ended: Sequence[int], *, changed: bool) -> None:
@@ -201,7 +203,7 @@ def _work(group: Group, where: torch.device) -> None:
     with precision.applied(order["matmul"]):
         state = State(configuration, tuple(order["seeds"]), where, order["own"], group)
         state.restore(tensors, StateRecord.parse(json.dumps(order["record"]), "rank 0"))
-        engine = Engine(state, poses, present)
+        engine = Engine(state, poses, present, order["pieces"])
         while state.active and state.step < configuration.training.steps:
             for batch in engine.batches():
                 engine.step(batch)

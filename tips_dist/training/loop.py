@@ -23,6 +23,7 @@ from tips_dist.stability.statistic import trial_risk
 from tips_dist.stability.verdicts import KINDS, is_sound
 from tips_dist.training import execution, freezing, precision, records
 from tips_dist.training.identity import identity_of
+from tips_dist.training.pieces import in_more
 from tips_dist.training.state import State
 from tips_dist.training.validation import rows_digest, validation_rows, validation_set
 
@@ -62,6 +63,8 @@ def train(
 ) -> Outcome:
     """Train all seeds of a configuration as one packed program, going on from ``folder``'s checkpoint if it has one.
 
+    Where memory is too short for a step of all seeds at once, they take it piece by piece (module ``pieces``).
+
     Args:
         configuration: everything that decides the numbers besides the seeds.
         seeds: random starts; seed k gives the same run whatever it is packed with.
@@ -78,17 +81,39 @@ def train(
         thaw: seeds that no verdict but ``non_finite`` stops; those that are frozen go on from where they stopped.
 
     Raises:
-        UserError: the data or the checkpoint do not fit the configuration, or the batch not the workers.
+        UserError: the data or the checkpoint do not fit the configuration, or the batch not the workers or memory.
         StorageError: a write failed; the last good checkpoint was kept.
     """
     plan = plan or execution.Plan(workers, threads, device)
+    while True:
+        try:
+            return _train(configuration, seeds, poses, folder, plan, report, should_stop, monitor, per_seed or {}, thaw)
+        except RuntimeError as error:
+            more = in_more(plan.pieces, len(seeds), error)
+        plan = dataclasses.replace(plan, pieces=more)  # and go on from the last checkpoint
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _train(
+    configuration: Configuration,
+    seeds: Sequence[int],
+    poses: Poses,
+    folder: Path,
+    plan: execution.Plan,
+    report: Callable[[Progress], None] | None,
+    should_stop: Callable[[], bool] | None,
+    monitor: Monitor | None,
+    per_seed: Mapping[str, Sequence[float]],
+    thaw: Sequence[int],
+) -> Outcome:
     if plan.threads_each:
         torch.set_num_threads(plan.threads_each)
     with contextlib.ExitStack() as stack:
         group = stack.enter_context(execution.workers(plan, configuration))
         where, training, scale = plan.device_of(0), configuration.training, normalisation_scale(poses)
-        state = State(configuration, tuple(seeds), where, per_seed or {}, group)
-        identity = identity_of(configuration, per_seed or {}, poses.digest, scale)
+        state = State(configuration, tuple(seeds), where, per_seed, group)
+        identity = identity_of(configuration, per_seed, poses.digest, scale)
         record = stack.enter_context(records.Recorder(folder, configuration, state.seeds, identity))
         record.restore(state)
         freezing.thaw(state, record, thaw)
@@ -130,7 +155,7 @@ def train(
                     state.stopped[seed] = state.step
 
             # --- Keep: candidates by risk, depths of this step, history ----------------------------------------------
-            record.keep(state, rows, measured, engine.raw_depths(validation))
+            record.keep(state, rows, measured)
             elapsed = time.perf_counter() - began
             state.seconds += elapsed
             speed = (state.step - first) * len(state.active) / elapsed
@@ -149,14 +174,14 @@ def train(
 
             # --- Report ----------------------------------------------------------------------------------------------
             if report is not None:
-                report(_progress(state, speed))
+                report(_progress(state, speed, plan.pieces))
 
         record.finish(state)
     return Outcome(
         seeds=[_outcome(state, seed) for seed in state.seeds],
         training_seconds=state.seconds,
         parameters=parameters,
-        execution=Execution(workers=plan.workers, matmul=state.matmul, precision=training.precision),
+        execution=Execution(workers=plan.workers, matmul=state.matmul, precision=state.precision),
         judged_on=rows_digest(validation_rows(poses, training.validation_poses)),
     )
 
@@ -177,7 +202,8 @@ def _lowest_risk(state: State) -> float | None:
     )
 
 
-def _progress(state: State, speed: float) -> Progress:
+def _progress(state: State, speed: float, pieces: int) -> Progress:
+    cut = f"memory is short: a step takes the seeds in {pieces} pieces" if pieces > 1 else ""
     return Progress(
         step=state.step,
         steps=state.configuration.training.steps,
@@ -185,6 +211,7 @@ def _progress(state: State, speed: float) -> Progress:
         verdicts={seed: judge.verdict.kind for seed, judge in state.judges.items()},
         steps_per_second=speed,
         active_seeds=len(state.active),
+        message="; ".join(filter(None, (state.note, cut))),
     )
 
 

@@ -4,6 +4,9 @@ torch's default float32 product on a CPU is MKL's. oneDNN's is faster for all bu
 through ``set_float32_matmul_precision("medium")``, which permits rounding to bfloat16: on CPUs without AMX nothing is
 rounded. So the result is measured at start-up rather than trusted by name. The choice follows from that and the width
 alone, never from a clock, so that it is the same each time; a checkpoint records it.
+
+A lower precision needs hardware for it: without, a library imitates it, many times slower than float32
+(:func:`effective` then runs float32 and says so).
 """
 
 from __future__ import annotations
@@ -16,7 +19,37 @@ from typing import Literal
 import torch
 
 Backend = Literal["default", "onednn", "tf32"]
+Precision = Literal["float32", "tf32", "bf16"]
+AMPERE = (8, 0)  # compute capability from which cards have tensor cores for tf32 and bfloat16
+BF16_UNITS = ("avx512_bf16", "amx_bf16", "avx_ne_convert")  # of x86 processors
 ONEDNN_FROM_WIDTH = 128  # below, its overhead per call is larger than its gain (benchmarks/README.md)
+
+
+def effective(asked: Precision, device: torch.device) -> tuple[Precision, str]:
+    """The precision of products that runs here, and a word where it is not the one asked for."""
+    if asked == "float32":
+        return asked, ""
+    if device.type != "cuda":
+        if asked == "bf16" and not bf16_units():
+            return "float32", "training.precision: this processor has no bf16 units; bf16 runs as float32 here"
+        return asked, ""  # tf32 is float32 on a processor, as the knob says
+    capability = torch.cuda.get_device_capability(device)
+    if capability < AMPERE:
+        card = f"{torch.cuda.get_device_name(device)} (compute capability {'.'.join(map(str, capability))})"
+        return "float32", f"training.precision: {card} has no {asked} units; {asked} runs as float32 here"
+    return asked, ""
+
+
+@functools.cache
+def bf16_units() -> bool:
+    """Whether this processor multiplies bfloat16 itself: by oneDNN's word, and on x86 by what the processor says.
+
+    oneDNN takes bfloat16 from AVX-512 on and imitates it where there are no instructions for it.
+    """
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    return able.get("architecture") not in ("x86_64", "AMD64") or any(able.get(unit) for unit in BF16_UNITS)
 
 
 def choose(precision: str, width: int, device: torch.device) -> Backend:

@@ -22,6 +22,7 @@ from tips_dist.skeleton import JOINTS
 from tips_dist.stability.risk import MIXED
 from tips_dist.stability.signals import Measured
 from tips_dist.stability.verdicts import crossing_at
+from tips_dist.tensors import on_host
 from tips_dist.training import checkpoint
 from tips_dist.training.candidates import spread_out
 from tips_dist.training.identity import why_other
@@ -72,10 +73,8 @@ class Recorder:
         """Cut the history back to what each seed has reached, in the order of a run that never began again."""
         History.load(self.history).in_order(self.seeds, state.reached).save(self.history)
 
-    def keep(
-        self, state: State, rows: Sequence[HistoryRow], measured: Measured, raw_depths: torch.Tensor | None = None
-    ) -> None:
-        """Record one evaluation step: candidates in memory, depths and history on disk."""
+    def keep(self, state: State, rows: Sequence[HistoryRow], measured: Measured) -> None:
+        """Record one evaluation step: candidates where they lie, depths and history on disk."""
         self.writer.check()
         for row_index, row in enumerate(rows):
             seed, risk = row.seed, row.risk
@@ -99,8 +98,8 @@ class Recorder:
                 state.candidates[seed] = [kept[one.step] for one in chosen]
         if self.configuration.training.record_depths:
             self._record_depths(state, layout.DEPTHS, measured.depths)
-            if raw_depths is not None:
-                self._record_depths(state, layout.RAW_DEPTHS, raw_depths)
+            if measured.raw is not None:
+                self._record_depths(state, layout.RAW_DEPTHS, measured.raw)
         append(self.history, rows)
 
     def _record_depths(self, state: State, file: layout.File, depths: torch.Tensor) -> None:
@@ -112,7 +111,7 @@ class Recorder:
         shape = (training.steps // training.evaluate_every, len(self.seeds), depths.shape[1], len(JOINTS))
         places = [self.seeds.index(seed) for seed in state.active]  # the others' stay as they are
         row = state.step // training.evaluate_every - 1
-        write_depths(file.beside(self.folder), shape, row, depths.cpu().numpy(), places)
+        write_depths(file.beside(self.folder), shape, row, depths.numpy(), places)
 
     def checkpoint(self, state: State) -> None:
         """Write new candidates, then the checkpoint that names them, then drop what neither checkpoint names.
@@ -125,7 +124,10 @@ class Recorder:
         tensors, record = state.dump()
         whole = CheckpointRecord(**dict(record), identity=self.identity)
         named = {
-            self.candidate_path(seed, one.about.step): (one.tensors, self._weights_record(state, seed, one.about))
+            self.candidate_path(seed, one.about.step): (
+                None if one.tensors is None else on_host(one.tensors),
+                self._weights_record(state, seed, one.about),
+            )
             for seed, kept in state.candidates.items()
             for one in kept
         }

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tips_dist import counters
 from tips_dist.config import Configuration
 from tips_dist.geometry import CAMERA_DISTANCE, collapse, rotation
 from tips_dist.skeleton import MIRROR, ROOT
@@ -83,13 +84,15 @@ class Sampler:
         real_labels = torch.where(swap_real < losses.label_swap, 0.0, losses.real_label)
         fake_labels = torch.where(swap_fake < losses.label_swap, losses.real_label, 0.0)
         if training.turns == "all":
-            quarters = torch.tensor([1.0, 2.0, 3.0], device=self.device)[:, None].expand(*turn.shape[:2], 3, size)
+            quarters = torch.arange(1.0, 4.0, device=self.device)[:, None].expand(*turn.shape[:2], 3, size)
         else:
             quarters = (1 + (3 * turn).floor().clamp_max(2)).unsqueeze(2)  # (n, S, 1, B)
         indices, azimuth, elevation, quarters, *labels_of = (
             drawn[..., self.share] for drawn in (indices, azimuth, elevation, quarters, real_labels, fake_labels)
         )
         labels = torch.cat(labels_of, dim=-1)
+        counted = training.instance_noise > 0 and training.random == "counted"
+        keys = counters.keys(seeds, "noise", self.device) if counted else None
         for step in range(offset, steps):
             lifted, real = indices[step].unbind(1)
             present = shown = None
@@ -102,20 +105,28 @@ class Sampler:
                 views=rotation(azimuth[step], elevation[step]),
                 turns=rotation(quarters[step] * torch.pi / 2, torch.zeros_like(quarters[step])),
                 labels=labels[step],
-                noise=self._noise(seeds, start - offset + step) if training.instance_noise else None,
+                noise=self._noise(seeds, keys, start - offset + step) if training.instance_noise else None,
                 present=present,
                 shown=shown,
             )
 
-    def _noise(self, seeds: Sequence[int], step: int) -> Tensor:
+    def _noise(self, seeds: Sequence[int], keys: Tensor | None, step: int) -> Tensor:
         """Instance noise: (S, 2B, 17, 2), its deviation falls linearly from ``instance_noise`` to 0 at the last step.
 
         It makes real and fake overlap, so that no discriminator is perfect while the lifter is far off (Sønderby et al.
-        2017, arXiv 1610.04490; Arjovsky and Bottou 2017, arXiv 1701.04862). The root stays in its place.
+        2017, arXiv 1610.04490; Arjovsky and Bottou 2017, arXiv 1701.04862). The root stays in its place. With ``keys``
+        it is counted on the device, else drawn on the CPU.
         """
         training = self.configuration.training
         deviation = training.instance_noise * (1 - step / training.steps) / CAMERA_DISTANCE
-        shape = (2, training.batch_size, len(MIRROR), 2)
+        joints, share = len(MIRROR), self.share.stop - self.share.start
+        if keys is not None:
+            strides = training.batch_size * joints, joints, 1  # a word for each joint
+            words = counters.words(counters.at(keys, step), self.share.start * joints, (2, share, joints), strides)
+            drawn = counters.normal(words).view(len(seeds), 2 * share, joints, 2)
+            drawn[..., ROOT, :] = 0
+            return deviation * drawn
+        shape = (2, training.batch_size, joints, 2)
         drawn = torch.stack([torch.randn(shape, generator=stream(seed, "noise", step)) for seed in seeds])
         drawn[..., ROOT, :] = 0
         return (deviation * drawn[:, :, self.share]).flatten(1, 2).to(self.device)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from tips_dist import counters
 from tips_dist.config import Configuration
 from tips_dist.files import UserError
-from tips_dist.models import BaseLifter, Discriminator, initialise
+from tips_dist.models import BaseLifter, Discriminator, Lifter, initialise
 from tips_dist.models.base import check_lifter
 from tips_dist.models.blocks import PackedBatchNorm, PackedDropout, ResidualBlock
 from tips_dist.registry import BUILT_IN, entry
@@ -19,6 +20,7 @@ from tips_dist.runfolder import Candidate
 from tips_dist.runfolder.records import StateRecord
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability.detectors import Judge, Recipe
+from tips_dist.tensors import on_host, rows_of
 from tips_dist.training import precision
 from tips_dist.training.adam import PackedAdam
 from tips_dist.training.averaging import CROSSED, Average
@@ -26,6 +28,7 @@ from tips_dist.training.group import ALONE, Group
 from tips_dist.training.sampling import stream
 from tips_dist.training.values import Values
 
+ALL = slice(None)
 FIRST_ITERATIONS = 15  # of the power method at the start; afterwards one a step keeps up with the weights
 
 
@@ -48,6 +51,8 @@ class State:
     group: Group = ALONE  # the workers that share this trial
     active: list[int] = field(init=False)
     matmul: precision.Backend = "default"  # the backend of float32 products that the run uses, see precision.py
+    precision: precision.Precision = "float32"  # of matrix products: what was asked for, or float32 where that is slow
+    note: str = ""  # why it is not what was asked for
     step: int = 0
     seconds: float = 0.0
     judges: dict[int, Judge] = field(init=False)
@@ -67,7 +72,8 @@ class State:
 
     def __post_init__(self) -> None:
         training, losses = self.configuration.training, self.configuration.losses
-        self.matmul = precision.choose(training.precision, self.configuration.model.width, self.device)
+        self.precision, self.note = precision.effective(training.precision, self.device)
+        self.matmul = precision.choose(self.precision, self.configuration.model.width, self.device)
         recipe = Recipe(losses.adversarial_kind, losses.label_swap, losses.real_label)
         self.values = Values(self.configuration, self.seeds, self.own)
         self.active = list(self.seeds)
@@ -96,7 +102,7 @@ class State:
         self.averaging = Average(self._lifter(), self.lifter, training.average) if averages else None
         for network in (*self.networks.values(), *([self.averaged] if self.averaged else [])):
             for layer in network.modules():
-                if isinstance(layer, ResidualBlock) and training.precision == "bf16":
+                if isinstance(layer, ResidualBlock) and self.precision == "bf16":
                     layer.dtype = torch.bfloat16
         for network in self.networks.values():
             for layer in network.modules():
@@ -111,6 +117,10 @@ class State:
             for name, network in self.networks.items()
         }
         self.weights = self.values.weights(self.active, self.device)
+        self.clock = torch.full((), self.step, device=self.device)
+        self.keys = counters.keys(self.active, "dropout", self.device)
+        crossed = [self.opposed.get(seed, 0.0) > CROSSED for seed in self.active]
+        self._crossed = torch.tensor(crossed, device=self.device)
 
     def _lifter(self) -> BaseLifter:
         """A pack of lifters for the active seeds, weights not yet set."""
@@ -118,7 +128,8 @@ class State:
         found = entry("lifters", model.lifter)
         options = {"batch_norm": model.batch_norm, "dropout": model.dropout}
         try:
-            width = found.value.width_for(name, model.width)
+            multiple = [model.width_multiple] if issubclass(found.value, Lifter) else []
+            width = found.value.width_for(name, model.width, *multiple)
             made: BaseLifter = found.value(REPRESENTATIONS[name], width, len(self.active), **options).to(self.device)
             if found.source is not BUILT_IN:
                 check_lifter(made)
@@ -144,28 +155,41 @@ class State:
         if self.averaging is not None:
             self.averaging.update([self.step - 1 - self.average_since[seed] for seed in self.active])
 
-    def compare_averages(self, opposed: Sequence[float], behind: Sequence[float]) -> None:
-        """Restart the averages that a crossing left behind, given how each active seed's compares with raw weights."""
-        late = {seed for seed, share in zip(self.active, behind, strict=True) if share > CROSSED}
-        self.restart_averages([seed for seed in self.active if seed in late and self.opposed.get(seed, 0.0) > CROSSED])
+    def compare_averages(self, opposed: Tensor, behind: Tensor) -> Tensor:
+        """Restart the averages that a crossing left behind, given how each active seed's compares with raw weights.
+
+        Returns:
+            Which began anew (S,); :meth:`note_averages` is to be told of them once they are known to the host.
+        """
+        late = (behind.double() > CROSSED) & self._crossed
+        if self.averaging is not None:
+            self.averaging.restart_where(late)
+        self._crossed = (opposed.double() > CROSSED) & opposed.isfinite() & ~late
+        return late
+
+    def note_averages(self, opposed: Sequence[float], late: Sequence[float]) -> None:
+        """Remember what :meth:`compare_averages` did."""
+        self.average_since |= {seed: self.step for seed, began in zip(self.active, late, strict=True) if began}
         shares = zip(self.active, opposed, strict=True)
         self.opposed = {s: share for s, share in shares if math.isfinite(share) and self.average_since[s] < self.step}
-
-    def restart_averages(self, seeds: Sequence[int]) -> None:
-        """Begin these seeds' averages anew from their raw weights."""
-        if self.averaging is not None:
-            self.averaging.restart([self.active.index(seed) for seed in seeds])
-            self.average_since |= dict.fromkeys(seeds, self.step)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
         """Both players by name."""
         return {"lifter": self.lifter, "discriminator": self.discriminator}
 
-    def seed_dropout(self) -> None:
-        """Give the lifter one random stream per seed for this step (drawn on the CPU)."""
-        if self._random:
-            self.lifter.take_generators([stream(seed, "dropout", self.step) for seed in self.active])
+    def seed_dropout(self, rows: slice = ALL) -> None:
+        """Give the lifter one random stream per seed for this step: a key on the device, or a generator of the CPU."""
+        if not self._random:
+            return
+        counted = self.configuration.training.random == "counted"
+        if not (counted and self.lifter.take_keys(counters.at(self.keys[rows], self.clock))):
+            self.lifter.take_generators([stream(seed, "dropout", self.step) for seed in self.active[rows]])
+
+    def advance(self) -> None:
+        """A step is done."""
+        self.step += 1
+        self.clock += 1
 
     def norms(self) -> dict[str, Tensor]:
         """Per seed, (S,): each player's gradient norm and its last update relative to its weights."""
@@ -184,12 +208,12 @@ class State:
         self.active = [self.active[row] for row in rows]
         if self.active:
             self._build()
-            self._set_tensors({name: _take_rows(tensor, rows, before) for name, tensor in tensors.items()})
+            self._set_tensors({name: rows_of(tensor, rows, before) for name, tensor in tensors.items()})
 
     def take(self, seed: int) -> dict[str, Tensor]:
         """Copies of one active seed's tensors, as a pack of one."""
         row, seeds = self.active.index(seed), len(self.active)
-        return {name: _take_rows(tensor, [row], seeds).to("cpu", copy=True) for name, tensor in self._tensors().items()}
+        return on_host({name: rows_of(tensor, [row], seeds) for name, tensor in self._tensors().items()})
 
     def join(self, step: int, given: Mapping[int, Mapping[str, Tensor]]) -> None:
         """Let seeds train on from ``step``, with what :meth:`take` gave; where the others have not ended: with them.
@@ -256,7 +280,7 @@ class State:
             candidates={seed: [one.about for one in kept] for seed, kept in self.candidates.items()},
         )
         tensors = self._tensors() if self.active else {"none": torch.zeros(1)}
-        return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}, record
+        return on_host({n: t.clone() if t.device.type == "cpu" else t for n, t in tensors.items()}), record
 
     def restore(self, tensors: Mapping[str, Tensor], record: StateRecord) -> None:
         """Go on where :meth:`dump` left off; candidates' tensors are read back by the caller.
@@ -283,8 +307,3 @@ class State:
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names begin with ``prefix``, named by the rest."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _take_rows(tensor: Tensor, rows: Sequence[int], seeds: int) -> Tensor:
-    """Rows of some seeds from a tensor whose leading axis is seeds, or seeds x parts."""
-    return tensor.view(seeds, -1, *tensor.shape[1:])[list(rows)].flatten(0, 1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tips_dist import geometry, losses
 from tips_dist.models import BaseLifter, Discriminator
+from tips_dist.training.pieces import Piece
 from tips_dist.training.sampling import Batch
 from tips_dist.training.terms import Scene, total
 from tips_dist.training.values import Weights
@@ -20,7 +21,12 @@ TINY = 1e-12
 
 
 def adversarial_step(
-    lifter: BaseLifter, discriminator: Discriminator, batch: Batch, weights: Weights, joints: Tensor, shares: Tensor
+    lifter: BaseLifter | Piece,
+    discriminator: Discriminator | Piece,
+    batch: Batch,
+    weights: Weights,
+    joints: Tensor,
+    shares: Tensor,
 ) -> dict[str, Tensor]:
     """Compute both players' losses and leave their gradients in ``.grad``.
 
@@ -108,7 +114,7 @@ def adversarial_step(
     return {name: value.detach() for name, value in found.items()}
 
 
-def gradient_penalty(discriminator: Discriminator, real: Tensor) -> Tensor:
+def gradient_penalty(discriminator: Discriminator | Piece, real: Tensor) -> Tensor:
     """R1: half the mean squared slope of the score on real poses (Mescheder et al. 2018, arXiv 1801.04406).
 
     (S, B, 17, 2) -> (S,), with slopes per root-to-head distance. Needs the gradient's gradient, which neither the

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from benchmarks.stability.bank import Curves
-from tips_dist.bootstrap import CONFIDENCE, Statistic, group_weights
+from tips_dist.bootstrap import CONFIDENCE, Statistic, group_weights, midranks
 from tips_dist.stability.risk import BONES, FLOOR, MIXED, REPROJECTIONS, SYMMETRY, VIEWS
 
 LATE = 0.25  # share of a run that Spearman and coverage leave out at its beginning
@@ -170,7 +169,7 @@ def across(judged: Judged) -> Statistic:
     known = np.isfinite(judged.lowest) & np.isfinite(judged.error)
     if known.sum() < 4:
         return Statistic(float("nan"), float("nan"), float("nan"), 0)
-    ranks = np.stack([rankdata(judged.lowest[known]), rankdata(judged.error[known])])
+    ranks = np.stack([midranks(judged.lowest[known]), midranks(judged.error[known])])
     weights = group_weights(judged.run[known])
     share = weights / weights.sum(1, keepdims=True)
     centred = ranks[:, None] - (share @ ranks.T).T[..., None]  # (2, draws, N)
@@ -186,5 +185,6 @@ def spearman(a: Array, b: Array) -> float:
     known = np.isfinite(a) & np.isfinite(b)
     if known.sum() < 4 or np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
         return float("nan")
-    one, other = rankdata(a[known]), rankdata(b[known])
-    return float(np.corrcoef(one, other)[0, 1])
+    one, other = midranks(a[known]), midranks(b[known])
+    one, other = one - one.mean(), other - other.mean()
+    return float(one @ other / np.sqrt((one @ one) * (other @ other)))

@@ -121,7 +121,7 @@ def judge(rule: Rule, curves: Curves, run: int) -> Judged | None:
         return None
     known = np.isfinite(curves.errors)
     usable = np.where(np.isfinite(scores) & known, scores, np.inf)
-    some = known.any(0)
+    some = np.any(known, axis=0)
     told = np.isfinite(usable).any(0)
     errors = np.where(known, curves.errors, np.nan)
     with np.errstate(invalid="ignore"):
@@ -139,7 +139,7 @@ def judge(rule: Rule, curves: Curves, run: int) -> Judged | None:
 def random_choice(curves: Curves, run: int) -> Judged:
     """What a random checkpoint costs, on average."""
     errors = np.where(np.isfinite(curves.errors), curves.errors, np.nan)
-    some = np.isfinite(errors).any(0)
+    some = np.any(np.isfinite(errors), axis=0)
     gap = np.array([np.nanmean(c) - np.nanmin(c) if ok else np.nan for c, ok in zip(errors.T, some, strict=True)])
     nothing = np.full(len(gap), np.nan)
     return Judged(gap, nothing, nothing, nothing, np.full(len(gap), run))

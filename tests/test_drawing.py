@@ -10,7 +10,7 @@ from PIL import Image
 
 from tips_dist import views
 from tips_dist.data import inspection
-from tips_dist.drawing import SIDE_COLOUR, depth_correlation, matrix_picture, pose_picture, stick_mesh
+from tips_dist.drawing import SIDE_COLOUR, curve_picture, depth_correlation, matrix_picture, pose_picture, stick_mesh
 from tips_dist.report.anatomy import Lifted, poses_figure
 from tips_dist.skeleton import JOINTS
 
@@ -110,3 +110,14 @@ def test_the_report_colours_sides_as_the_pictures_do() -> None:
     assert {trace.name: trace.line.color for trace in traces} == {
         side: f"rgb{colour}" for side, colour in SIDE_COLOUR.items()
     }
+
+
+def test_curves_in_a_picture_leave_out_what_is_not_finite() -> None:
+    lines = {
+        "seed 0: healthy": ([50, 100, 150], [3.0, float("nan"), 1.0]),
+        "seed 1: non-finite": ([50], [float("nan")]),
+    }
+    picture = curve_picture(lines, "solo-000")
+    assert picture.shape == (320 + 16, 640, 3)
+    assert (picture[100:280, 100:500] < 200).any()
+    assert curve_picture({}, "nothing").shape == (320, 640, 3)

@@ -182,6 +182,26 @@ def over_groups(measure: Callable[[NDArray[np.intp]], float], groups: Sequence[N
     return Statistic(measure(everything), low, high, len(everything))
 
 
+def mean_over_groups(values: NDArray[np.float64], group: NDArray[np.intp]) -> Statistic:
+    """Mean of ``values`` (N,), with its interval when whole groups, coded (N,), are drawn anew; NaN is no value.
+
+    As :func:`over_groups` with a mean, all draws at once.
+    """
+    known = np.isfinite(values)
+    if not known.any():
+        return Statistic(float("nan"), float("nan"), float("nan"), 0)
+    weights = group_weights(group[known])
+    low, high = _quantiles((weights @ values[known]) / weights.sum(1))
+    return Statistic(float(values[known].mean()), low, high, int(known.sum()))
+
+
+def group_weights(group: NDArray[np.intp]) -> NDArray[np.float64]:
+    """How often each value (N,) counts in each resample (RESAMPLES, N) when whole groups are drawn anew."""
+    kinds, codes = np.unique(group, return_inverse=True)
+    counts = np.random.default_rng(0).multinomial(len(kinds), np.full(len(kinds), 1 / len(kinds)), RESAMPLES)
+    return np.asarray(counts[:, codes], np.float64)
+
+
 def cliffs_delta(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
     """P(first > second) - P(first < second) over all pairs of runs: -1 to 1, 0 where neither is larger."""
     first, second = first[~np.isnan(first)], np.sort(second[~np.isnan(second)])

@@ -173,7 +173,7 @@ class Policy(Section):
     deep: NonNegative = 4.0  # and above which they are stretched beyond any human
     drift_slack: NonNegative = 0.12  # log risk above the best that is forgiven
     drift_alarm: NonNegative = 0.4  # accumulated excess of log risk that raises the alarm
-    drifting_slack: Annotated[NonNegative, Before(10.0)] = 0.03  # the same of a slow rise
+    drifting_slack: Annotated[NonNegative, Before(10.0)] = 0.05  # the same of a slow rise
     drifting_alarm: Annotated[NonNegative | None, Before(10.0)] = None  # and the same; null: by the goal
     crossing: Annotated[Share, Before(1.0)] = 0.05  # share of mirrored poses from which a seed is in a crossing
     plateau_share: NonNegative | None = None  # share of the budget without progress: a plateau; null: by the goal

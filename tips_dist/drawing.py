@@ -6,6 +6,8 @@ N poses of 17 joints; camera frame: x right, y down, z away.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -21,6 +23,8 @@ BONE_SIDES: tuple[str, ...] = tuple(  # of each bone, (16): that of the joint at
     next((side for side in SIDE_COLOUR if JOINTS[child].startswith(side)), "trunk") for _, child in BONES
 )
 COLUMN_TITLES = ("2D input", "lifted: front", "lifted: side")
+_LINES: tuple[Colour, ...] = ((0, 90, 145), (184, 74, 0), (0, 128, 96), (150, 70, 120), (90, 90, 90), (130, 100, 0))
+_LEGEND = 4  # names in a row
 _NAMES = 104  # pixels
 _CELL, _HEAD, _FINE = 110, 14, 2  # pixels of a cell, of a heading; drawn larger by this factor, for smooth lines
 
@@ -90,6 +94,37 @@ def matrix_picture(values: Floats, heading: str = "", cell: int = 15) -> Picture
         place = index * cell + cell // 2
         draw.text((2, 2 * cell + place), f"{index} {name.replace('_', ' ')}", fill="black", anchor="lm")
         draw.text((_NAMES + place, cell + cell // 2), str(index), fill="black", anchor="mm")
+    return np.asarray(image)
+
+
+def curve_picture(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], heading: str, width: int = 640, height: int = 320
+) -> Picture:
+    """Draw lines, name -> (x, y), y may hold NaN, in frames of their common range, each named below in its colour."""
+    names = 16 * -(-len(lines) // _LEGEND)
+    image = Image.new("RGB", (width, height + names), "white")
+    draw = ImageDraw.Draw(image)
+    table = [np.array(line, float) for line in lines.values()]
+    finite = [line[:, np.isfinite(line[1])] for line in table]
+    known = np.concatenate(finite, axis=1) if finite else np.empty((2, 0))
+    draw.text((8, 6), heading, fill="black")
+    if known.shape[1]:
+        low = known.min(axis=1)
+        span = np.maximum(known.max(axis=1) - low, 1e-12)
+        corner, size = np.array([64, height - 24]), np.array([width - 80, height - 56])
+        draw.rectangle([corner[0], corner[1] - size[1], corner[0] + size[0], corner[1]], outline=(160, 160, 160))
+        for index, line in enumerate(finite):
+            places = corner + (line.T - low) / span * size * (1, -1)
+            colour = _LINES[index % len(_LINES)]
+            draw.line([(float(x), float(y)) for x, y in places], fill=colour, width=2)
+        for end, anchor in ((low, "ld"), (low + span, "la")):
+            place = corner[1] - (end[1] - low[1]) / span[1] * size[1]
+            draw.text((6, float(place)), f"{end[1]:.4g}", fill="black", anchor=anchor)
+        draw.text((float(corner[0]), height - 20), f"{low[0]:g}", fill="black")
+        draw.text((float(corner[0] + size[0]), height - 20), f"{low[0] + span[0]:g}", fill="black", anchor="ra")
+    for index, name in enumerate(lines):
+        place = (8 + index % _LEGEND * (width // _LEGEND), height + index // _LEGEND * 16)
+        draw.text(place, name, fill=_LINES[index % len(_LINES)])
     return np.asarray(image)
 
 

@@ -71,8 +71,8 @@ def select(folder: Path, looker: Looker | None = None) -> Selection:
     pairs = [(trial, seed) for trial in trials.values() for seed in trial.seed_outcomes]
     seeds = []
     with phase("looking at candidates", len(pairs)) as told:
-        for trial, seed in pairs:
-            seeds.append(_Seed.of(run.path, trial, seed, looker))
+        for trained, outcome in pairs:
+            seeds.append(_Seed.of(run.path, trained, outcome, looker))
             told(len(seeds))
     eligible = sorted((seed for seed in seeds if seed.usable), key=lambda seed: (seed.usable[0].decisive, *seed.key))
     if not eligible:

@@ -13,6 +13,7 @@ import argparse
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ import numpy as np
 from benchmarks.stability import bank, calibrate, scores
 from benchmarks.stability.bank import Curves
 from benchmarks.stability.histories import histories
-from tips_dist.bootstrap import Statistic
+from tips_dist.bootstrap import Statistic, mean_over_groups
 from tips_dist.commands.evaluating import COLUMNS
 from tips_dist.evaluation import labels
+from tips_dist.evaluation.histories import LabelledHistory
 from tips_dist.evaluation.scorecard import Card, detection, stopping
 from tips_dist.files import write_text
 from tips_dist.stability.risk import Regime
@@ -30,8 +32,9 @@ from tips_dist.stability.risk import Regime
 HERE = Path(__file__).parent
 PAGES = {"full": HERE / "README.md", "short": HERE.parents[1] / "docs" / "deciding.md"}
 BEGIN, END = "<!-- scorecard:begin -->", "<!-- scorecard:end -->"
-OURS = "risk"
-SHORT = (OURS, "round weights", "views", "bones", "sliced Wasserstein", "generator's loss", "last checkpoint", "random")
+OURS, BEFORE = "risk", "the risk before"
+SHORT = (OURS, BEFORE, "views", "bones", "sliced Wasserstein", "generator's loss", "last checkpoint", "random")
+LENGTHS = ("long", "middle", "short")
 WORDS = {"several": "several cameras", "one": "one camera"}
 
 
@@ -82,16 +85,24 @@ class Bench:
         return list(self.risks["several"])
 
     @functools.cache  # noqa: B019 - one bench, a handful of calls
-    def histories(self, cameras: str, source: str) -> list[Card]:
-        """Long and short runs of a source."""
-        own = [one for one in self.runs[cameras] if one.run.source == source]
-        lengths = [[one for one in own if one.run.length == length] for length in ("long", "short")]
-        return [Card(histories(runs, self.risks[cameras])) for runs in [own, *lengths]]
+    def seeds(self, cameras: str) -> list[LabelledHistory]:
+        """All of them."""
+        return histories(self.runs[cameras], self.risks[cameras])
+
+    def card(self, cameras: str, source: str = "", length: str = "") -> Card:
+        """Of one source or all, of long or short runs or all."""
+        return Card(
+            [
+                one
+                for one in self.seeds(cameras)
+                if one.run.startswith(f"{source}/" if source else "") and (f"-{length}-" in one.run or not length)
+            ]
+        )
 
     def judged(self, cameras: str) -> dict[str, dict[str, scores.Judged]]:
         """Rule -> source -> what it did."""
         found: dict[str, dict[str, scores.Judged]] = {}
-        rules = {"round weights": scores.ROUND[cameras], **scores.SINGLE, **scores.COMBINED, **scores.TRIVIAL}
+        rules = {BEFORE: scores.BEFORE[cameras], **scores.SINGLE, **scores.COMBINED, **scores.TRIVIAL}
         for source in self.sources:
             own = [one for one in self.runs[cameras] if one.run.source == source]
             ours = functools.partial(calibrate.log_risk, self.risks[cameras][source])
@@ -117,7 +128,7 @@ def recipe_of(curves: Curves) -> str:
 
 def full(found: Bench) -> str:
     """All tables, as Markdown."""
-    parts = [bank_table(found)]
+    parts = [reach_table(found), bank_table(found)]
     for cameras in calibrate.CAMERAS:
         parts += list(choice_tables(found, cameras))
         parts.append(interval_table(found, cameras))
@@ -128,7 +139,7 @@ def full(found: Bench) -> str:
 
 def short(found: Bench) -> str:
     """What a person who must decide needs of it."""
-    parts = [next(choice_tables(found, cameras, SHORT)) for cameras in calibrate.CAMERAS]
+    parts = [reach_table(found), *(next(choice_tables(found, cameras, SHORT)) for cameras in calibrate.CAMERAS)]
     parts += [interval_table(found, cameras) for cameras in calibrate.CAMERAS]
     return "\n\n".join([*parts, detection_table(found), stopping_table(found)])
 
@@ -136,11 +147,70 @@ def short(found: Bench) -> str:
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
+def reach_table(found: Bench) -> str:
+    """The aims, and what was measured, all sources together."""
+    rows: list[list[object]] = []
+
+    def add(aim: str, measured: Statistic | None, reached: Callable[[float], bool], digits: int = 2) -> None:
+        said = "-" if measured is None or not np.isfinite(measured.value) else "no"
+        rows.append([aim, figure(measured, digits), "yes" if said == "no" and reached(measured.value) else said])  # type: ignore[union-attr]
+
+    whole = found.card("several")
+    told = detection(whole)["detectors (ours)"]
+    add("diverged seeds told, 0.90", told.told, lambda x: x >= 0.9)
+    add("crossing seeds told, 0.90", told.crossing, lambda x: x >= 0.9)
+    add("drifting seeds told, 0.80", told.drifting, lambda x: x >= 0.8)
+    add("healthy seeds stopped, at most 0.05", told.false_stops, lambda x: x <= 0.05)
+    add("AUROC of the alarm's score, 0.97", told.auroc, lambda x: x >= 0.97)
+    for length, saved in (("long", 0.4), ("short", None)):
+        card = found.card("several", length=length)
+        row = stopping(card)["verdicts (ours)"] if card.histories else None
+        if row is None:
+            continue
+        if saved is not None:
+            add(f"steps saved on {length} runs, {saved:.2f}", row.saved, lambda x: x >= 0.4)
+        add(f"share of the error lost on {length} runs, at most 0.01", row.lost, lambda x: x <= 0.01, 3)
+        rows.append(
+            [f"best seeds lost, {length} runs, none", f"{row.best_lost} of {row.trials}", _said(not row.best_lost)]
+        )
+    for cameras, aim in (("several", 1.0), ("one", 2.0)):
+        by = found.judged(cameras)[OURS]
+        judged = scores.together([renumbered(one, place) for place, one in enumerate(by.values())])
+        if judged is not None:
+            regret = mean_over_groups(judged.regret, judged.run)
+            add(f"{WORDS[cameras]}: regret, mm, {aim:.0f}", regret, lambda x, aim=aim: x <= aim, 1)  # type: ignore[misc]
+            add(
+                f"{WORDS[cameras]}: Spearman within a run, 0.90",
+                mean_over_groups(judged.within, judged.run),
+                lambda x: x >= 0.9,
+            )
+        shares = [calibrate.covered(found.risks[cameras][one.run.source], [one]) for one in found.runs[cameras]]
+        places = np.repeat(np.arange(len(shares)), [len(one[0]) for one in shares])
+        inside = mean_over_groups(np.concatenate([one[0] for one in shares]), places)
+        add(f"{WORDS[cameras]}: errors inside the 90 % interval, 0.85 to 0.95", inside, lambda x: 0.85 <= x <= 0.95)
+        better = level(found.judged(cameras))
+        words = "; ".join(better) or "none"
+        rows.append([f"{WORDS[cameras]}: single signals that choose better than the risk", words, _said(not better)])
+    return table("**Aims and what was measured**, sources left out, all together", ["aim", "measured", "reached"], rows)
+
+
+def renumbered(judged: scores.Judged, place: int) -> scores.Judged:
+    """Runs of different sources are different runs."""
+    return replace(judged, run=judged.run + 1000 * place)
+
+
+def _said(reached: bool) -> str:
+    return "yes" if reached else "no"
+
+
 def bank_table(found: Bench) -> str:
     """How many runs and seeds, and what became of them."""
     rows = []
     for source in found.sources:
-        for length, card in zip(("long", "short"), found.histories("several", source)[1:], strict=True):
+        for length in LENGTHS:
+            card = found.card("several", source, length)
+            if not card.histories:
+                continue
             fates = Counter(history.fate for history in card.histories)
             crossed = sum(history.crossed for history in card.histories)
             counts = [fates[fate] for fate in labels.FATES]
@@ -153,8 +223,8 @@ def choice_tables(found: Bench, cameras: str, names: Sequence[str] | None = None
     """Regret, and the two rank correlations, of every rule by source."""
     judged = {name: by for name, by in found.judged(cameras).items() if names is None or name in names}
     measures: dict[str, Callable[[scores.Judged], str]] = {
-        "regret, mm": lambda one: figure(scores.mean(one.regret, one.run), 1),
-        "Spearman with true error within a run": lambda one: figure(scores.mean(one.within, one.run)),
+        "regret, mm": lambda one: figure(mean_over_groups(one.regret, one.run), 1),
+        "Spearman with true error within a run": lambda one: figure(mean_over_groups(one.within, one.run)),
         "Spearman with true error across seeds": lambda one: figure(scores.across(one)),
     }
     for measure, print_one in measures.items():
@@ -174,8 +244,8 @@ def interval_table(found: Bench, cameras: str) -> str:
         own = [one for one in found.runs[cameras] if one.run.source == source]
         shares, chosen, places = calibrate.covered(regime, own)
         off = calibrate.residuals(regime, own).median
-        rows.append([source, f"+ {100 * regime.plus_minus:.0f} %", figure(scores.mean(shares, places)),
-                     figure(scores.mean(chosen, places)), f"{np.exp(off):.2f}"])  # fmt: skip
+        rows.append([source, f"+ {100 * regime.plus_minus:.0f} %", figure(mean_over_groups(shares, places)),
+                     figure(mean_over_groups(chosen, places)), f"{np.exp(off):.2f}"])  # fmt: skip
     head = ["source left out", "interval", "errors inside", "of chosen checkpoints", "error over risk, median"]
     return table(f"**{WORDS[cameras]}: the risk in millimetres**, 90 % wanted", head, rows)
 
@@ -188,9 +258,9 @@ def recipe_table(found: Bench, cameras: str) -> str:
         judged = scores.pooled(functools.partial(calibrate.log_risk, regime), own)
         shares, _, places = calibrate.covered(regime, own)
         if judged is not None:
-            cells = [scores.mean(judged.regret, judged.run), scores.mean(judged.within, judged.run)]
+            cells = [mean_over_groups(judged.regret, judged.run), mean_over_groups(judged.within, judged.run)]
             rows.append([recipe, len(judged.run), figure(cells[0], 1), figure(cells[1]),
-                         figure(scores.mean(shares, places))])  # fmt: skip
+                         figure(mean_over_groups(shares, places))])  # fmt: skip
     head = ["recipe left out", "seeds", "regret, mm", "Spearman within a run", "errors inside"]
     return table(f"**{WORDS[cameras]}: the risk on recipes left out**", head, rows)
 
@@ -201,7 +271,7 @@ def detection_table(found: Bench) -> str:
     rows = []
     for cameras in calibrate.CAMERAS:
         for source in found.sources:
-            for name, row in detection(found.histories(cameras, source)[0]).items():
+            for name, row in detection(found.card(cameras, source)).items():
                 if cameras == "several" or name.endswith("(ours)"):
                     rows.append([WORDS[cameras], source, name, *(figure(getattr(row, column)) for column in columns)])
     return table("**Detection**", ["cameras", "source", "alarm", *(COLUMNS[column] for column in columns)], rows)
@@ -210,9 +280,9 @@ def detection_table(found: Bench) -> str:
 def stopping_table(found: Bench) -> str:
     """What stopping saved and lost, long and short runs apart."""
     rows = []
-    for place, length in enumerate(("long", "short"), 1):
+    for length in LENGTHS:
         for source in found.sources:
-            card = found.histories("several", source)[place]
+            card = found.card("several", source, length)
             for name, row in (stopping(card) if card.histories else {}).items():
                 lost = [figure(row.saved), figure(row.lost_mm), figure(row.lost, 3), f"{row.best_lost} of {row.trials}"]
                 rows.append([length, source, name, *lost])
@@ -240,7 +310,7 @@ def level(found: Mapping[str, Mapping[str, scores.Judged]]) -> list[str]:
         for source, judged in found.get(name, {}).items():
             ours = found[OURS][source]
             if len(ours.regret) == len(judged.regret):
-                difference = scores.mean(judged.regret - ours.regret, judged.run)
+                difference = mean_over_groups(judged.regret - ours.regret, judged.run)
                 if difference.high < 0:
                     better.append(f"{name} on {source}, {-difference.value:.1f} mm")
     return better

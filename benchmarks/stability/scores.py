@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from benchmarks.stability.bank import Curves
-from tips_dist.bootstrap import CONFIDENCE, RESAMPLES, Statistic
+from tips_dist.bootstrap import CONFIDENCE, Statistic, group_weights
 from tips_dist.stability.risk import BONES, FLOOR, MIXED, REPROJECTIONS, SYMMETRY, VIEWS
 
 LATE = 0.25  # share of a run that Spearman and coverage leave out at its beginning
@@ -83,11 +83,11 @@ COMBINED: dict[str, Rule] = {
         logarithm(VIEWS), logarithm(BONES, 0.5), lambda found: 0.5 * (1 - found["depth/knees"])
     ),
 }
-ROUND: dict[str, Rule] = {
+BEFORE: dict[str, Rule] = {
     "several": plus(logarithm(VIEWS), logarithm(BONES, 0.5), value(MIXED)),
     "one": plus(logarithm(BONES), logarithm(SYMMETRY, 0.4), logarithm(REPROJECTIONS, 0.5), value(MIXED, 3.0)),
 }
-"""The risk before this one, by cameras: few round weights."""
+"""The risk before this one, by cameras."""
 
 
 def last(found: Signals) -> Array:
@@ -165,29 +165,20 @@ def together(found: Sequence[Judged]) -> Judged | None:
 # --- figures with intervals ------------------------------------------------------------------------------------------
 
 
-def mean(values: Array, run: npt.NDArray[np.intp]) -> Statistic:
-    """Mean over seeds, with its interval over runs; NaN is no value."""
-    known = np.isfinite(values)
-    if not known.any():
-        return Statistic(float("nan"), float("nan"), float("nan"), 0)
-    weights = _draws(run[known])
-    drawn = (weights @ values[known]) / weights.sum(1)
-    return _statistic(float(values[known].mean()), drawn, run[known])
-
-
 def across(judged: Judged) -> Statistic:
     """Spearman over seeds of the score where it chose with the error there; ranks are those of all seeds."""
     known = np.isfinite(judged.lowest) & np.isfinite(judged.error)
     if known.sum() < 4:
         return Statistic(float("nan"), float("nan"), float("nan"), 0)
     ranks = np.stack([rankdata(judged.lowest[known]), rankdata(judged.error[known])])
-    weights = _draws(judged.run[known])
+    weights = group_weights(judged.run[known])
     share = weights / weights.sum(1, keepdims=True)
     centred = ranks[:, None] - (share @ ranks.T).T[..., None]  # (2, draws, N)
     products = [(share * centred[i] * centred[j]).sum(1) for i, j in ((0, 1), (0, 0), (1, 1))]
     with np.errstate(invalid="ignore", divide="ignore"):
         drawn = products[0] / np.sqrt(products[1] * products[2])
-    return _statistic(spearman(judged.lowest, judged.error), drawn, judged.run[known])
+    low, high = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Statistic(spearman(judged.lowest, judged.error), float(low), float(high), int(known.sum()))
 
 
 def spearman(a: Array, b: Array) -> float:
@@ -197,16 +188,3 @@ def spearman(a: Array, b: Array) -> float:
         return float("nan")
     one, other = rankdata(a[known]), rankdata(b[known])
     return float(np.corrcoef(one, other)[0, 1])
-
-
-def _draws(run: npt.NDArray[np.intp]) -> Array:
-    """Weights (RESAMPLES, N) of seeds when runs are drawn anew, each with all its seeds."""
-    kinds, codes = np.unique(run, return_inverse=True)
-    counts = np.random.default_rng(0).multinomial(len(kinds), np.full(len(kinds), 1 / len(kinds)), RESAMPLES)
-    weights: Array = counts[:, codes].astype(np.float64)
-    return weights
-
-
-def _statistic(value: float, drawn: Array, run: npt.NDArray[np.intp]) -> Statistic:
-    low, high = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Statistic(value, float(low), float(high), len(run))

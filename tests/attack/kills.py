@@ -190,7 +190,7 @@ def left_by(folder: Path) -> dict[str, Any]:
             found[name] = np.load(path).tobytes()
         elif path.suffix == ".safetensors" and "checkpoint" not in name:
             found[name] = path.read_bytes()
-        elif path.is_file() and path.name != "lock":
+        elif path.is_file() and path.name != "lock" and path.parent.name != layout.ARTIFACTS.name.split("/")[0]:
             found[name] = None  # that it is there
     return found
 

@@ -141,7 +141,7 @@ def test_a_perfect_risk_orders_perfectly_and_has_no_regret(card: Any) -> None:
 def test_broken_seeds_are_told_and_stopped(card: Any) -> None:
     ours = card.detection["detectors (ours)"]
     assert (ours.told.value, ours.false_stops.value, ours.auroc.value) == (1, 0, 1)
-    assert 0 < ours.delay.value < 0.2
+    assert 0 <= ours.delay.value < 0.2
     stopping = card.stopping["verdicts (ours)"]
     assert 0.1 < stopping.saved.value < 0.4
     assert (stopping.lost_mm.value, stopping.best_lost, stopping.trials) == (0, 0, 6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.test_monitoring import read
 from tips_dist import cli
 from tips_dist.escaping import plain
 from tips_dist.monitoring import Monitor
+from tips_dist.report.board import STUDY, VERDICTS, StudyBoard
 from tips_dist.report.errors import ERROR_COLUMNS, error_tables
 from tips_dist.report.formats import print_tables
 from tips_dist.runfolder import example
@@ -126,3 +128,30 @@ def test_errors_for_people_are_cleaned_too(
     with pytest.raises(SystemExit):
         cli.main()
     assert capsys.readouterr().err.startswith(f"tips-dist: {tmp_path}/a\\x1b[2Jb: no such run folder")
+
+
+def test_the_page_of_several_such_runs_has_no_script_but_ours(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(run, tmp_path / "<img src=x onerror=alert(1)>")
+    found = invoke(monkeypatch, capsys, "report", run, other, "-o", tmp_path / "page.html")
+    found += invoke(monkeypatch, capsys, "compare", run, other)
+    assert "\x1b" not in found
+    text = (tmp_path / "page.html").read_text()
+    assert "<script>alert" not in text
+    assert "<img" not in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.skipif(not CASE.exists(), reason="the shared cases are not here")
+def test_the_study_in_tensorboard_shows_such_a_run(tmp_path: Path) -> None:
+    run = build(tmp_path / "run", trials=2, steps=200)
+    (run / "trials/solo-000/trial.json").write_text(CASE.read_text())
+    history = run / "trials/torso_legs-000/history.jsonl"
+    rows = [json.loads(line) | {"verdict": "<script>*x*</script>"} for line in history.read_text().splitlines()]
+    history.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert StudyBoard(run, tmp_path / "view").refresh()
+    (text,) = read(tmp_path / "view" / STUDY).Tensors(VERDICTS)
+    words = text.tensor_proto.string_val[0].decode()
+    assert "<script>" not in words
+    assert r"&lt;script&gt;\*x\*" in words

@@ -32,6 +32,15 @@ def test_the_phases_after_training_are_named_until_the_end(run: Path) -> None:
     assert not layout.PHASE.at(run).exists()
 
 
+def test_a_phase_within_another_gives_way_to_it(run: Path) -> None:
+    with listening(PhaseNote(run)), phase("summarising"):
+        assert status(run).doing == "summarising"
+        with phase("measuring against truth", 10):
+            assert status(run).doing == "measuring against truth, 0%"
+        assert status(run).doing == "summarising"
+    assert status(run).doing == "nothing; it is done"
+
+
 def test_a_phase_that_a_dead_process_left_is_not_believed(run: Path) -> None:
     PhaseRecord(host="elsewhere", pid=1, words="distilling").save(layout.PHASE.at(run))
     assert status(run).doing == "nothing; it is done"

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata, spearmanr
 
-from tips_dist.bootstrap import Statistic, over_groups
+from tips_dist.bootstrap import Statistic, mean_over_groups, over_groups
 from tips_dist.config import Policy
 from tips_dist.evaluation import choices, labels, rules
 from tips_dist.evaluation.histories import LabelledHistory
@@ -145,6 +145,9 @@ class Card:
         self.trials = [np.flatnonzero(np.array(names) == name) for name in sorted(set(names))]
         self.over_trials = len(self.trials) >= TRIALS
         self.groups = self.trials if self.over_trials else [np.array([row]) for row in range(len(names))]
+        self.codes = np.zeros(len(names), np.intp)
+        for code, rows in enumerate(self.groups):
+            self.codes[rows] = code
 
     def figure(self, measure: Callable[[Rows], float]) -> Statistic:
         """``measure`` of all rows, with its interval."""
@@ -152,7 +155,7 @@ class Card:
 
     def mean(self, values: Array) -> Statistic:
         """Mean of one value per seed."""
-        return self.figure(lambda rows: _over(np.nanmean, values[rows]))
+        return mean_over_groups(values, self.codes)
 
     def median(self, values: Array) -> Statistic:
         """Median of one value per seed."""
@@ -346,7 +349,7 @@ def _alarms(card: Card, alarms: Sequence[int | None], crossing: Labels | None, a
             delays[index] = max(0, history.steps[alarm] - history.onset) / history.budget
 
     def share(of: Labels, among: Labels) -> Statistic | None:
-        return card.figure(lambda rows: _share(of[rows][among[rows]])) if among.any() else None
+        return card.mean(np.where(among, of, np.nan)) if among.any() else None
 
     nothing = Statistic(float("nan"), float("nan"), float("nan"), len(alarms))
     return Detection(
@@ -392,10 +395,6 @@ def _auroc(scores: Array, labels: Labels) -> float:
         return float("nan")
     ranks = rankdata(scores)
     return float((ranks[labels].sum() - positive * (positive + 1) / 2) / (positive * negative))
-
-
-def _share(values: Labels) -> float:
-    return float(values.mean()) if len(values) else float("nan")
 
 
 def _over(reduce: Callable[[Array], float], values: Array) -> float:

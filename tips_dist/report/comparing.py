@@ -79,7 +79,8 @@ def run_differences(runs: Sequence[RunFolder], summaries: Sequence[Summary]) -> 
 
 def _values(run: RunFolder, summary: Summary) -> dict[tuple[str, str, str | None], tuple[str, NDArray[np.float64]]]:
     """By representation, metric and split: the best configuration and what its seeds have."""
-    all_seeds, found = seed_runs(run), {}
+    all_seeds = seed_runs(run)
+    found: dict[tuple[str, str, str | None], tuple[str, NDArray[np.float64]]] = {}
     split, errors = measured_errors(run.evaluation, all_seeds)
     for best in summary.answer.best if summary.answer else ():
         seeds = [item for item in all_seeds if item.trial == best.trial]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,10 +32,9 @@ def parallel_coordinates(trials: Sequence[TrialSummary], space: Mapping[str, Dis
     columns = {key: [trial.parameters.get(key) for trial, _ in judged] for key in keys}
     axes = [_axis(key, columns[key], isinstance(space[key], LogUniform)) for key in keys]
     axes.append(_axis("median risk", [risk for _, risk in judged], False))
-    figure = new_figure("", "", height=440, dragmode="select", selectdirection="any", meta={"brush": len(axes)})
+    figure = new_figure("", "", height=440, dragmode="select", selectdirection="d", meta={"brush": len(axes)})
     risks = [risk for _, risk in judged]
     colours = sample_colorscale(COLOURS, (rankdata(risks) - 1) / (len(risks) - 1))
-    named: set[str] = set()
     for row, trial in enumerate(trial for trial, _ in judged):
         look = style(trial.representation)
         figure.add_scatter(
@@ -51,20 +50,7 @@ def parallel_coordinates(trials: Sequence[TrialSummary], space: Mapping[str, Dis
             hovertemplate="%{text}<extra></extra>",
             meta={"trial": trial.trial},
         )
-        if trial.representation not in named:
-            named.add(trial.representation)
-            figure.add_scatter(
-                x=[None],
-                y=[None],
-                mode="lines+markers",
-                name=for_plotly(trial.representation),
-                legendgroup=trial.representation,
-                line={"color": "#888888", "width": 2, "dash": look.dash},
-                marker={"size": 6, "symbol": look.symbol},
-            )
-    bar = {"title": {"text": "risk"}, "thickness": 12, "len": 0.8, "tickvals": [0, 1], "ticktext": _ends(risks)}
-    scale = {"color": [0, 1], "cmin": 0, "cmax": 1, "colorscale": COLOURS, "showscale": True, "colorbar": bar}
-    figure.add_scatter(x=[None, None], y=[None, None], mode="markers", marker=scale, showlegend=False, hoverinfo="skip")
+    _explain(figure, dict.fromkeys(trial.representation for trial, _ in judged), risks)
     figure.update_xaxes(
         tickvals=list(range(len(axes))),
         ticktext=[for_plotly(axis.name).replace(".", ".<br>") for axis in axes],
@@ -85,8 +71,19 @@ def parallel_coordinates(trials: Sequence[TrialSummary], space: Mapping[str, Dis
     return Figure("What the search tried", figure, caption, alt, least_width=160 * len(axes))
 
 
-def _ends(risks: Sequence[float]) -> list[str]:
-    return [f"{number(min(risks), None)} (lowest)", f"{number(max(risks), None)} (highest)"]
+def _explain(figure: Any, representations: Iterable[str], risks: Sequence[float]) -> None:
+    """The legend: dashes and signs in grey, since colour is the risk's, and the bar of that."""
+    for name in representations:
+        look, grey = style(name), "rgb(136,136,136)"
+        line, marker = {"color": grey, "width": 2, "dash": look.dash}, {"color": grey, "size": 6, "symbol": look.symbol}
+        text = for_plotly(name)
+        figure.add_scatter(
+            x=[None], y=[None], mode="lines+markers", name=text, legendgroup=name, line=line, marker=marker
+        )
+    ends = [f"{number(min(risks), None)} (lowest)", f"{number(max(risks), None)} (highest)"]
+    bar = {"title": {"text": "risk"}, "thickness": 12, "len": 0.8, "tickvals": [0, 1], "ticktext": ends}
+    scale = {"color": [0, 1], "cmin": 0, "cmax": 1, "colorscale": COLOURS, "showscale": True, "colorbar": bar}
+    figure.add_scatter(x=[None, None], y=[None, None], mode="markers", marker=scale, showlegend=False, hoverinfo="skip")
 
 
 def importance_figure(found: Mapping[str, Mapping[str, float] | None]) -> Figure | None:

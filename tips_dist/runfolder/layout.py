@@ -61,6 +61,7 @@ CURVES = File("curves.npz", FileKind.SERIES)
 SUMMARY = File("summary.json", FileKind.RECORD)
 REPORT = File("report.html", FileKind.OTHER)
 JOURNAL = File("optuna.journal", FileKind.JOURNAL)
+ARTIFACTS = File("artifacts/*", FileKind.OTHER)  # pictures for Optuna's dashboard, named by Optuna
 STUDENT = File("student/student.json", FileKind.RECORD)
 STUDENT_WEIGHTS = File("student/student.safetensors", FileKind.STUDENT)
 MODEL_CARD = File("student/MODEL_CARD.md", FileKind.STUDENT)

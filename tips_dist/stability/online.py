@@ -145,11 +145,20 @@ class Mixing(BaseDetector):
     mixed_since: int = 0  # the first step of the present or last mixture
     mixed_until: int = 0  # its last step that was seen
     mixture: bool = True  # whether it lasts
+    rising: int = -1  # the step at which the share last left half the threshold behind
 
     def mixes(self, step: int, share: float | None) -> bool:
-        """Take in the share at an evaluation step: whether the network is, or may still be, a mixture."""
-        if share is not None and share >= self.policy.crossing / 2:
-            self.mixed_since = self.mixed_since if self.mixture else step
+        """Take in the share at an evaluation step: whether the network is, or may still be, a mixture.
+
+        It becomes one at :attr:`Policy.crossing`, since when it had half of that, and is one down to half of that.
+        """
+        least = self.policy.crossing / 2
+        if share is None or share < least:
+            self.rising = -1
+        elif self.rising < 0:
+            self.rising = step
+        if share is not None and share >= (least if self.mixture else 2 * least):
+            self.mixed_since = self.mixed_since if self.mixture else self.rising
             self.mixed_until, self.mixture = step, True
         else:
             self.mixture = self.mixture and 3 * (step - self.mixed_until) < self.mixed_until - self.mixed_since

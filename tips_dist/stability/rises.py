@@ -16,6 +16,8 @@ from tips_dist.stability.online import MIXED, Mixing, Signals, mixing, smooth
 from tips_dist.stability.verdicts import DIVERGED, DRIFTING, PLATEAUED, Verdict
 
 RISK = "risk/total"
+SUSPENSE = 5  # evaluation steps at which little mixing is thought to be the beginning of a crossing
+BURST = math.log(2)  # no crossing makes the risk twice as large
 EVALUATIONS = 50  # in a run; where there are more, each counts for less
 
 
@@ -26,6 +28,7 @@ class Lasting(Mixing):
     smoothed: float | None = None
     first: float | None = None
     last_step: int = 0
+    suspected: int = 0  # evaluation steps in a row at which a crossing may have begun
 
     def take(self, step: int, signals: Signals) -> float | None:
         """Take in one evaluation step; None where there is no risk, or nothing to judge."""
@@ -33,7 +36,9 @@ class Lasting(Mixing):
         if risk is None or not math.isfinite(risk) or risk <= 0:
             return None
         self.first = math.log(risk) if self.first is None else self.first
-        if self.mixes(step, max(mixing(signals).values(), default=None)):
+        mixed = max(mixing(signals).values(), default=0.0)
+        self.suspected = self.suspected + 1 if mixed >= self.policy.crossing / 4 else 0
+        if self.mixes(step, mixed):
             self.forget(step)
             return None
         self.smoothed = smooth(self.smoothed, math.log(risk), self.policy.smoothing)
@@ -45,9 +50,10 @@ class Lasting(Mixing):
         """Poses are mirrored: what was is no measure any more, but for where the run began."""
         self.smoothed, self.last_step = None, step
 
-    def may_cross(self, signals: Signals) -> bool:
-        """Whether mixing grows, so that a rise may be the beginning of a crossing."""
-        return max(mixing(signals).values(), default=0.0) >= self.policy.crossing / 4
+    @property
+    def may_cross(self) -> bool:
+        """Whether a rise may be the beginning of a crossing; one that begins is sure within a few evaluations."""
+        return 0 < self.suspected <= SUSPENSE
 
     def begun(self, best: float) -> bool:
         """Whether the run has begun to converge."""
@@ -56,15 +62,30 @@ class Lasting(Mixing):
 
 @dataclass
 class Drift(Lasting):
-    """The risk has left its best value and stays away: a one-sided CUSUM (Page 1954) on the smoothed log risk."""
+    """The risk has left its best value and stays away: a one-sided CUSUM (Page 1954) on the smoothed log risk.
+
+    Or it bursts: twice its lowest at a few evaluation steps in a row. That is no crossing, whatever is mirrored.
+    """
 
     name: ClassVar[str] = "drift"
     best: float | None = None
     sum: float = 0.0
     since: int = -1
+    lowest: float | None = None  # ever, not smoothed
+    burst: int = -1  # the step since when it is more than twice as high,
+    bursts: int = 0  # and how many evaluation steps since
 
     def update(self, step: int, signals: Signals) -> Verdict | None:
         """Accumulate what exceeds the best by more than the slack; the onset is where the sum last left zero."""
+        risk = signals.get(RISK)
+        if risk is not None and math.isfinite(risk) and risk > 0:
+            self.lowest = min(math.log(risk), math.inf if self.lowest is None else self.lowest)
+            self.bursts = self.bursts + 1 if math.log(risk) >= self.lowest + BURST else 0
+            self.burst = step if self.bursts == 1 else self.burst
+            if self.bursts >= self.policy.patience / 2 and not self.warming_up(step):
+                low = math.exp(self.lowest)
+                reason = f"risk burst from {low:.3g} to {risk:.3g}"
+                return Verdict(DIVERGED, reason, self.burst, {"best": low, "risk": risk})
         weight = self.take(step, signals)
         if weight is None or self.smoothed is None or self.warming_up(step):
             return None
@@ -124,7 +145,7 @@ class Drifting(Lasting):
         for group, level in told.items():
             self._follow(group, level, weight, step, signals)
         over = [group for group in told if self.sums[group] > self._alarm * (PART_ALARM if group else 1.0)]
-        if not over or self.warming_up(step) or self.may_cross(signals) or not self.begun(self.bests[""]):
+        if not over or self.warming_up(step) or self.may_cross or not self.begun(self.bests[""]):
             return None
         group = max(over, key=lambda name: self.sums[name])
         broken = self.smoothed - self.bests[""] > self.policy.drift_slack
@@ -201,7 +222,7 @@ class Plateau(Lasting):
         self.stale += 1
         wait = max((self.policy.plateau_share or 0.0) * self.steps, self.policy.plateau_wait * self.best_step)
         too_short = step - self.best_step < wait or self.stale < self.policy.plateau_patience
-        if self.warming_up(step) or too_short or self.may_cross(signals) or not self.begun(self.best):
+        if self.warming_up(step) or too_short or self.may_cross or not self.begun(self.best):
             return None
         best = math.exp(self.best)
         return Verdict(

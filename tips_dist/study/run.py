@@ -207,6 +207,8 @@ def select_and_distil(run: Path, poses: Poses) -> None:
     from tips_dist.distillation import distill
     from tips_dist.second_look import Looker
     from tips_dist.selection import select
+    from tips_dist.study.artifacts import attach_lift
+    from tips_dist.study.search import TrialSearch
 
     path = layout.SELECTION.at(run)
     before = path.read_bytes() if path.is_file() else None
@@ -219,6 +221,8 @@ def select_and_distil(run: Path, poses: Poses) -> None:
     else:
         with phase("distilling the student") as told:
             told.note("nothing to do, its teachers are the same")
+    with phase("drawing for Optuna's dashboard") as told:
+        told.note(attach_lift(run, poses, TrialSearch(RunFolder(run).study.study, run).studies))
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ from tips_dist.runfolder.record import Json
 from tips_dist.runfolder.records import Parameter
 from tips_dist.stability.verdicts import is_sound
 from tips_dist.study import space
+from tips_dist.study.artifacts import attach_curve
 from tips_dist.study.records import patiently
 from tips_dist.study.samplers import make_sampler
 
@@ -223,6 +224,7 @@ class TrialSearch:
         storage, key = study._storage, frozen._trial_id
         for name, value in describe(trial).items():
             storage.set_trial_user_attr(key, name, value)
+        attach_curve(self.run, trial, frozen, storage)
         if values is not None:
             study.tell(frozen.number, values)
         elif trial.state is State.FAILED:

@@ -21,7 +21,7 @@ from tips_dist.study import space
 from tips_dist.study.folder import extend
 
 Chosen = dict[str, list[int]]  # trial -> seeds
-NOTHING = "nothing is frozen{among}, so nothing was thawed: a seed is when a verdict stops it before its last step"
+NOTHING = "nothing is frozen{among}, so nothing was thawed (versions before this one kept no seed that was stopped)"
 
 
 def thaw(run: Path, selectors: Sequence[str]) -> list[str]:

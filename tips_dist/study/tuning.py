@@ -24,10 +24,11 @@ from tips_dist import plugins
 from tips_dist.config import Resources, Study
 from tips_dist.data.store import Poses
 from tips_dist.files import StorageError, UserError
-from tips_dist.runfolder import Alive, History, Trial, TrialState, layout, read_trial, read_trials
+from tips_dist.runfolder import Alive, Trial, TrialState, layout, read_trial
 from tips_dist.runfolder.lock import timestamp
 from tips_dist.stability import ranking
 from tips_dist.study.cluster import cards_in_words, settled, share
+from tips_dist.study.looks import seeds_at
 from tips_dist.study.plugged import lacking, placed_elsewhere, why_not
 from tips_dist.study.records import StudyEvent, patiently
 from tips_dist.study.search import TrialSearch
@@ -94,6 +95,7 @@ def run_trials(
                 stop=Pruning(driver),
                 failure_config=tune.FailureConfig(max_failures=resources.max_failures),
                 callbacks=[Heartbeats(driver), Quiet()],
+                progress_reporter=Silent(),
                 verbose=0,
             ),
         )
@@ -162,6 +164,7 @@ class Driver(Searcher):  # type: ignore[misc]
         self.live: dict[str, Trial] = {}  # Tune's trial id -> our trial
         self.pruned: dict[str, tuple[int, str]] = {}  # our trial id -> the step at which it was stopped, and why
         self._again = deque(unfinished)
+        self._looked: dict[tuple[str, int], ranking.Seeds] = {}  # what ended trials' seeds were at a step
         self._foreign = foreign  # plug-ins, which a node may lack: a trial that runs may come back
         self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node without its plug-ins
         self._said: set[str] = set()
@@ -217,7 +220,7 @@ class Driver(Searcher):  # type: ignore[misc]
         elif self.study.stopping.trials == "test" and ranking.look(
             step, trial.steps, trial.configuration.training.evaluate_every
         ):
-            found = patiently(lambda: ranking.surely_worse(identity, seeds_at(self.run, trial, step)))
+            found = patiently(lambda: ranking.surely_worse(identity, seeds_at(self.run, trial, step, self._looked)))
             reason = None if found is None else f"stopped at step {step}: {found.words()}"
         if reason is not None:
             self.pruned[identity] = (step, reason)
@@ -277,25 +280,6 @@ class Driver(Searcher):  # type: ignore[misc]
         return {}  # Tune pickles its searcher into snapshots that nobody reads
 
 
-def seeds_at(run: Path, trial: Trial, step: int) -> dict[str, ranking.Seeds]:
-    """Every seed's lowest risk up to ``step`` and its verdict then, of this trial and those of its representation.
-
-    From their histories, so that a resumed study knows the same; of those that have come that far, or have ended.
-    """
-    found: dict[str, ranking.Seeds] = {}
-    for other in read_trials(run):
-        if other.representation != trial.representation or other.state is TrialState.FAILED:
-            continue
-        history = History.load(layout.HISTORY.at(run, other.id))
-        if other.state is TrialState.FINISHED or max((row.step for row in history), default=0) >= step:
-            rows = {seed: [row for row in history.of(seed) if row.step <= step] for seed in other.seeds}
-            lowest = {
-                seed: min((row.risk for row in of if row.risk is not None), default=None) for seed, of in rows.items()
-            }
-            found[other.id] = [(lowest[seed], of[-1].verdict) for seed, of in rows.items() if of]
-    return found
-
-
 class Pruning(tune.Stopper):  # type: ignore[misc]
     """Lets the scheduler, or a test over seeds (stability/ranking.py), stop a trial.
 
@@ -319,6 +303,17 @@ class Quiet(TrialProgressCallback):  # type: ignore[misc]
 
     def _print(self, msg: str) -> None:
         pass
+
+
+class Silent(tune.ProgressReporter):  # type: ignore[misc]
+    """Stands in for Tune's own table, which in a notebook clears the cell, ours with it, even when it is silent."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        """Never."""
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
+        """Nothing."""
 
 
 class Heartbeats(tune.Callback):  # type: ignore[misc]

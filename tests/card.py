@@ -141,7 +141,7 @@ def card() -> Iterator[Seen]:
     """Make ``device="cuda"`` work, with tensors that have no numbers; yields what makes the host wait."""
     seen = Seen()
     watch = _Watch(seen)
-    engine = torch.autograd.graph._engine_run_backward
+    engine = torch.autograd._engine_run_backward  # type: ignore[attr-defined]
 
     def backward(*args: Any, **options: Any) -> Any:
         watch.in_engine = True

@@ -15,7 +15,6 @@ from tips_dist.files import UserError, read_json_lines
 from tips_dist.training import engine, pieces
 from tips_dist.training.loop import Progress, train
 from tips_dist.training.state import State
-from tips_dist.training.step import adversarial_step
 
 EVERYTHING = (
     "torso_legs", "model.batch_norm=true", "model.dropout=0.2", "model.spectral_norm=true", "losses.r1=1",
@@ -48,7 +47,7 @@ def test_pieces_change_no_number(overrides: tuple[str, ...], count: int) -> None
 
 def short_of_memory(most: int, error: Callable[[], RuntimeError], monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let a step of more than ``most`` seeds run out of memory, once half of the first evaluation is reached."""
-    step, asked = adversarial_step, []
+    step, asked = engine.adversarial_step, list[int]()  # type: ignore[attr-defined]
 
     def greedy(lifter: Any, discriminator: Any, batch: Any, *others: Any) -> Any:
         asked.append(len(batch.poses))

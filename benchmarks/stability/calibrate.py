@@ -160,7 +160,7 @@ def quantile(values: Array, weights: Array, share: float) -> float:
     """Weighted quantile."""
     order = np.argsort(values)
     reached = np.cumsum(weights[order]) / weights.sum()
-    return float(values[order][min(np.searchsorted(reached, share), len(order) - 1)])
+    return float(values[order][min(int(np.searchsorted(reached, share)), len(order) - 1)])
 
 
 # --- leaving out -----------------------------------------------------------------------------------------------------

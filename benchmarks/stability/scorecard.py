@@ -117,7 +117,7 @@ class Bench:
         rules = {BEFORE: scores.BEFORE[cameras], **scores.SINGLE, **scores.COMBINED, **scores.TRIVIAL}
         for source in self.sources:
             own = [one for one in self.runs[cameras] if one.run.source == source]
-            ours = functools.partial(calibrate.log_risk, self.risks[cameras][source])
+            ours: scores.Rule = functools.partial(calibrate.log_risk, self.risks[cameras][source])
             for name, rule in {OURS: ours, **rules}.items():
                 judged = scores.pooled(rule, own)
                 if judged is not None:

@@ -24,7 +24,15 @@ def made(source: str, number: int, *, kind: str = "averaged", noise: float = 0.0
     for name, weight in WEIGHTS.items():
         log_error += weight * (signals[name] if name == MIXED else np.log(signals[name]))
     run = Run(source, "solo", ("default", "slow")[number % 2], ("long", "short")[number % 2], 64, (0, 1, 2, 3))
-    return Curves(run, kind, np.arange(steps) + 1.0, signals, np.exp(log_error), np.zeros((steps, 4)), "several")
+    return Curves(
+        run,
+        kind,
+        np.arange(1.0, steps + 1, dtype=np.float64),
+        signals,
+        np.exp(log_error),
+        np.zeros((steps, 4)),
+        "several",
+    )
 
 
 RUNS = [made(source, number) for source in SOURCES for number in range(4)]

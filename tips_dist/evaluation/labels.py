@@ -3,8 +3,8 @@
 ``errors`` are the sign-resolved N-MPJPE of each evaluation step (E,), mm, NaN where the network was not finite;
 ``mirrored`` the true share of poses that it held mirrored (E,), 0 to 0.5.
 
-A seed's *fate* compares its last fifth with the best fifth before it, both by their median, of the evaluations that are not *mixed* (inside a mirror crossing, or before
-the network first settled on one side):
+A seed's *fate* compares its last fifth with the best fifth before it, both by their median, of the evaluations that
+are not *mixed* (inside a mirror crossing, or before the network first settled on one side):
 
 ========= =============================================================================================================
 learning  the last fifth is more than 2 % below every fifth before: more training would have helped

@@ -154,8 +154,13 @@ def test_killed_after_it_was_frozen_and_before_the_checkpoint(tmp_path: Path, pl
     """Frozen at step 30, the last checkpoint is of step 20: it is frozen again, to the same bytes."""
     plateaus({1: 30})
     train(stopping(), [0, 1, 2], world(), tmp_path / "calm")
+
+    def killed_at_30(told: Progress) -> None:
+        if told.step == 30:
+            killed(told)
+
     with pytest.raises(SystemExit):
-        train(stopping(), [0, 1, 2], world(), tmp_path / "cut", report=lambda told: told.step == 30 and killed(told))
+        train(stopping(), [0, 1, 2], world(), tmp_path / "cut", report=killed_at_30)
     train(stopping(), [0, 1, 2], world(), tmp_path / "cut")
     for name in ("calm", "cut"):
         assert read_frozen_record(tmp_path / name / "frozen" / "seed1.safetensors").step == 30

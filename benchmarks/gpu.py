@@ -285,7 +285,7 @@ def capture(running: Engine, first: Sequence[Batch]) -> Callable[[Batch], None]:
     What changes from step to step lies on the card: Adam's count, the clock of random numbers, the batch. Rates must
     not decay and no average be kept, whose numbers the host hands in.
     """
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for batch in first:
@@ -349,7 +349,7 @@ def precisions(bench: Bench) -> None:
     """Lower precisions against float32."""
     base = rate(stepper(engine(configure(256, 256), 8, bench.device)), bench.device)
     for name in ("tf32", "bf16"):
-        if precision.effective(name, bench.device)[0] != name:  # type: ignore[arg-type]
+        if precision.effective(name, bench.device)[0] != name:
             raise Skipped(f"no units for {name}")
         other = rate(stepper(engine(configure(256, 256, precision=name), 8, bench.device)), bench.device)
         bench.add(f"{name} against float32, S=8 B=256 W=256", other / base, "{:.2f}x")

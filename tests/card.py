@@ -57,11 +57,11 @@ class Seen:
         return Counter(f"{where}: {kind} ({name})" for kind, name, where in self.waits)
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes waits; inside the autograd engine it tells C++ that the card's tensors are ``meta`` (see the module)."""
 
     def __init__(self, seen: Seen) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen, self.in_engine = seen, False
 
     def __torch_dispatch__(
@@ -141,7 +141,7 @@ def card() -> Iterator[Seen]:
     """Make ``device="cuda"`` work, with tensors that have no numbers; yields what makes the host wait."""
     seen = Seen()
     watch = _Watch(seen)
-    engine = torch.autograd._engine_run_backward
+    engine = torch.autograd._engine_run_backward  # type: ignore[attr-defined]
 
     def backward(*args: Any, **options: Any) -> Any:
         watch.in_engine = True
@@ -200,7 +200,7 @@ def _numpy(tensor: Tensor, numbers: Callable[[Tensor], Any]) -> Any:
 def _apply(module: nn.Module, convert: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
     """``nn.Module._apply``, which cannot put a fake tensor in the place of another."""
     for child in module.children() if recurse else ():
-        child._apply(convert)
+        child._apply(convert)  # type: ignore[no-untyped-call]
     for name, parameter in module._parameters.items():
         if parameter is not None:
             with torch.no_grad():

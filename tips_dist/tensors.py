@@ -56,7 +56,7 @@ def on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for kind in dict.fromkeys(tensor.dtype for tensor in there.values()):
         some = {name: tensor.detach() for name, tensor in there.items() if tensor.dtype == kind}
         flat = torch.cat([tensor.reshape(-1) for tensor in some.values()]).cpu()
-        parts = flat.split([tensor.numel() for tensor in some.values()])
+        parts = torch.split(flat, [tensor.numel() for tensor in some.values()])
         found |= {name: part.view(some[name].shape) for name, part in zip(some, parts, strict=True)}
     return {name: found[name] for name in tensors}
 

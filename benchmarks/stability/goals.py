@@ -137,7 +137,7 @@ def _seed(curves: Curves, place: int) -> Seed | None:
     named = [{**row, RISK: risk(row)} for row in named]
     steps, errors = curves.steps[:ends].astype(int), curves.errors[:ends, place]
     judge, broken = _judged(steps, named, budget, recipe)
-    risks = [row[RISK] if row[RISK] is not None and judge.may_choose(step) else np.inf
+    risks = [np.inf if (told := row[RISK]) is None or not judge.may_choose(step) else told
              for step, row in zip(steps.tolist(), named, strict=True)]  # fmt: skip
     if not np.isfinite(risks).any():
         return None

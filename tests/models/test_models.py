@@ -137,7 +137,8 @@ def test_a_workers_share_of_the_counted_masks_is_its_part_of_the_whole() -> None
 
     def masks(rank: int, workers: int, size: int) -> torch.Tensor:
         layer.keys, layer.calls, layer.share = keys, 0, (rank, workers, size)
-        return layer(torch.ones(4, 3 * size, 10)) > 0  # three views of each pose
+        features: torch.Tensor = layer(torch.ones(4, 3 * size, 10))  # three views of each pose
+        return features > 0
 
     whole = masks(0, 1, 8).view(4, 3, 8, 10)
     for rank in range(2):

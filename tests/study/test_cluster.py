@@ -9,11 +9,11 @@ import pytest
 
 from tips_dist.config import Resources
 from tips_dist.files import UserError
-from tips_dist.study.cluster import cards_in_words, check_fits, settled, share
+from tips_dist.study.cluster import RayNode, cards_in_words, check_fits, settled, share
 
 
-def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
-    return {"Alive": alive, "Resources": {"CPU": cpus, "GPU": gpus}}
+def node(cpus: float, gpus: float = 0, alive: bool = True) -> RayNode:
+    return {"NodeID": "", "Alive": alive, "Resources": {"CPU": cpus, "GPU": gpus}}
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,11 @@ def test_auto_takes_a_card_for_each_worker_where_there_are_cards(
     ],
 )
 def test_it_is_said_what_was_chosen_and_which_cards_stand_idle(asked: dict[str, Any], trials: int, words: str) -> None:
-    nodes = [node(8, 2), node(8, 2), node(8)]
+    nodes: Any = [node(8, 2), node(8, 2), node(8)]
+    bare: Any = [node(8)]
     resources = Resources(**asked)
     assert cards_in_words(resources, settled(resources, nodes), nodes, trials) == words
-    assert cards_in_words(resources, settled(resources, [node(8)]), [node(8)], trials) == ""
+    assert cards_in_words(resources, settled(resources, bare), bare, trials) == ""
 
 
 def test_workers_share_no_card() -> None:

@@ -154,8 +154,13 @@ def test_killed_after_it_was_frozen_and_before_the_checkpoint(tmp_path: Path, pl
     """Frozen at step 30, the last checkpoint is of step 20: it is frozen again, to the same bytes."""
     plateaus({1: 30})
     train(stopping(), [0, 1, 2], world(), tmp_path / "calm")
+
+    def killed_at_30(told: Progress) -> None:
+        if told.step == 30:
+            killed(told)
+
     with pytest.raises(SystemExit):
-        train(stopping(), [0, 1, 2], world(), tmp_path / "cut", report=lambda told: told.step == 30 and killed(told))
+        train(stopping(), [0, 1, 2], world(), tmp_path / "cut", report=killed_at_30)
     train(stopping(), [0, 1, 2], world(), tmp_path / "cut")
     for name in ("calm", "cut"):
         assert read_frozen_record(tmp_path / name / "frozen" / "seed1.safetensors").step == 30
@@ -188,10 +193,8 @@ def test_a_state_that_is_gone_or_damaged_stays_where_it_stopped(tmp_path: Path, 
 def test_a_seed_whose_numbers_are_gone_is_not_frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch, row=1, at_step=15, value=float("nan"))
     outcome = train(tiny(), [0, 1], world(), tmp_path, thaw=[1])
-    assert [(seed.verdict, seed.frozen, seed.thawed) for seed in outcome.seeds] == [
-        ("healthy", None, None),
-        ("non_finite", None, None),
-    ]
+    assert outcome.seeds[1].verdict == "non_finite"
+    assert [(seed.frozen, seed.thawed) for seed in outcome.seeds] == [(None, None), (None, None)]
     assert not (tmp_path / "frozen").exists()
 
 

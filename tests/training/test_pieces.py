@@ -47,7 +47,7 @@ def test_pieces_change_no_number(overrides: tuple[str, ...], count: int) -> None
 
 def short_of_memory(most: int, error: Callable[[], RuntimeError], monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let a step of more than ``most`` seeds run out of memory, once half of the first evaluation is reached."""
-    step, asked = engine.adversarial_step, []
+    step, asked = engine.adversarial_step, list[int]()  # type: ignore[attr-defined]
 
     def greedy(lifter: Any, discriminator: Any, batch: Any, *others: Any) -> Any:
         asked.append(len(batch.poses))

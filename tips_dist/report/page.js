@@ -91,10 +91,20 @@ addEventListener("beforeprint", () => {
     plot.dataset.height = plot.layout.height;
     const change = {...colours(plot.layout, false), ...fonts(plot.layout, PAPER.font), width: onPaper(plot), autosize: false};
     fit(plot, PAPER.height * plot.layout.height, change);
+    asked(plot, false);
   }
 });
-addEventListener("afterprint", () => plots().forEach(plot =>
-  fit(plot, +plot.dataset.height, {...colours(plot.layout, dark.matches), ...fonts(plot.layout, 13), width: null, autosize: true})));
+addEventListener("afterprint", () => plots().forEach(plot => {
+  asked(plot, true);
+  fit(plot, +plot.dataset.height, {...colours(plot.layout, dark.matches), ...fonts(plot.layout, 13), width: null, autosize: true});
+}));
+
+// Names of what a click would show; on paper they only take room.
+function asked(plot, named) {
+  const first = (trace, index) => plot.data.findIndex(other => other.name === trace.name) === index;
+  const indices = plot.data.flatMap((trace, index) => trace.visible === "legendonly" && first(trace, index) ? [index] : []);
+  if (indices.length) Plotly.restyle(plot, {showlegend: named}, indices);
+}
 
 // How wide a figure is on paper, by how many stand beside it there.
 function onPaper(plot) {

@@ -52,7 +52,8 @@ def cut(seeds: int, pieces: int) -> list[slice]:
 
 def batch_rows(batch: Batch, rows: slice) -> Batch:
     """The batch of these seeds."""
-    return Batch(**{name: value if value is None else value[rows] for name, value in vars(batch).items()})
+    values: dict[str, Any] = {name: value if value is None else value[rows] for name, value in vars(batch).items()}
+    return Batch(**values)
 
 
 def weights_rows(weights: Weights, rows: slice) -> Weights:

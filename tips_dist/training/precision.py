@@ -46,9 +46,10 @@ def bf16_units() -> bool:
 
     oneDNN takes bfloat16 from AVX-512 on and imitates it where there are no instructions for it.
     """
-    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    library = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not library or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
-    able = getattr(torch.cpu, "get_capabilities", dict)()
+    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return able.get("architecture") not in ("x86_64", "AMD64") or any(able.get(unit) for unit in BF16_UNITS)
 
 

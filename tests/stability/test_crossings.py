@@ -84,7 +84,7 @@ def test_nothing_is_chosen_before_a_network_settled_unless_it_never_did() -> Non
 
 
 def test_a_rising_risk_inside_a_crossing_is_no_drift_and_what_was_before_is_no_measure_after_it() -> None:
-    high = [100.0, 60.0, *[60.0] * 4, *[110.0] * 6, *[90.0 - n for n in range(8)]]
+    high = [100.0, 60.0, *[60.0] * 4, *[85.0] * 6, *[90.0 - n for n in range(8)]]
     crossing = [*[0.0] * 6, *[0.3] * 6, *[0.0] * 8]
     assert judged(crossing, high).lasting.kind == HEALTHY
     assert judged([0.0] * 20, high).lasting.kind != HEALTHY

@@ -27,7 +27,7 @@ from tips_dist.stability.detectors import Judge, Recipe
 from tips_dist.watch import Watch
 
 STATEMENTS = ("import tips_dist", "from tips_dist import RunFolder", "from tips_dist import Watch")
-PROCESSES, LOOKS = 11, 15
+PROCESSES, LOOKS = 7, 15
 
 
 def median(work: Callable[[], object], repeats: int) -> float:

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from tips_dist.config import Configuration
 from tips_dist.data.store import Poses
-from tips_dist.files import append_json_lines, read_json, read_json_lines, write_json, write_text
+from tips_dist.files import JSON, append_json_lines, read_json, read_json_lines, write_json, write_text
 from tips_dist.runfolder import Outcome, SeedOutcome, layout
 from tips_dist.runfolder.records import FrozenRecord, Identity
 from tips_dist.runfolder.weights import METADATA
@@ -100,7 +100,7 @@ class FakeTraining:
     def _evaluate(
         self, configuration: Configuration, seeds: Sequence[int], folder: Path, step: int, state: dict[str, Any]
     ) -> None:
-        rows = []
+        rows: list[dict[str, JSON]] = []
         for seed in seeds:
             key = str(seed)
             if key in state["ended"]:

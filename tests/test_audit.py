@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tips_dist.audit import audit_run, in_words, read_policy
+from tips_dist.audit import audit_run, in_words, read_goal, read_policy
 from tips_dist.config import Configuration, Policy, validate
 from tips_dist.files import UserError
 from tips_dist.runfolder import History, example, layout
@@ -88,3 +88,26 @@ def test_an_absent_signal_is_not_one_that_was_not_finite(tmp_path: Path) -> None
     History([*rows[:5], gone, *rows[6:]]).save(path)
     found = audit_run(run).seeds[0]
     assert (found.verdict, found.stop_step) == ("non_finite", 300)
+
+
+def test_a_goal_decides_what_the_policy_leaves_open(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, {0: [100.0, 70.0, *[50.0] * 18]})
+    stops = [audit_run(run, goal=read_goal(text)).seeds[0].stop_step for text in ("0.5 %", "1 %", "0.05")]
+    assert all(stops)
+    assert stops == sorted(stops, key=lambda stop: -(stop or 0))
+    assert stops[0] != stops[-1]
+    for wrong in ("10 %", "much", "0.1"):
+        with pytest.raises(UserError, match=r"--goal: loss: "):
+            read_goal(wrong)
+
+
+def test_a_risk_inside_a_crossing_is_not_the_best(tmp_path: Path) -> None:
+    """However low it is."""
+    run = run_folder(tmp_path, {0: [100.0, 90.0, 40.0, 40.0, 40.0, *(80.0 - n for n in range(15))]})
+    path = layout.HISTORY.at(run, "solo-000")
+    rows = [replace(row, signals={"mirror/mixed": 0.3 if row.risk == 40.0 else 0.0}) for row in History.load(path).rows]
+    path.unlink()
+    History(rows).save(path)
+    found = audit_run(run).seeds[0]
+    assert found.best_risk == 66.0
+    assert "crossed to its mirror image at steps 150 to 300" in found.reason

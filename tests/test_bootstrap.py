@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import rankdata
 
+from tips_dist import bootstrap
 from tips_dist.bootstrap import (
     Statistic,
     cliffs_delta,
@@ -140,3 +144,19 @@ def test_infinite_is_worse_than_any_other_in_a_median(values: list[float], expec
         if found is not None:
             assert np.isfinite([found.low, found.high]).all()
             assert found.low <= found.value <= found.high
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=20))
+def test_midranks_are_scipys(values: list[int]) -> None:
+    series = np.array(values, np.float64)
+    np.testing.assert_array_equal(bootstrap.midranks(series), rankdata(series))
+
+
+def test_a_mean_over_groups_is_that_of_a_measure() -> None:
+    values, group = np.array([1.0, 2, 3, np.nan, 5, 6]), np.array([0, 0, 1, 1, 2, 2])
+    found = bootstrap.mean_over_groups(values, group)
+    groups = [np.flatnonzero(group == code) for code in range(3)]
+    same = bootstrap.over_groups(lambda rows: float(np.nanmean(values[rows])), groups)
+    assert found.value == same.value == pytest.approx(3.4)
+    assert (found.low, found.high) == pytest.approx((same.low, same.high), abs=0.5)
+    assert np.isnan(bootstrap.mean_over_groups(np.full(3, np.nan), group[:3]).value)

@@ -120,7 +120,7 @@ def test_a_wheel_works_in_an_empty_folder(installed: Call) -> None:
 def test_the_whole_path_from_a_wheel(installed: Call) -> None:
     """What a newcomer does, in an empty folder: study file, data, a small run on Ray, its report, the lifted poses."""
     installed("init", "mine")
-    installed("data", "generate", "-o", "mine/data/quickstart", "--poses", "600", "--cameras", "2")
+    installed("data", "generate", "-o", "mine/data/quickstart", "--poses", "4000")
     small = (
         "model.width=16",
         "seeds=2",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tips_dist.config import Policy, validate
+from tips_dist.config import Goal, Policy, validate
 from tips_dist.files import UserError, read_text
-from tips_dist.replay import SeedHistory, read_histories, replay
+from tips_dist.replay import SeedHistory, choosable, read_histories, replay
 from tips_dist.runfolder import Audit, RunFolder
 from tips_dist.runfolder.results import AuditBest, AuditSeed, AuditTotals
+from tips_dist.stability.goals import thresholds
 from tips_dist.study_yaml import load_yaml
 
 
@@ -33,8 +34,11 @@ def in_words(audit: Audit) -> str:
     return "\n".join(lines)
 
 
-def audit_run(run: Path, policy: Policy | None = None) -> Audit:
+def audit_run(run: Path, policy: Policy | None = None, goal: Goal | None = None) -> Audit:
     """Replay ``policy`` (default: the built-in one) over every seed's history.
+
+    Thresholds that it leaves open follow from ``goal`` (default: the built-in one). A checkpoint inside a mirror
+    crossing, or before the seed settled on one side, counts for no lowest risk: it would not be chosen.
 
     A seed whose history was cut by stopping when it was made can only be replayed up to there; it is marked ``cut``
     and left out of the totals. Train with ``stopping: {divergence: off, plateau: off}`` for a full answer.
@@ -42,7 +46,7 @@ def audit_run(run: Path, policy: Policy | None = None) -> Audit:
     Raises:
         UserError: not a run folder, or no trial has a history.
     """
-    policy = policy or Policy()
+    policy = thresholds(policy or Policy(), goal)
     seeds = [_seed(history, policy) for history in read_histories(RunFolder(run))]
     if not seeds:
         raise UserError(f"{run}: no trial with a history, so there is nothing to audit")
@@ -58,9 +62,19 @@ def read_policy(path: Path) -> Policy:
     return validate(Policy, load_yaml(read_text(path, "policy file"), str(path)) or {}, where=str(path))
 
 
+def read_goal(text: str) -> Goal:
+    """A goal as a study file writes it: ``1 %`` or ``0.01``.
+
+    Raises:
+        UserError: it is no share from 0.5 % to 5 %.
+    """
+    return validate(Goal, {"loss": text if text.strip().endswith("%") else load_yaml(text, "--goal")}, where="--goal")
+
+
 def _seed(history: SeedHistory, policy: Policy) -> AuditSeed:
     verdict, stop = replay(history, policy)
-    best, kept = history.lowest_risk(), history.lowest_risk(stop)
+    chosen = choosable(history, policy)
+    best, kept = chosen.lowest_risk(), chosen.lowest_risk(stop)
     return AuditSeed(
         trial=history.trial,
         seed=history.seed,

@@ -370,13 +370,14 @@ def _audit(
     policy: Annotated[
         Path | None, typer.Option(help="YAML with thresholds to try instead of the defaults.", dir_okay=False)
     ] = None,
+    goal: Annotated[str | None, typer.Option(help="How much error may be risked: 0.5 % to 5 %.")] = None,
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
     """Would stopping have killed the best? Replays a stopping policy over the recorded histories."""
     from tips_dist.commands import deciding as command
 
-    command.audit(folder, policy, as_json=as_json)
+    command.audit(folder, policy, goal, as_json=as_json)
 
 
 @app.command("distill")

@@ -158,6 +158,9 @@ class Losses(Section):
     extra: dict[str, NonNegative] = {}  # weights of further terms, registered by plug-ins
 
 
+ByGoal = NonNegative | None  # what follows from ``stopping.goal`` where it is not set
+
+
 class Policy(Section):
     """Every threshold of the detectors; counts are evaluation steps unless named otherwise.
 
@@ -174,13 +177,13 @@ class Policy(Section):
     drift_slack: NonNegative = 0.12  # log risk above the best that is forgiven
     drift_alarm: NonNegative = 0.4  # accumulated excess of log risk that raises the alarm
     drifting_slack: Annotated[NonNegative, Before(10.0)] = 0.05  # the same of a slow rise
-    drifting_alarm: Annotated[NonNegative | None, Before(10.0)] = None  # and the same; null: by the goal
+    drifting_alarm: Annotated[ByGoal, Before(10.0)] = None  # and the same; null: by the goal
     crossing: Annotated[Share, Before(1.0)] = 0.05  # share of mirrored poses from which a seed is in a crossing
-    plateau_share: NonNegative | None = None  # share of the budget without progress: a plateau; null: by the goal
-    plateau_wait: Annotated[NonNegative, Before(0.0)] = 0.3  # and share of the steps before it,
-    plateau_patience: Count = 6  # and evaluation steps without progress,
+    plateau_share: Annotated[ByGoal, Before(0.4)] = None  # share of the budget without progress; null: by the goal
+    plateau_wait: Annotated[NonNegative, Before(0.0)] = 0.3  # and of the steps before, that make a plateau,
+    plateau_patience: Annotated[Count, Before(12)] = 6  # and evaluation steps without progress,
     plateau_learnt: NonNegative = 0.8  # once the best risk is below this share of the first
-    plateau_progress: NonNegative | None = None  # relative improvement of the best risk that counts; null: by the goal
+    plateau_progress: Annotated[ByGoal, Before(0.01)] = None  # what counts as progress; null: by the goal
     smoothing: NonNegative = 0.4  # weight of the newest value in the smoothed risk
 
 

@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]  # (height, width, 3)
 
 Colour = tuple[int, int, int]  # red, green, blue
-SIDE_COLOUR: dict[str, Colour] = {"left": (72, 92, 225), "right": (214, 39, 40), "trunk": (85, 85, 85)}
+SIDE_COLOUR: dict[str, Colour] = {"left": (72, 92, 225), "right": (214, 39, 40), "trunk": (118, 118, 118)}
 BONE_SIDES: tuple[str, ...] = tuple(  # of each bone, (16): that of the joint at its far end
     next((side for side in SIDE_COLOUR if JOINTS[child].startswith(side)), "trunk") for _, child in BONES
 )

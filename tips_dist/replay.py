@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +93,15 @@ def judged(history: SeedHistory, judge: Judge) -> Iterator[Verdict]:
     """What ``judge``, a new one, says at each evaluation step; afterwards it holds the seed's crossings."""
     for step, row in zip(history.steps, history.rows(), strict=True):
         yield judge.update(step, row)
+
+
+def choosable(history: SeedHistory, policy: Policy | None = None) -> SeedHistory:
+    """The history with a risk only where a checkpoint may be chosen: outside mirror crossings, once settled."""
+    judge = Judge(history.budget, history.recipe, policy, history.detectors)
+    for _ in judged(history, judge):
+        pass
+    one_sided = [judge.one_sided(step) for step in history.steps]
+    return replace(history, risks=np.where(one_sided, history.risks, np.nan))
 
 
 def read_histories(folder: RunFolder, *, name: str = "") -> list[SeedHistory]:

@@ -257,6 +257,9 @@ def rough_series(seed: int, length: int = 40) -> list[Signals]:
             "depth/spread_ratio": 0.01 if late else rng.uniform(0.5, 1.5),
             "discriminator/loss": rng.choice([0.001, 0.9]) if late else rng.uniform(0.15, 0.3),
             "discriminator/accuracy": 0.999 if late else 0.6,
+            "mirror/mixed": 0.2 if late else 0.0,
+            "agreement/views": None if rng.random() < 0.1 else risk / 100,
+            "rigidity/bone_ratio_variance": risk / 1000,
         }
         series.append(values)
     return series

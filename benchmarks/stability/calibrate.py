@@ -37,7 +37,7 @@ OFFERED: dict[str, dict[str, tuple[str, ...]]] = {
 ROUND: dict[str, dict[str, dict[str, float]]] = {
     "views": {
         "round weights of before": {VIEWS: 1.0, BONES: 0.5, MIXED: 1.0},
-        "round weights": {VIEWS: 1.0, BONES: 1.0, REPROJECTIONS: 0.3, MIXED: 1.0},
+        "round weights": {VIEWS: 1.0, BONES: 1.0, REPROJECTIONS: 0.3, MIXED: 2.0},
     },
     "one_camera": {
         "round weights of before": {BONES: 1.0, SYMMETRY: 0.4, REPROJECTIONS: 0.5, MIXED: 3.0},
@@ -98,17 +98,17 @@ def forms(name: str) -> dict[str, Fit]:
 
 def _stack(runs: Sequence[Curves], pieces: Sequence[str]) -> tuple[Array, Array, Array]:
     """Evidence (N, F), log error (N,) and weight (N,) of all usable checkpoints, each seed counting alike."""
-    tables, targets, weights = [], [], []
-    for curves in runs:
-        if not all(piece in curves.signals for piece in pieces):
-            continue
-        table = np.stack([evidence_of(curves.signals, piece) for piece in pieces], -1)
-        usable = np.isfinite(table).all(-1) & np.isfinite(curves.errors) & (curves.errors < PLAUSIBLE_MM)
-        share = usable / np.maximum(usable.sum(0), 1)
-        tables.append(table[usable])
-        targets.append(np.log(curves.errors[usable]))
-        weights.append(share[usable])
+    found = [_rows(curves, tuple(pieces)) for curves in runs if all(piece in curves.signals for piece in pieces)]
+    tables, targets, weights = zip(*found, strict=True)
     return np.concatenate(tables), np.concatenate(targets), np.concatenate(weights)
+
+
+@functools.lru_cache(maxsize=4096)
+def _rows(curves: Curves, pieces: tuple[str, ...]) -> tuple[Array, Array, Array]:
+    table = np.stack([evidence_of(curves.signals, piece) for piece in pieces], -1)
+    usable = np.isfinite(table).all(-1) & np.isfinite(curves.errors) & (curves.errors < PLAUSIBLE_MM)
+    share = usable / np.maximum(usable.sum(0), 1)
+    return table[usable], np.log(curves.errors[usable]), share[usable]
 
 
 # --- the interval ----------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def quantile(values: Array, weights: Array, share: float) -> float:
     """Weighted quantile."""
     order = np.argsort(values)
     reached = np.cumsum(weights[order]) / weights.sum()
-    return float(values[order][min(np.searchsorted(reached, share), len(order) - 1)])
+    return float(values[order][min(int(np.searchsorted(reached, share)), len(order) - 1)])
 
 
 # --- leaving out -----------------------------------------------------------------------------------------------------

@@ -70,14 +70,14 @@ def main() -> None:
           f"{possible['long']:.0%} of long and {possible['short']:.0%} of short runs at 1 % of error\n")  # fmt: skip
     print("| goal | fitted on | judged on | thresholds | long: saved | lost | short: saved | lost |")
     print("|---|---|---|---|---|---|---|---|")
-    for goal in GOALS:
-        for fitted in [[one for one in SOURCES if one != left] for left in SOURCES] + [arguments.fit]:
-            place = choose(seeds, fitted, goal)
+    for fitted in [[one for one in SOURCES if one != left] for left in SOURCES] + [arguments.fit]:
+        for goal, place in zip(GOALS, choose(seeds, fitted), strict=True):
             judged = [one for one in SOURCES if one not in fitted] or list(SOURCES)
             print(f"| {goal:.1%} | {', '.join(fitted)} | {', '.join(judged)} | {_words(points[place])} | "
                   f"{_cells(seeds, judged, 'long', place)} | {_cells(seeds, judged, 'short', place)} |")  # fmt: skip
     if not arguments.dry and set(arguments.fit) == set(SOURCES):
-        rows = [{"loss": goal, **points[choose(seeds, SOURCES, goal)]} for goal in GOALS]
+        chosen = zip(GOALS, choose(seeds, SOURCES), strict=True)
+        rows = [{"loss": goal, **points[place]} for goal, place in chosen]
         write_json(
             TABLE, {"goals": rows, "fitted_on": f"{len(seeds) // 2} seeds of bank 2, with several cameras and one"}
         )
@@ -89,8 +89,11 @@ def grid() -> Iterator[Thresholds]:
         yield {"plateau_share": share, "plateau_progress": progress, "drifting_alarm": alarm}
 
 
-def choose(seeds: Sequence[Seed], sources: Sequence[str], goal: float) -> int:
-    """The place in the grid that saves the most long steps while no group of ``sources`` loses more than the goal."""
+def choose(seeds: Sequence[Seed], sources: Sequence[str]) -> list[int]:
+    """For each goal the place in the grid that saves the most long steps while no group of ``sources`` loses more.
+
+    Who may lose more never waits longer.
+    """
     groups: dict[tuple[str, str], list[Array]] = {}
     for seed in seeds:
         if seed.group[0] in sources:
@@ -98,7 +101,13 @@ def choose(seeds: Sequence[Seed], sources: Sequence[str], goal: float) -> int:
     means = {group: np.mean(outcomes, axis=0) for group, outcomes in groups.items()}
     worst = np.max([mean[:, 1] for mean in means.values()], axis=0)
     saved = np.mean([mean[:, 0] for group, mean in means.items() if group[1] == "long"], axis=0)
-    return int(np.argmax(np.where(worst <= goal, saved, -1.0 - worst)))
+    points, places = list(grid()), [0]
+    for goal in GOALS:
+        least = points[places[-1]]
+        allowed = [all(point[name] <= least[name] for name in ("plateau_share", "drifting_alarm")) for point in points]
+        kept = np.where(worst <= goal, saved, -1.0 - worst)
+        places.append(int(np.argmax(np.where(allowed, kept, -np.inf))))
+    return places[1:]
 
 
 def _cells(seeds: Sequence[Seed], sources: Sequence[str], length: str, place: int) -> str:
@@ -128,7 +137,7 @@ def _seed(curves: Curves, place: int) -> Seed | None:
     named = [{**row, RISK: risk(row)} for row in named]
     steps, errors = curves.steps[:ends].astype(int), curves.errors[:ends, place]
     judge, broken = _judged(steps, named, budget, recipe)
-    risks = [row[RISK] if row[RISK] is not None and judge.may_choose(step) else np.inf
+    risks = [np.inf if (told := row[RISK]) is None or not judge.may_choose(step) else told
              for step, row in zip(steps.tolist(), named, strict=True)]  # fmt: skip
     if not np.isfinite(risks).any():
         return None

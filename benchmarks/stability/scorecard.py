@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,11 +24,13 @@ from benchmarks.stability.bank import Curves
 from benchmarks.stability.histories import histories
 from tips_dist.bootstrap import Statistic, mean_over_groups
 from tips_dist.commands.evaluating import COLUMNS
+from tips_dist.config import Policy
 from tips_dist.evaluation import labels
 from tips_dist.evaluation.histories import LabelledHistory
 from tips_dist.evaluation.scorecard import Card, detection, stopping
 from tips_dist.files import write_text
-from tips_dist.stability.risk import Regime
+from tips_dist.stability import goals
+from tips_dist.stability.risk import CALIBRATION, Regime
 
 HERE = Path(__file__).parent
 PAGES = {"full": HERE / "README.md", "short": HERE.parents[1] / "docs" / "deciding.md"}
@@ -52,8 +55,16 @@ def main() -> None:
 
 
 def refresh(path: Path, text: str) -> None:
-    """Put ``text`` between the markers of a page."""
-    write_text(path, inserted(path.read_text(), text))
+    """Put ``text`` between the markers of a page, with the digest of what it is made of."""
+    write_text(path, inserted(path.read_text(), f"<!-- of {digest()} -->\n{text}"))
+
+
+def digest() -> str:
+    """Of the bank, the calibration and the thresholds: a page that quotes another one is out of date."""
+    found = hashlib.sha256(Policy().model_dump_json().encode())
+    for path in [*sorted(bank.BANK.glob("*/*.npz")), CALIBRATION, goals.TABLE]:
+        found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def inserted(page: str, text: str) -> str:
@@ -99,13 +110,14 @@ class Bench:
             ]
         )
 
+    @functools.cache  # noqa: B019
     def judged(self, cameras: str) -> dict[str, dict[str, scores.Judged]]:
         """Rule -> source -> what it did."""
         found: dict[str, dict[str, scores.Judged]] = {}
         rules = {BEFORE: scores.BEFORE[cameras], **scores.SINGLE, **scores.COMBINED, **scores.TRIVIAL}
         for source in self.sources:
             own = [one for one in self.runs[cameras] if one.run.source == source]
-            ours = functools.partial(calibrate.log_risk, self.risks[cameras][source])
+            ours: scores.Rule = functools.partial(calibrate.log_risk, self.risks[cameras][source])
             for name, rule in {OURS: ours, **rules}.items():
                 judged = scores.pooled(rule, own)
                 if judged is not None:

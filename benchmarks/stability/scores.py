@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from benchmarks.stability.bank import Curves
-from tips_dist.bootstrap import CONFIDENCE, Statistic, group_weights
+from tips_dist.bootstrap import CONFIDENCE, Statistic, group_weights, midranks
 from tips_dist.stability.risk import BONES, FLOOR, MIXED, REPROJECTIONS, SYMMETRY, VIEWS
 
 LATE = 0.25  # share of a run that Spearman and coverage leave out at its beginning
@@ -122,7 +121,7 @@ def judge(rule: Rule, curves: Curves, run: int) -> Judged | None:
         return None
     known = np.isfinite(curves.errors)
     usable = np.where(np.isfinite(scores) & known, scores, np.inf)
-    some = known.any(0)
+    some = np.any(known, axis=0)
     told = np.isfinite(usable).any(0)
     errors = np.where(known, curves.errors, np.nan)
     with np.errstate(invalid="ignore"):
@@ -140,7 +139,7 @@ def judge(rule: Rule, curves: Curves, run: int) -> Judged | None:
 def random_choice(curves: Curves, run: int) -> Judged:
     """What a random checkpoint costs, on average."""
     errors = np.where(np.isfinite(curves.errors), curves.errors, np.nan)
-    some = np.isfinite(errors).any(0)
+    some = np.any(np.isfinite(errors), axis=0)
     gap = np.array([np.nanmean(c) - np.nanmin(c) if ok else np.nan for c, ok in zip(errors.T, some, strict=True)])
     nothing = np.full(len(gap), np.nan)
     return Judged(gap, nothing, nothing, nothing, np.full(len(gap), run))
@@ -170,7 +169,7 @@ def across(judged: Judged) -> Statistic:
     known = np.isfinite(judged.lowest) & np.isfinite(judged.error)
     if known.sum() < 4:
         return Statistic(float("nan"), float("nan"), float("nan"), 0)
-    ranks = np.stack([rankdata(judged.lowest[known]), rankdata(judged.error[known])])
+    ranks = np.stack([midranks(judged.lowest[known]), midranks(judged.error[known])])
     weights = group_weights(judged.run[known])
     share = weights / weights.sum(1, keepdims=True)
     centred = ranks[:, None] - (share @ ranks.T).T[..., None]  # (2, draws, N)
@@ -186,5 +185,6 @@ def spearman(a: Array, b: Array) -> float:
     known = np.isfinite(a) & np.isfinite(b)
     if known.sum() < 4 or np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
         return float("nan")
-    one, other = rankdata(a[known]), rankdata(b[known])
-    return float(np.corrcoef(one, other)[0, 1])
+    one, other = midranks(a[known]), midranks(b[known])
+    one, other = one - one.mean(), other - other.mean()
+    return float(one @ other / np.sqrt((one @ one) * (other @ other)))

@@ -52,13 +52,23 @@ def test_where_crossings_begin_and_end(mirrored: list[float], found: list[tuple[
 
 
 def test_a_rise_inside_a_crossing_is_no_divergence() -> None:
-    errors = np.array([100.0, 80, 60, 60, 60, 60, 60, 62, 100, 120])
+    errors = np.array([100.0, 80, 60, 60, 60, 60, 60, 62, 80, 88])
     assert labels.fate(errors) == DIVERGED
     inside = np.array([0.0] * 8 + [0.3, 0.4])
     assert labels.fate(errors, inside) == CROSSING
     passed = np.array([100.0, 80, 60, 60, 130, 140, 130, 60, 60, 60])
     assert labels.fate(passed, np.array([0.0] * 4 + [0.3] * 3 + [0.0] * 3)) == CONVERGED
     assert labels.fate(passed, None) == CONVERGED
+    ruined = np.array([100.0, 80, 60, 60, 60, 60, 60, 62, 300, 600])
+    assert labels.fate(ruined, inside) == DIVERGED  # no crossing does that
+
+
+def test_a_flat_start_is_not_what_a_network_that_never_settled_is_measured_by() -> None:
+    errors = np.array([120.0, 135, 150, 150, 150, 150, 150, 150, 150, 150])
+    assert labels.fate(errors) == DIVERGED
+    assert labels.fate(errors, np.full(10, 0.45)) == CROSSING
+    settled_late = np.array([0.45] * 8 + [0.05, 0.02])
+    assert labels.fate(np.array([120.0] + [140] * 7 + [100, 95]), settled_late) == LEARNING
     assert not labels.has_crossed(None)
 
 

@@ -45,7 +45,7 @@ def test_who_risks_more_waits_less() -> None:
 
 
 def test_a_run_from_before_goals_keeps_its_own_rules() -> None:
-    old = {"divergence": "default", "plateau": "default", "policy": {"plateau_share": 0.4, "plateau_progress": 0.01}}
+    old = {"divergence": "default", "plateau": "default", "policy": {"flat": 0.1}}
     found = recorded(Stopping, old)
     filled = thresholds(found.policy, found.goal)
     assert (filled.plateau_share, filled.plateau_wait, filled.plateau_progress) == (0.4, 0.0, 0.01)

@@ -92,7 +92,7 @@ def test_evaluation_intervals_may_differ(every: int) -> None:
     """The same course is judged the same, later where it is seen seldom: never from one or two evaluations alone."""
 
     def course(step: int) -> float:
-        return 100 * 0.94 ** (min(step, 1300) / 100) * (1 + 0.1 * max(0, step - 1500) / 1000)
+        return 100 * math.pow(0.94, min(step, 1300) / 100) * (1 + 0.1 * max(0, step - 1500) / 1000)
 
     found = judged(risks([course(every * n) for n in range(1, STEPS // every + 1)]), every=every)
     first = next(every * n for n, one in enumerate(found, 1) if one.kind in (DRIFTING, DIVERGED))

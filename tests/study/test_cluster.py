@@ -9,11 +9,11 @@ import pytest
 
 from tips_dist.config import Resources
 from tips_dist.files import UserError
-from tips_dist.study.cluster import cards_in_words, check_fits, settled, share
+from tips_dist.study.cluster import RayNode, cards_in_words, check_fits, settled, share
 
 
-def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
-    return {"Alive": alive, "Resources": {"CPU": cpus, "GPU": gpus}}
+def node(cpus: float, gpus: float = 0, alive: bool = True) -> RayNode:
+    return {"NodeID": "", "Alive": alive, "Resources": {"CPU": cpus, "GPU": gpus}}
 
 
 @pytest.mark.parametrize(

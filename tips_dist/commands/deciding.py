@@ -36,13 +36,13 @@ def select_candidates(folder: Path, *, as_json: bool) -> None:
     say(f"Wrote {layout.SELECTION.at(folder)}")
 
 
-def audit(folder: Path, policy: Path | None, *, as_json: bool) -> None:
+def audit(folder: Path, policy: Path | None, goal: str | None = None, *, as_json: bool) -> None:
     """Replay a stopping policy over the recorded histories and print what it would have done."""
-    from tips_dist.audit import audit_run, in_words, read_policy
+    from tips_dist.audit import audit_run, in_words, read_goal, read_policy
     from tips_dist.report.formats import print_tables
     from tips_dist.report.tables import Table, number
 
-    found = audit_run(folder, read_policy(policy) if policy else None)
+    found = audit_run(folder, read_policy(policy) if policy else None, read_goal(goal) if goal else None)
     if as_json:
         print_json(found.plain())
         return

@@ -3,15 +3,16 @@
 ``errors`` are the sign-resolved N-MPJPE of each evaluation step (E,), mm, NaN where the network was not finite;
 ``mirrored`` the true share of poses that it held mirrored (E,), 0 to 0.5.
 
-A seed's *fate* compares its last fifth with the best fifth before it, both by their median, outside mirror crossings:
+A seed's *fate* compares its last fifth with the best fifth before it, both by their median, of the evaluations that are
+not *mixed* (inside a mirror crossing, or before the network first settled on one side):
 
 ========= =============================================================================================================
 learning  the last fifth is more than 2 % below every fifth before: more training would have helped
 converged it is at most 5 % above the best
 drifting  it is 5 to 15 % above
-diverged  more than 15 %; or the network is not finite at its end; or no fifth of it ever had less than 150 mm (and it
-          is not learning)
-crossing  most of the last fifth lies inside a mirror crossing, so what becomes of it is not known
+diverged  more than 15 %; or, mixed or not, more than 50 %; or the network is not finite at its end; or no fifth of it
+          ever had less than 150 mm (and it is not learning)
+crossing  most of the last fifth is mixed, so what becomes of it is not known
 ========= =============================================================================================================
 
 Apart from its fate a seed may have *crossed*: after it had once held at most 10 % of the poses mirrored, it held more
@@ -39,6 +40,7 @@ TAIL = 0.2  # the share of a run that stands for its end
 IMPROVED = 0.98  # the last fifth over the best before: below this it still learns,
 RISEN = 1.05  # above this it has drifted,
 BROKEN = 1.15  # and above this diverged
+RUINED = 1.5  # and above this no crossing explains it
 BAD_MM = 150.0  # a lifter that never came below this has not learnt the shape
 MIXED, SETTLED = 0.15, 0.10  # shares of poses mirrored between which a crossing begins and ends
 LASTING = 2  # evaluations that it takes at least
@@ -73,12 +75,16 @@ def fate(errors: Array, mirrored: Array | None = None) -> str:
     """What became of a seed, one of :data:`FATES`; see the table above."""
     if not np.isfinite(errors).all():
         return DIVERGED
+    width = len(tail_of(errors))
+    if np.median(errors[-width:]) > RUINED * _best_window(errors[:-width], width):
+        return DIVERGED
     counted = _outside(errors, mirrored)
-    tail, before = tail_of(counted), counted[: -len(tail_of(counted))]
+    tail, before = counted[-width:], counted[:-width]
     if np.isnan(tail).mean() > 0.5:
         return CROSSING
-    end, best = float(np.nanmedian(tail)), _best_window(before, len(tail))
-    best = end if np.isnan(best) else best
+    end, best = float(np.nanmedian(tail)), _best_window(before, width)
+    if np.isnan(best):  # settled only just now; a single evaluation is all there is
+        return LEARNING if len(before) else CONVERGED
     if end < IMPROVED * best:
         return LEARNING
     if end > BROKEN * best or min(end, best) > BAD_MM:
@@ -106,10 +112,15 @@ def drift_of(errors: Array) -> float:
 
 
 def _outside(errors: Array, mirrored: Array | None) -> Array:
-    """The errors, NaN inside crossings."""
+    """The errors, NaN inside crossings and before the network first settled on one side."""
     counted = errors.copy()
-    for begin, end in crossings(mirrored) if mirrored is not None else ():
+    if mirrored is None:
+        return counted
+    for begin, end in crossings(mirrored):
         counted[begin:end] = np.nan
+    settled = np.flatnonzero(mirrored <= SETTLED)
+    first = int(settled[0]) if len(settled) else len(mirrored)
+    counted[:first][mirrored[:first] > MIXED] = np.nan
     return counted
 
 

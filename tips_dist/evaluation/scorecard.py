@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 
-from tips_dist.bootstrap import Statistic, mean_over_groups, over_groups
+from tips_dist.bootstrap import Statistic, mean_over_groups, midranks, over_groups
 from tips_dist.config import Policy
 from tips_dist.evaluation import choices, labels, rules
 from tips_dist.evaluation.histories import LabelledHistory
@@ -316,12 +316,12 @@ def call(history: LabelledHistory, policy: Policy | None = None) -> Called:
 
 
 def alarm_score(history: LabelledHistory) -> float:
-    """A continuous alarm: how far the risk ended above its lowest, plus how bad it ended; endless if it is gone."""
+    """A continuous alarm: how far the risk ended above its lowest; endless if it is gone."""
     risks = history.risks
     if not np.isfinite(risks).all():
         return rules.HOPELESS
     tail = float(np.median(risks[-max(1, len(risks) // 5) :]))
-    return tail / float(risks.min()) + tail / 100
+    return tail / float(risks.min())
 
 
 def covered(history: LabelledHistory) -> float:
@@ -393,7 +393,7 @@ def _auroc(scores: Array, labels: Labels) -> float:
     positive, negative = int(labels.sum()), int((~labels).sum())
     if not positive or not negative:
         return float("nan")
-    ranks = rankdata(scores)
+    ranks = midranks(scores)
     return float((ranks[labels].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 

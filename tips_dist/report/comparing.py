@@ -58,8 +58,7 @@ def run_differences(runs: Sequence[RunFolder], summaries: Sequence[Summary]) -> 
             (one, values), (other, others) = of[first][key], of[second][key]
             difference = bootstrap.difference(values[None], others[None], median=metric == "risk")
             if difference is not None:
-                known = [part[~np.isnan(part)] for part in (values, others)]
-                chance = float(mannwhitneyu(*known).pvalue)
+                chance = float(mannwhitneyu(values[~np.isnan(values)], others[~np.isnan(others)]).pvalue)
                 delta = bootstrap.cliffs_delta(values, others)
                 row = (
                     representation,

@@ -36,15 +36,15 @@ def write_comparison(path: Path, runs: Sequence[RunFolder], summaries: Sequence[
         return Style(style(representation).colour, *looks[run])
 
     curves = [
-        figures.curves(series, "error", "Error", "N-MPJPE, sign-resolved, mm", look),
-        figures.curves(series, "risk", "Risk", "risk (lower is better)", look),
+        figures.curves(series, "error", "Error", "N-MPJPE, sign-resolved, mm", look, single=0),
+        figures.curves(series, "risk", "Risk", "risk (lower is better)", look, single=0),
     ]
     sections = [
         PageSection("Side by side", grids=[_forests(names, summaries, look)]),
         PageSection(
             "The numbers", tables=[*comparing.difference_table(found), numbers], notes=comparing.comparison_notes(runs)
         ),
-        PageSection("Over the steps", grids=[[one for one in curves if one is not None]]),
+        PageSection("Over the steps", figures=[one for one in curves if one is not None]),
         PageSection("Settings", tables=settings),
     ]
     said = f"{len(runs)} runs, each by its best configuration of each representation, which was chosen without truth."

@@ -62,9 +62,15 @@ def new_figure(x: str, y: str, height: int = 360, **layout: Any) -> Any:
 
 
 def curves(
-    series: Sequence[Series], name: str, title: str, unit: str, look_of: Callable[[str], Style] = style
+    series: Sequence[Series],
+    name: str,
+    title: str,
+    unit: str,
+    look_of: Callable[[str], Style] = style,
+    *,
+    single: int = THIN_LINES,
 ) -> Figure | None:
-    """One value over steps: a median and a band per representation; single runs are there for whoever asks."""
+    """One value over steps: a median and a band per representation; so many ``single`` runs for whoever asks."""
     figure = new_figure("training step", unit)
     words = []
     for representation, items in by_representation(series).items():
@@ -72,7 +78,7 @@ def curves(
         if found is None:
             continue
         look = look_of(representation)
-        for number_of, item in enumerate(items[:THIN_LINES]):
+        for number_of, item in enumerate(items[:single]):
             every = max(1, -(-len(item.steps) // THIN_POINTS))
             figure.add_scatter(
                 x=item.steps[::every].astype(np.int32),
@@ -118,9 +124,9 @@ def curves(
         )
     if not words:
         return None
+    singles = f"; single runs (the first {single}) by a click on their name" if single else ""
     caption = (
-        f"Line: median of the runs still training; band: {BAND[0]} to {BAND[1]} % of them; single runs (the first "
-        f"{THIN_LINES}) by a click on their name. "
+        f"Line: median of the runs still training; band: {BAND[0]} to {BAND[1]} % of them{singles}. "
         "Runs that were stopped leave the median, which flatters a representation whose bad runs were stopped."
     )
     return Figure(title, figure, caption, f"{title} over training steps. {'; '.join(words)}.")

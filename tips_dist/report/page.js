@@ -1,7 +1,7 @@
 // Figures are drawn when they come near the view, in the page's colours; the library is unpacked when first needed.
 "use strict";
 const CONFIG = {responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]]};
-const PAPER = {wide: 660, half: 322};  // pixels on A4
+const PAPER = {width: 660, gap: 8, shrink: 0.58, height: 0.62, font: 10};  // pixels on A4; page.css has the same columns
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const figures = [...document.querySelectorAll("figure")];
 let library = null;
@@ -88,13 +88,38 @@ dark.addEventListener("change", () => plots().forEach(plot => Plotly.relayout(pl
 addEventListener("beforeprint", () => {
   figures.filter(figure => !figure.closest("details:not([open])")).forEach(draw);
   for (const plot of plots()) {
-    const width = plot.closest(".grid") ? PAPER.half : PAPER.wide;
     plot.dataset.height = plot.layout.height;
-    fit(plot, 0.75 * plot.layout.height, {...colours(plot.layout, false), width, autosize: false});
+    const change = {...colours(plot.layout, false), ...fonts(plot.layout, PAPER.font), width: onPaper(plot), autosize: false};
+    fit(plot, PAPER.height * plot.layout.height, change);
+    asked(plot, false);
   }
 });
-addEventListener("afterprint", () => plots().forEach(plot =>
-  fit(plot, +plot.dataset.height, {...colours(plot.layout, dark.matches), width: null, autosize: true})));
+addEventListener("afterprint", () => plots().forEach(plot => {
+  asked(plot, true);
+  fit(plot, +plot.dataset.height, {...colours(plot.layout, dark.matches), ...fonts(plot.layout, 13), width: null, autosize: true});
+}));
+
+// Names of what a click would show; on paper they only take room.
+function asked(plot, named) {
+  const first = (trace, index) => plot.data.findIndex(other => other.name === trace.name) === index;
+  const indices = plot.data.flatMap((trace, index) => trace.visible === "legendonly" && first(trace, index) ? [index] : []);
+  if (indices.length) Plotly.restyle(plot, {showlegend: named}, indices);
+}
+
+// How wide a figure is on paper, by how many stand beside it there.
+function onPaper(plot) {
+  const grid = plot.closest(".grid");
+  if (!grid) return PAPER.width;
+  const least = PAPER.shrink * (parseFloat(grid.style.getPropertyValue("--least")) || 460);
+  const columns = Math.min(grid.children.length, Math.max(1, Math.floor((PAPER.width + PAPER.gap) / (least + PAPER.gap))));
+  return (PAPER.width - PAPER.gap * (columns - 1)) / columns;
+}
+
+function fonts(layout, size) {
+  const change = {"font.size": size};
+  for (const axis of Object.keys(layout).filter(key => /^[xy]axis/.test(key))) change[axis + ".title.font.size"] = size;
+  return change;
+}
 
 function fit(plot, height, change) {
   plot.style.height = height + "px";

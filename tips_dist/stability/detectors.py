@@ -23,7 +23,7 @@ from tips_dist.stability import crossings
 from tips_dist.stability.crossings import Crossing
 from tips_dist.stability.goals import thresholds
 from tips_dist.stability.online import BaseDetector, Detector, Recipe, Signals, Threshold, number
-from tips_dist.stability.rises import Drift, Drifting, Plateau
+from tips_dist.stability.rises import Burst, Drift, Drifting, Plateau
 from tips_dist.stability.verdicts import (
     COLLAPSED,
     DIVERGED,
@@ -119,6 +119,7 @@ DETECTORS: tuple[type[BaseDetector], ...] = (
     Collapse,
     DiscriminatorDominance,
     DiscriminatorFailure,
+    Burst,
     Drift,
     Drifting,
     Plateau,
@@ -183,8 +184,11 @@ class Judge:
 
     def may_choose(self, step: int) -> bool:
         """Whether a checkpoint of ``step`` may be chosen, by what is known now."""
-        tainted = taints(self.verdict.kind, self.verdict.onset, step)
-        return not tainted and step >= (self.settled or 0) and crossing_at(self.crossings, step) is None
+        return self.one_sided(step) and not taints(self.verdict.kind, self.verdict.onset, step)
+
+    def one_sided(self, step: int) -> bool:
+        """Whether it held one mirror solution at ``step``, or never did."""
+        return step >= (self.settled or 0) and crossing_at(self.crossings, step) is None
 
     def update(self, step: int, signals: Signals) -> Verdict:
         """Take in one evaluation step's signals, ``risk/total`` among them."""

@@ -62,30 +62,15 @@ class Lasting(Mixing):
 
 @dataclass
 class Drift(Lasting):
-    """The risk has left its best value and stays away: a one-sided CUSUM (Page 1954) on the smoothed log risk.
-
-    Or it bursts: twice its lowest at a few evaluation steps in a row. That is no crossing, whatever is mirrored.
-    """
+    """The risk has left its best value and stays away: a one-sided CUSUM (Page 1954) on the smoothed log risk."""
 
     name: ClassVar[str] = "drift"
     best: float | None = None
     sum: float = 0.0
     since: int = -1
-    lowest: float | None = None  # ever, not smoothed
-    burst: int = -1  # the step since when it is more than twice as high,
-    bursts: int = 0  # and how many evaluation steps since
 
     def update(self, step: int, signals: Signals) -> Verdict | None:
         """Accumulate what exceeds the best by more than the slack; the onset is where the sum last left zero."""
-        risk = signals.get(RISK)
-        if risk is not None and math.isfinite(risk) and risk > 0:
-            self.lowest = min(math.log(risk), math.inf if self.lowest is None else self.lowest)
-            self.bursts = self.bursts + 1 if math.log(risk) >= self.lowest + BURST else 0
-            self.burst = step if self.bursts == 1 else self.burst
-            if self.bursts >= self.policy.patience / 2 and not self.warming_up(step):
-                low = math.exp(self.lowest)
-                reason = f"risk burst from {low:.3g} to {risk:.3g}"
-                return Verdict(DIVERGED, reason, self.burst, {"best": low, "risk": risk})
         weight = self.take(step, signals)
         if weight is None or self.smoothed is None or self.warming_up(step):
             return None
@@ -106,6 +91,34 @@ class Drift(Lasting):
         """Its best too."""
         super().forget(step)
         self.best, self.sum, self.since = None, 0.0, -1
+
+
+@dataclass
+class Burst(Lasting):
+    """The risk is twice its lowest at a few evaluation steps in a row: that is no crossing, whatever is mirrored."""
+
+    name: ClassVar[str] = "burst"
+    lowest: float | None = None  # log risk on one side of the mirror, ever
+    since: int = -1
+    run: int = 0  # evaluation steps since then
+
+    def update(self, step: int, signals: Signals) -> Verdict | None:
+        """The onset is where it doubled."""
+        risk = signals.get(RISK)
+        if risk is None or not math.isfinite(risk) or risk <= 0:
+            return None
+        self.take(step, signals)
+        if not self.mixture:
+            self.lowest = min(math.log(risk), math.inf if self.lowest is None else self.lowest)
+        if self.lowest is None or math.log(risk) < self.lowest + BURST:
+            self.run = 0
+            return None
+        self.since = step if self.run == 0 else self.since
+        self.run += 1
+        if self.run < self.policy.patience / 2 or self.warming_up(step):
+            return None
+        low = math.exp(self.lowest)
+        return Verdict(DIVERGED, f"risk burst from {low:.3g} to {risk:.3g}", self.since, {"best": low, "risk": risk})
 
 
 SINGLE = {  # signal -> what it means that it grew

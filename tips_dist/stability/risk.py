@@ -5,8 +5,8 @@ which counts as it is. Weights are never negative, so a piece of evidence can on
 are two regimes, and the data decides which applies (:func:`regime_of`):
 
 ========== ============================================================================================================
-views      instants seen by two or more cameras: agreement between views, rigidity, mixing
-one_camera everywhere else: rigidity, symmetry, distance of reprojections, mixing
+views      instants seen by two or more cameras: agreement between views, rigidity, distance of reprojections, mixing
+one_camera everywhere else: rigidity, distance of reprojections, mixing
 ========== ============================================================================================================
 
 Views that agree and bones that keep their length say that a body was seen, not that it is the right way round; a
@@ -39,6 +39,7 @@ _MOST = 50.0  # log risk
 Signals = Mapping[str, float | None]
 VIEWS, MIXED = "agreement/views", "mirror/mixed"
 BONES, SYMMETRY, REPROJECTIONS = "rigidity/bone_ratio_variance", "rigidity/symmetry", "distance/sliced_wasserstein"
+REGIMES = ("views", "one_camera")  # the first that applies counts
 NEEDED = {"views": (VIEWS,)}  # without which a regime does not apply, whatever its weights
 SHARES = (MIXED,)  # evidence that counts as it is; one that was not measured counts as 0
 
@@ -99,7 +100,7 @@ def regimes() -> tuple[Regime, ...]:
     stored = json.loads(CALIBRATION.read_text())["regimes"]
     return tuple(
         Regime(name, line["intercept"], line["weights"], line["within"], line["between"])
-        for name, line in stored.items()
+        for name, line in ((name, stored[name]) for name in REGIMES)
     )
 
 

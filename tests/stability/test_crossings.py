@@ -37,7 +37,7 @@ def told(shares: Sequence[float | None], name: str = "mirror/mixed") -> list[tup
         ([*SETTLED, *[0.3] * 7, 0.0, 0.0], [(s, 300) for s in range(300, 1100, 100)]),  # lasts a third longer than seen
         ([*SETTLED, 0.06, None, math.nan, 0.06, 0.0], [(s, 300) for s in range(300, 700, 100)]),  # gaps change nothing
         ([*SETTLED, 0.3, 0.0, 0.0, 0.2, 0.0], [(300, 300), (600, 600)]),  # two
-        ([0.3] * 5, [(400, 0), (500, 0)]),  # never settled: told once the warm-up is over
+        ([0.3] * 7, [(600, 0), (700, 0)]),  # never settled: told once the warm-up is over
         ([None] * 20, []),
     ],
 )

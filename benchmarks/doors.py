@@ -2,16 +2,17 @@
 
 Imports are timed in fresh processes, medians, with Python's own start measured beside them and taken off. A look of
 ``td.Watch`` is timed in turns with our own evaluation (signals, risk, verdict) of the same lifter on the same poses.
+All times are of the processor, which others on the machine change little.
 """
 
 from __future__ import annotations
 
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -30,21 +31,22 @@ STATEMENTS = ("import tips_dist", "from tips_dist import RunFolder", "from tips_
 PROCESSES, LOOKS = 7, 15
 
 
-def median(work: Callable[[], object], repeats: int) -> float:
-    """Seconds, the first one left out."""
-    found = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - began)
-    return statistics.median(found[1:])
+def of_children() -> float:
+    """Seconds of the processor that all processes started here have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def imports() -> None:
     """A table of what statements cost."""
 
     def seconds(statement: str) -> float:
-        return median(lambda: subprocess.run([sys.executable, "-c", statement], check=True), PROCESSES)
+        found = []
+        for _ in range(PROCESSES + 1):
+            before = of_children()
+            subprocess.run([sys.executable, "-c", statement], check=True)
+            found.append(of_children() - before)
+        return statistics.median(found[1:])  # the first one fills caches
 
     bare = seconds("pass")
     print(f"| statement | ms beyond Python's start ({1000 * bare:.0f} ms) |\n|---|---|")
@@ -74,13 +76,13 @@ def looks() -> None:
         judge, joints = Judge(100_000, Recipe()), losses.joint_weights(solo)
         ours, theirs = [], []
         for step in range(1, LOOKS + 1):
-            began = time.perf_counter()
+            began = time.process_time()
             measured = signals.measure(lifter, critic, watch.validation, 1.0, joints)
             judge.update(step, signals.readings(measured.signals)[0])
-            between = time.perf_counter()
+            between = time.process_time()
             watch.check(step)
             ours.append(between - began)
-            theirs.append(time.perf_counter() - between)
+            theirs.append(time.process_time() - between)
     own, watched = (1000 * statistics.median(times[1:]) for times in (ours, theirs))
     print(f"\nA look of a watch: {watched:.1f} ms, our own evaluation: {own:.1f} ms, {watched / own:.2f} times it.")
 

@@ -92,10 +92,10 @@ def test_an_absent_signal_is_not_one_that_was_not_finite(tmp_path: Path) -> None
 
 def test_a_goal_decides_what_the_policy_leaves_open(tmp_path: Path) -> None:
     run = run_folder(tmp_path, {0: [100.0, 70.0, *[50.0] * 18]})
-    stops = [audit_run(run, goal=read_goal(text)).seeds[0].stop_step for text in ("0.5 %", "1 %", "0.05")]
-    assert all(stops)
-    assert stops == sorted(stops, key=lambda stop: -(stop or 0))
-    assert stops[0] != stops[-1]
+    told = [audit_run(run, goal=read_goal(text)).seeds[0].stop_step for text in ("0.5 %", "1 %", "0.05")]
+    stops = [stop or STEPS + 1 for stop in told]
+    assert stops == sorted(stops, reverse=True)
+    assert stops[-1] < stops[0]
     for wrong in ("10 %", "much", "0.1"):
         with pytest.raises(UserError, match=r"--goal: loss: "):
             read_goal(wrong)

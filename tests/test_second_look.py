@@ -13,6 +13,7 @@ from tips_dist.runfolder import Selection, example, layout
 from tips_dist.runfolder.example import outcome
 from tips_dist.second_look import Looker
 from tips_dist.selection import select
+from tips_dist.stability.risk import regimes
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,7 @@ def test_the_second_look_decides(files: Path, poses: Poses) -> None:
     assert [teacher.step for teacher in found.teachers] == [50, 100]
     assert found.second_look is not None
     assert found.second_look.regime == "views"
+    assert found.second_look.plus_minus == regimes()[0].plus_minus
     assert found.second_look.poses == len(poses.rows("validation"))
     assert Selection.load(files / "selection.json") == found
     before = (files / "selection.json").read_bytes()

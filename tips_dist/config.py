@@ -174,15 +174,15 @@ class Policy(Section):
     failure: NonNegative = 1.6  # discriminator loss on the same scale, above which it has failed
     flat: NonNegative = 0.1  # depth spread over x spread below which poses are flat
     deep: NonNegative = 4.0  # and above which they are stretched beyond any human
-    drift_slack: NonNegative = 0.12  # log risk above the best that is forgiven
-    drift_alarm: NonNegative = 0.4  # accumulated excess of log risk that raises the alarm
-    drifting_slack: Annotated[NonNegative, Before(10.0)] = 0.05  # the same of a slow rise
+    drift_slack: Annotated[NonNegative, Before(0.12)] = 0.1  # log risk above the best that is forgiven
+    drift_alarm: Annotated[NonNegative, Before(0.4)] = 0.4  # accumulated excess of log risk that raises the alarm
+    drifting_slack: Annotated[NonNegative, Before(10.0)] = 0.035  # the same of a slow rise
     drifting_alarm: Annotated[ByGoal, Before(10.0)] = None  # and the same; null: by the goal
     crossing: Annotated[Share, Before(1.0)] = 0.05  # share of mirrored poses from which a seed is in a crossing
     plateau_share: Annotated[ByGoal, Before(0.4)] = None  # share of the budget without progress; null: by the goal
     plateau_wait: Annotated[NonNegative, Before(0.0)] = 0.3  # and of the steps before, that make a plateau,
     plateau_patience: Annotated[Count, Before(12)] = 6  # and evaluation steps without progress,
-    plateau_learnt: NonNegative = 0.8  # once the best risk is below this share of the first
+    plateau_learnt: Annotated[NonNegative, Before(0.8)] = 0.8  # once the best risk is below this share of the first
     plateau_progress: Annotated[ByGoal, Before(0.01)] = None  # what counts as progress; null: by the goal
     smoothing: NonNegative = 0.4  # weight of the newest value in the smoothed risk
 

@@ -35,9 +35,9 @@ from tips_dist.stability.risk import risk
 from tips_dist.stability.verdicts import kind_of
 
 GOALS = (0.005, 0.01, 0.02, 0.05)
-SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
-PROGRESS = (0.005, 0.01, 0.02)
-ALARMS = (0.1, 0.2, 0.4)
+SHARES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+PROGRESS = (0.0025, 0.005, 0.01)
+ALARMS = (0.05, 0.1, 0.2, 0.4)
 NEVER = Policy(plateau_share=9.0, plateau_progress=0.01, drifting_alarm=1e9)
 SOURCES = ("procedural", "people", "others")
 

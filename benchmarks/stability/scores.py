@@ -121,12 +121,9 @@ def judge(rule: Rule, curves: Curves, run: int) -> Judged | None:
         return None
     known = np.isfinite(curves.errors)
     usable = np.where(np.isfinite(scores) & known, scores, np.inf)
-    some = np.any(known, axis=0)
     told = np.isfinite(usable).any(0)
     errors = np.where(known, curves.errors, np.nan)
-    with np.errstate(invalid="ignore"):
-        best = np.array([np.nanmin(column) if ok else np.nan for column, ok in zip(errors.T, some, strict=True)])
-        mean = np.array([np.nanmean(column) if ok else np.nan for column, ok in zip(errors.T, some, strict=True)])
+    best, mean = _best_and_mean(errors)
     seeds = np.arange(errors.shape[1])
     place = usable.argmin(0)
     chosen = np.where(told, errors[place, seeds], mean)  # nothing to say: a random checkpoint
@@ -136,11 +133,19 @@ def judge(rule: Rule, curves: Curves, run: int) -> Judged | None:
     return Judged(chosen - best, within, lowest, chosen, np.full(len(seeds), run))
 
 
+def _best_and_mean(errors: Array) -> tuple[Array, Array]:
+    """Least and mean error of each seed; NaN of one that was never finite."""
+    columns = [column[np.isfinite(column)] for column in errors.T]
+    found = [(column.min(), column.mean()) if len(column) else (np.nan, np.nan) for column in columns]
+    best, mean = np.array(found, np.float64).T
+    return best, mean
+
+
 def random_choice(curves: Curves, run: int) -> Judged:
     """What a random checkpoint costs, on average."""
     errors = np.where(np.isfinite(curves.errors), curves.errors, np.nan)
-    some = np.any(np.isfinite(errors), axis=0)
-    gap = np.array([np.nanmean(c) - np.nanmin(c) if ok else np.nan for c, ok in zip(errors.T, some, strict=True)])
+    best, mean = _best_and_mean(errors)
+    gap = mean - best
     nothing = np.full(len(gap), np.nan)
     return Judged(gap, nothing, nothing, nothing, np.full(len(gap), run))
 

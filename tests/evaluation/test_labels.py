@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tips_dist.evaluation import labels
-from tips_dist.evaluation.labels import CONVERGED, CROSSING, DIVERGED, DRIFTING, LEARNING
+from tips_dist.evaluation.labels import CONVERGED, DIVERGED, DRIFTING, LEARNING, UNSETTLED
 
 NAN = float("nan")
 STEPS = [10 * (index + 1) for index in range(10)]
@@ -55,7 +55,7 @@ def test_a_rise_inside_a_crossing_is_no_divergence() -> None:
     errors = np.array([100.0, 80, 60, 60, 60, 60, 60, 62, 80, 88])
     assert labels.fate(errors) == DIVERGED
     inside = np.array([0.0] * 8 + [0.3, 0.4])
-    assert labels.fate(errors, inside) == CROSSING
+    assert labels.fate(errors, inside) == UNSETTLED
     passed = np.array([100.0, 80, 60, 60, 130, 140, 130, 60, 60, 60])
     assert labels.fate(passed, np.array([0.0] * 4 + [0.3] * 3 + [0.0] * 3)) == CONVERGED
     assert labels.fate(passed, None) == CONVERGED
@@ -66,7 +66,7 @@ def test_a_rise_inside_a_crossing_is_no_divergence() -> None:
 def test_a_flat_start_is_not_what_a_network_that_never_settled_is_measured_by() -> None:
     errors = np.array([120.0, 135, 150, 150, 150, 150, 150, 150, 150, 150])
     assert labels.fate(errors) == DIVERGED
-    assert labels.fate(errors, np.full(10, 0.45)) == CROSSING
+    assert labels.fate(errors, np.full(10, 0.45)) == UNSETTLED
     settled_late = np.array([0.45] * 8 + [0.05, 0.02])
     assert labels.fate(np.array([120.0] + [140] * 7 + [100, 95]), settled_late) == LEARNING
     assert not labels.has_crossed(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from tips_dist.evaluation.scorecard import scorecard
 from tips_dist.replay import SeedHistory
 from tips_dist.runfolder import RunFolder, example, layout
 from tips_dist.stability.detectors import Recipe
+from tips_dist.stability.risk import regimes
 
 NAN = float("nan")
 FALLING = tuple(100.0 - 2 * index for index in range(20))
@@ -251,3 +253,65 @@ def test_a_run_named_twice_is_refused(made: Path) -> None:
     given = ["scorecard", str(made / "first"), str(made / "first"), "--truth", str(made / "a.truth3d.h5")]
     assert "named twice" in str(CliRunner().invoke(app, given).exception)
     assert RunFolder(made / "first").evaluation is None
+
+
+def test_truth_of_other_poses_is_refused_in_one_line(made: Path, tmp_path: Path) -> None:
+    poses, joints = procedural.generate(1500, seed=4)
+    write_truth(tmp_path / "b.truth3d.h5", joints, poses.digest)
+    told = CliRunner().invoke(app, ["scorecard", str(made / "first"), "--truth", str(tmp_path / "b.truth3d.h5")])
+    assert told.exit_code != 0
+    assert str(tmp_path / "b.truth3d.h5") in str(told.exception)
+    assert "\n" not in str(told.exception)
+
+
+# --- what histories may look like ------------------------------------------------------------------------------------
+
+VIEWED = {"agreement__views": [0.4] * 20, "mirror__mixed": [0.02] * 20, "rigidity__bone_ratio_variance": [0.05] * 20}
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        pytest.param([history(FALLING)], id="one seed"),
+        pytest.param([history(FALLING, **VIEWED), history(BROKEN, seed=1)], id="a second view for one seed alone"),
+        pytest.param([history(FALLING), history(FALLING[::2], seed=1, every=100)], id="intervals that differ"),
+        pytest.param(
+            [history([NAN, *FALLING[1:9], NAN, NAN, *FALLING[11:]], FALLING, agreement__views=[NAN] * 20)], id="gaps"
+        ),
+        pytest.param([history(FALLING[:3], budget=150)], id="three evaluations"),
+        pytest.param([history(FALLING[:1], budget=50)], id="one evaluation"),
+        pytest.param([history(FALLING), history([NAN] * 20, [NAN] * 20, seed=1)], id="a dead seed"),
+    ],
+)
+def test_odd_histories_are_scored_as_far_as_they_go(seeds: list[LabelledHistory]) -> None:
+    found = scorecard(seeds)
+    assert found.seeds == len(found.called) == len(seeds)
+    assert set(found.stopping) >= {"never stop", "verdicts (ours)", "patience on risk", "power law of the risk"}
+    assert found.stopping["never stop"].lost_mm.value in (0, pytest.approx(np.nan, nan_ok=True))
+
+
+def test_crossings_and_drift_are_told_apart_from_divergence() -> None:
+    mixed = [0.0] * 8 + [0.3] * 6 + [0.0] * 6
+    rising = [80.0 - 2 * index for index in range(8)] + [90.0] * 6 + [64.0] * 6
+    crossing = dataclasses.replace(history(rising, mirror__mixed=mixed), mirrored=np.array(mixed))
+    drifting = history([100.0 - 5 * index for index in range(9)] + [60.0 + 0.5 * index for index in range(11)], seed=1)
+    assert (crossing.fate, crossing.crossed, crossing.healthy) == ("converged", True, False)
+    assert (drifting.fate, drifting.crossed, drifting.healthy) == ("drifting", False, False)
+    found = scorecard([crossing, drifting, history(FALLING, seed=2)])
+    assert (found.crossed, found.drifting, found.diverged) == (1, 1, 0)
+    ours = found.detection["detectors (ours)"]
+    assert ours.crossing is not None
+    assert ours.crossing.value == 1  # by its name, and it is not stopped
+    assert ours.crossing_stopped is not None
+    assert ours.crossing_stopped.value == 0
+    assert [row.crossed for row in found.called] == [True, False, False]
+
+
+def test_how_often_the_interval_holds() -> None:
+    regime = regimes()[1]
+    names = {name.replace("/", "__"): [0.05] * 20 for name in regime.weights}
+    inside, outside = (history([80.0] * 20, [80 * factor] * 20, seed=0, **names) for factor in (1.01, 3.0))
+    for one, share in ((inside, 1.0), (outside, 0.0)):
+        found = scorecard([one]).covered
+        assert found is not None
+        assert found.value == share

@@ -18,6 +18,7 @@ from tips_dist.report.answer_words import answer_lines
 from tips_dist.report.summary import write_summary
 from tips_dist.runfolder import Evaluation, RunFolder, Summary, TrialState, layout, read_trial
 from tips_dist.runfolder.example import build, metrics
+from tips_dist.runfolder.records import SecondLook, Selection
 from tips_dist.runfolder.results import Answer, CandidateMetrics
 
 
@@ -57,6 +58,16 @@ def on_test(run: Path, error_of: dict[str, float]) -> None:
     ]
     path = layout.EVALUATION.at(run)
     Evaluation.load(path).model_copy(update={"selected_test": rows}).save(path)
+
+
+def test_without_truth_the_answer_says_how_far_errors_lie_from_the_risk(run: Path) -> None:
+    layout.EVALUATION.at(run).unlink()
+    assert said(run, "Errors").endswith("risk is an estimate, not an error.")  # no second look, no interval
+    path = layout.SELECTION.at(run)
+    look = SecondLook(poses=100, instants=20, regime="views", plus_minus=0.25)
+    Selection.load(path).model_copy(update={"second_look": look}).save(path)
+    assert found(run).plus_minus == 0.25
+    assert "nine errors in ten are thought to lie within -20 and +25 % of it" in said(run, "Errors")
 
 
 def test_the_best_configuration_is_the_trial_of_lowest_risk(run: Path) -> None:

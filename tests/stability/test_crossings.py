@@ -37,7 +37,7 @@ def told(shares: Sequence[float | None], name: str = "mirror/mixed") -> list[tup
         ([*SETTLED, *[0.3] * 7, 0.0, 0.0], [(s, 300) for s in range(300, 1100, 100)]),  # lasts a third longer than seen
         ([*SETTLED, 0.06, None, math.nan, 0.06, 0.0], [(s, 300) for s in range(300, 700, 100)]),  # gaps change nothing
         ([*SETTLED, 0.3, 0.0, 0.0, 0.2, 0.0], [(300, 300), (600, 600)]),  # two
-        ([0.3] * 5, [(400, 0), (500, 0)]),  # never settled: told once the warm-up is over
+        ([0.3] * 7, [(600, 0), (700, 0)]),  # never settled: told once the warm-up is over
         ([None] * 20, []),
     ],
 )
@@ -84,7 +84,7 @@ def test_nothing_is_chosen_before_a_network_settled_unless_it_never_did() -> Non
 
 
 def test_a_rising_risk_inside_a_crossing_is_no_drift_and_what_was_before_is_no_measure_after_it() -> None:
-    high = [100.0, 60.0, *[60.0] * 4, *[110.0] * 6, *[90.0 - n for n in range(8)]]
+    high = [100.0, 60.0, *[60.0] * 4, *[85.0] * 6, *[90.0 - n for n in range(8)]]
     crossing = [*[0.0] * 6, *[0.3] * 6, *[0.0] * 8]
     assert judged(crossing, high).lasting.kind == HEALTHY
     assert judged([0.0] * 20, high).lasting.kind != HEALTHY

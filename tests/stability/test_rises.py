@@ -45,7 +45,7 @@ def test_a_slow_rise_is_drift_told_in_words() -> None:
             "rigidity/bone_ratio_variance": 0.078 * (risk / FALL[-1]) ** 2,
             "mirror/mixed": 0.0,
         }
-        for risk in [*FALL, *(FALL[-1] * (1 + min(0.01 * n, 0.14)) for n in range(24))]
+        for risk in [*FALL, *(FALL[-1] * (1 + min(0.01 * n, 0.12)) for n in range(24))]
     ]
     found = judged(series)
     assert found[13].kind == HEALTHY
@@ -82,9 +82,10 @@ def test_a_run_that_has_not_begun_neither_drifts_nor_plateaus(values: list[float
 def test_a_rise_that_may_be_the_beginning_of_a_crossing_is_waited_for() -> None:
     rise = [*FALL, *(FALL[-1] * (1 + 0.01 * n) for n in range(12))]
     mixing: list[Signals] = [
-        {"risk/total": risk, "mirror/mixed": 0.02 if n > 14 else 0.0} for n, risk in enumerate(rise)
+        {"risk/total": risk, "mirror/mixed": 0.02 if n > 20 else 0.0} for n, risk in enumerate(rise)
     ]
     assert {one.kind for one in judged(mixing)} == {HEALTHY}
+    assert judged(risks(rise))[-1].kind == DRIFTING
 
 
 @pytest.mark.parametrize("every", [20, 50, 100, 200])

@@ -3,8 +3,8 @@
 ``errors`` are the sign-resolved N-MPJPE of each evaluation step (E,), mm, NaN where the network was not finite;
 ``mirrored`` the true share of poses that it held mirrored (E,), 0 to 0.5.
 
-A seed's *fate* compares its last fifth with the best fifth before it, both by their median, of the evaluations that are
-not *mixed* (inside a mirror crossing, or before the network first settled on one side):
+A seed's *fate* compares its last fifth with the best fifth before it, both by their median, of the evaluations that
+are not *mixed* (inside a mirror crossing, or before the network first settled on one side):
 
 ========= =============================================================================================================
 learning  the last fifth is more than 2 % below every fifth before: more training would have helped
@@ -12,7 +12,7 @@ converged it is at most 5 % above the best
 drifting  it is 5 to 15 % above
 diverged  more than 15 %; or, mixed or not, more than 50 %; or the network is not finite at its end; or no fifth of it
           ever had less than 150 mm (and it is not learning)
-crossing  most of the last fifth is mixed, so what becomes of it is not known
+unsettled most of the last fifth is mixed, so what becomes of it is not known
 ========= =============================================================================================================
 
 Apart from its fate a seed may have *crossed*: after it had once held at most 10 % of the poses mirrored, it held more
@@ -29,12 +29,12 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-LEARNING, CONVERGED, DRIFTING, DIVERGED, CROSSING = FATES = (
+LEARNING, CONVERGED, DRIFTING, DIVERGED, UNSETTLED = FATES = (
     "learning",
     "converged",
     "drifting",
     "diverged",
-    "crossing",
+    "unsettled",
 )
 TAIL = 0.2  # the share of a run that stands for its end
 IMPROVED = 0.98  # the last fifth over the best before: below this it still learns,
@@ -81,7 +81,7 @@ def fate(errors: Array, mirrored: Array | None = None) -> str:
     counted = _outside(errors, mirrored)
     tail, before = counted[-width:], counted[:-width]
     if np.isnan(tail).mean() > 0.5:
-        return CROSSING
+        return UNSETTLED
     end, best = float(np.nanmedian(tail)), _best_window(before, width)
     if np.isnan(best):  # settled only just now; a single evaluation is all there is
         return LEARNING if len(before) else CONVERGED

@@ -30,6 +30,7 @@ class Crossing(Mixing):
     name: ClassVar[str] = "crossing"
     settled: int = 0  # evaluation steps on one side, as far as they matter
     settled_step: int | None = None  # the first of them
+    seen: int = 0  # evaluation steps, as far as they matter
     inside: bool = False
     share: float = 0.0  # now
     most: float = 0.0  # since the beginning
@@ -43,13 +44,14 @@ class Crossing(Mixing):
         if self.inside:
             reason = f"crosses to its mirror image since step {self.mixed_since:,}: {mirrored}"
             return Verdict(CROSSING, reason, self.mixed_since, {MIXED: self.most})
-        if self.settled or self.warming_up(step) or self.share < self.policy.crossing:
+        early = self.warming_up(step) or self.seen < self.policy.patience
+        if self.settled or early or self.share < self.policy.crossing:
             return None
         return Verdict(CROSSING, f"has not settled on one side of the mirror: {mirrored}", 0, {MIXED: self.most})
 
     def _take(self, step: int, shares: dict[str, float]) -> None:
         group = max(shares, key=lambda name: (shares[name], -len(name)))
-        self.share = shares[group]
+        self.share, self.seen = shares[group], min(self.policy.patience, self.seen + 1)
         self.whose = group if self.share > 1.5 * shares.get("", self.share) else ""
         if not self.mixes(step, self.share):
             self.settled = min(SETTLED, self.settled + 1)

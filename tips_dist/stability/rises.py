@@ -17,7 +17,7 @@ from tips_dist.stability.verdicts import DIVERGED, DRIFTING, PLATEAUED, Verdict
 
 RISK = "risk/total"
 SUSPENSE = 5  # evaluation steps at which little mixing is thought to be the beginning of a crossing
-BURST = math.log(2)  # no crossing makes the risk twice as large
+BURST = math.log(1.5)  # no crossing makes the risk half as large again
 EVALUATIONS = 50  # in a run; where there are more, each counts for less
 
 
@@ -95,7 +95,7 @@ class Drift(Lasting):
 
 @dataclass
 class Burst(Lasting):
-    """The risk is twice its lowest at a few evaluation steps in a row: that is no crossing, whatever is mirrored."""
+    """The risk is half as large again as its lowest for a few evaluation steps: no crossing, whatever is mirrored."""
 
     name: ClassVar[str] = "burst"
     lowest: float | None = None  # log risk on one side of the mirror, ever
@@ -251,9 +251,9 @@ class Plateau(Lasting):
 def part_level(signals: Signals, part: str) -> float | None:
     """What the risk would be made of, of one part alone; None where it was not measured."""
     names = {"agreement/views": 1.0, "rigidity/bone_ratio_variance": 0.5}
-    slope = 0.65
+    slope = 0.3
     if f"agreement/views{part}" not in signals:
-        names, slope = {"rigidity/bone_ratio_variance": 1.0, "distance/sliced_wasserstein": 0.5}, 0.45
+        names, slope = {"rigidity/bone_ratio_variance": 1.0, "distance/sliced_wasserstein": 0.3}, 0.4
     total = 0.0
     for name, weight in names.items():
         value = signals.get(name + part)

@@ -28,7 +28,8 @@ def equal(folder: Path, expected_rows: list[dict[str, Any]], rel: float = 2e-3) 
     """Losses, signals and the risk agree."""
     for row, expected in zip(history(folder), expected_rows, strict=True):
         for key, value in expected.items():
-            assert row[key] == (pytest.approx(value, rel=rel, abs=1e-5) if isinstance(value, float) else value), key
+            near = 2e-4 if key == "depth/sign_confidence" else 1e-5  # a small difference of two numbers of about 1
+            assert row[key] == (pytest.approx(value, rel=rel, abs=near) if isinstance(value, float) else value), key
 
 
 @pytest.mark.parametrize("way", ["alone", "packed", "two_workers", "resumed_on_two_workers"])

@@ -38,6 +38,7 @@ API = (
     "tips_dist.geometry.resolve_signs",
     "tips_dist.stability.signals.measure",
     "tips_dist.stability.risk.risk",
+    "tips_dist.stability.risk.estimate",
     "tips_dist.stability.detectors.Judge",
     "tips_dist.stability.statistic.trial_risk",
 )

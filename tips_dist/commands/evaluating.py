@@ -119,7 +119,7 @@ def show_scorecard(
         found = {name: cards.scorecard(histories, chosen) for name, histories in runs.items()}
         pooled = cards.scorecard([one for histories in runs.values() for one in histories], chosen)
     document = {
-        "schema": 1,
+        "schema": 2,
         "runs": {name: plain_scorecard(card) for name, card in found.items()},
         "pooled": plain_scorecard(pooled) if len(runs) > 1 else None,
     }

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from tips_dist.config import Policy
-from tips_dist.replay import Array, SeedHistory, replay
+from tips_dist.replay import Array, SeedHistory, judged, replay
 from tips_dist.stability.detectors import Judge
 from tips_dist.stability.verdicts import PLATEAUED
 
@@ -36,8 +36,8 @@ def calls(history: SeedHistory, policy: Policy | None = None) -> dict[str, int]:
     """Every kind of verdict that a seed had, and the index of the evaluation step at which it first had it."""
     judge = Judge(history.budget, history.recipe, policy, history.detectors)
     found: dict[str, int] = {}
-    for index, (step, row) in enumerate(zip(history.steps, history.rows(), strict=True)):
-        found.setdefault(judge.update(step, row).kind, index)
+    for index, verdict in enumerate(judged(history, judge)):
+        found.setdefault(verdict.kind, index)
     return found
 
 

@@ -21,7 +21,7 @@ from tips_dist.evaluation import choices, labels, rules
 from tips_dist.evaluation.histories import LabelledHistory
 from tips_dist.replay import RISK, Array, replay
 from tips_dist.stability.risk import regime_of
-from tips_dist.stability.verdicts import COLLAPSED, DIVERGED, NON_FINITE
+from tips_dist.stability.verdicts import COLLAPSED, CROSSING, DIVERGED, DRIFTING, NON_FINITE
 
 TRIALS = 5  # the fewest that an interval over trials is drawn from
 RISKS = 4  # a seed with no more finite risks than this cannot be judged by them
@@ -32,7 +32,6 @@ SIGNALS = (  # ordered beside the risk
     "mirror/mixed",
     "generator/loss",
 )
-DRIFTING, CROSSING = "drifting", "crossing"
 ALARMS = (DRIFTING, DIVERGED, COLLAPSED, NON_FINITE)  # verdicts that say that a seed went wrong
 
 Rows = npt.NDArray[np.intp]

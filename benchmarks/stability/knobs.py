@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from benchmarks.stability.bank import Curves, load
 from benchmarks.stability.recipes import SWEPT
+from benchmarks.stability.histories import of_run
 from tips_dist.bootstrap import over_groups
-from tips_dist.stability.risk import risk
+from tips_dist.replay import choosable
+from tips_dist.stability.risk import regimes
 
 BUDGETS = (800, 1500, 3000)
 SEEDS = 4
@@ -56,17 +58,14 @@ def _cells(rows: list[Curves], steps: int) -> tuple[str, str]:
     """Error of the checkpoint of the lowest risk, and the lowest error, over all checkpoints up to ``steps``."""
     errors = np.concatenate([one.errors[one.steps <= steps, :SEEDS] for one in rows])
     risks = np.concatenate([_risks(one)[one.steps <= steps, :SEEDS] for one in rows])
-    chosen = np.nanargmin(risks, axis=0)
+    chosen = np.argmin(np.where(np.isnan(risks), np.inf, risks), axis=0)
+    chosen[np.isnan(risks).all(axis=0)] = len(risks) - 1  # nothing may be chosen: the last
     return _mean(errors[chosen, np.arange(SEEDS)]), _mean(np.nanmin(errors, axis=0))
 
 
 def _risks(curves: Curves) -> Array:
-    """(E, S) what the product computes; NaN where it cannot be told."""
-    shape = curves.errors.shape
-    found = [
-        risk({name: float(values[place]) for name, values in curves.signals.items()}) for place in np.ndindex(shape)
-    ]
-    return np.array([np.nan if one is None else one for one in found]).reshape(shape)
+    """(E, S) the product's risk where it may choose: outside mirror crossings, and once a seed has settled."""
+    return np.stack([choosable(one).risks for one in of_run(curves, regimes()[0])], axis=-1)
 
 
 def _mean(values: Array) -> str:

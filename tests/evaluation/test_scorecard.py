@@ -266,7 +266,11 @@ def test_truth_of_other_poses_is_refused_in_one_line(made: Path, tmp_path: Path)
 
 # --- what histories may look like ------------------------------------------------------------------------------------
 
-VIEWED = {"agreement__views": [0.4] * 20, "mirror__mixed": [0.02] * 20, "rigidity__bone_ratio_variance": [0.05] * 20}
+VIEWED: dict[str, Any] = {
+    "agreement__views": [0.4] * 20,
+    "mirror__mixed": [0.02] * 20,
+    "rigidity__bone_ratio_variance": [0.05] * 20,
+}
 
 
 @pytest.mark.parametrize(
@@ -309,7 +313,7 @@ def test_crossings_and_drift_are_told_apart_from_divergence() -> None:
 
 def test_how_often_the_interval_holds() -> None:
     regime = regimes()[1]
-    names = {name.replace("/", "__"): [0.05] * 20 for name in regime.weights}
+    names: dict[str, Any] = {name.replace("/", "__"): [0.05] * 20 for name in regime.weights}
     inside, outside = (history([80.0] * 20, [80 * factor] * 20, seed=0, **names) for factor in (1.01, 3.0))
     for one, share in ((inside, 1.0), (outside, 0.0)):
         found = scorecard([one]).covered

@@ -47,9 +47,9 @@ $(LEFT_OUT).truth3d.h5: | $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-## chaos: kill workers, nodes, drivers and heads, fill disks; some ten minutes
+## chaos: kill workers, nodes, drivers and heads, fill disks; the whole path from a wheel; some ten minutes
 chaos: $(STAMP)
-	$(BIN)/python -m pytest tests/chaos -m "chaos or not chaos"
+	$(BIN)/python -m pytest tests/chaos tests/test_start.py -m "chaos or not chaos"
 
 ## attack: hostile files and command lines, aimed kills, damage between kill and resume; prints counts, some minutes
 attack: $(STAMP)

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.stability.bank import Curves, load
-from benchmarks.stability.recipes import SWEPT
 from benchmarks.stability.histories import of_run
+from benchmarks.stability.recipes import SWEPT
 from tips_dist.bootstrap import over_groups
 from tips_dist.replay import choosable
 from tips_dist.stability.risk import regimes

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu
-from benchmarks.gpu import Bench, Row
+from benchmarks import gpu, gpu_proofs
+from benchmarks.gpu_bench import Bench, Row
 
 
 def bench(**more: float) -> Bench:
@@ -34,7 +34,7 @@ def test_sections_stand_alone_and_are_written_down(tmp_path: Path, capsys: pytes
         bench.add("A figure", 1.5, "{:.1f}x")
         bench.proven("A proof", holds=True)
 
-    code = gpu.measure(bench(), [falls, holds, gpu.graph], "a machine", tmp_path / "gpu.json")
+    code = gpu.measure(bench(), [falls, holds, gpu_proofs.graph], "a machine", tmp_path / "gpu.json")
     assert code == 1
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert found["machine"] == "a machine"
@@ -50,7 +50,7 @@ def test_sections_stand_alone_and_are_written_down(tmp_path: Path, capsys: pytes
 
 def test_what_the_time_does_not_reach_is_skipped() -> None:
     late = bench(deadline=time.monotonic() - 1)
-    late.run(gpu.golden)
+    late.run(gpu_proofs.golden)
     assert late.rows == [Row("Golden numbers, card against CPU", None, "out of time", "skipped")]
 
 
@@ -67,7 +67,7 @@ def test_every_section_says_what_it_does() -> None:
     assert len(set(titles)) == len(titles)
 
 
-@pytest.mark.parametrize("section", [gpu.golden, gpu.resume, gpu.determinism])
+@pytest.mark.parametrize("section", [gpu_proofs.golden, gpu_proofs.resume, gpu_proofs.determinism])
 def test_proofs_hold_on_the_processor(section: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     one = bench()
@@ -78,10 +78,10 @@ def test_proofs_hold_on_the_processor(section: object, monkeypatch: pytest.Monke
 
 def test_histories_are_compared_by_their_losses() -> None:
     rows = [{"step": 10, "loss": 2.0, "tiny": 1e-6}]
-    assert gpu.furthest(rows, rows) == 0
-    assert gpu.furthest([{"step": 10, "loss": 2.2, "tiny": 9e-6}], rows) == pytest.approx(0.1)
+    assert gpu_proofs.furthest(rows, rows) == 0
+    assert gpu_proofs.furthest([{"step": 10, "loss": 2.2, "tiny": 9e-6}], rows) == pytest.approx(0.1)
     with pytest.raises(ValueError, match="zip"):
-        gpu.furthest(rows, rows * 2)
+        gpu_proofs.furthest(rows, rows * 2)
 
 
 def test_the_roof_is_products_or_memory() -> None:

@@ -71,7 +71,7 @@ function brushing(plot, axes) {
     for (let axis = 0; axis < axes; axis++) if (axis >= left && axis <= right) boxes[axis] = span;
     show();
   });
-  plot.on("plotly_doubleclick", () => { boxes = {}; show(); });
+  plot.on("plotly_deselect", () => { boxes = {}; show(); });  // a double click
 }
 
 const watch = new IntersectionObserver(entries => {

@@ -174,9 +174,15 @@ def truly_mirrored(bench: Bench, depths: npt.NDArray[np.float32]) -> Array:
     return np.minimum(share, 1 - share)
 
 
-def load(bank: Path = BANK, *, cameras: str = "several", kinds: tuple[str, ...] = tuple(KINDS)) -> Iterator[Curves]:
+def load(
+    bank: Path = BANK,
+    *,
+    cameras: str = "several",
+    kinds: tuple[str, ...] = tuple(KINDS),
+    lengths: tuple[str, ...] = ("long", "short"),  # what rules are made and judged with; "middle": see ``knobs``
+) -> Iterator[Curves]:
     """Every labelled run as ``several`` cameras or ``one`` see it, one :class:`Curves` per kind of weights."""
-    for run in runs():
+    for run in (run for run in runs() if run.length in lengths):
         path = bank / run.source / f"{run.name}.npz"
         if not path.exists():
             continue

@@ -37,7 +37,7 @@ PAGES = {"full": HERE / "README.md", "short": HERE.parents[1] / "docs" / "decidi
 BEGIN, END = "<!-- scorecard:begin -->", "<!-- scorecard:end -->"
 OURS, BEFORE = "risk", "the risk before"
 SHORT = (OURS, BEFORE, "views", "bones", "sliced Wasserstein", "generator's loss", "last checkpoint", "random")
-LENGTHS = ("long", "middle", "short")
+LENGTHS = ("long", "short")
 WORDS = {"several": "several cameras", "one": "one camera"}
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tips_dist.config import Training
 from tips_dist.runfolder import Candidate
-from tips_dist.training.candidates import APART, spread_out
+from tips_dist.training.candidates import APART, CROSSING, spread_out
 
 TRAINING = Training(steps=1000, evaluate_every=10, candidates=4)
 
@@ -42,7 +42,7 @@ def test_the_lowest_risk_outside_crossings_is_always_kept(rows: list[tuple[int, 
     for one in found:
         kept = spread_out([*kept, one], TRAINING)
     assert len(kept) <= TRAINING.candidates
-    sound = [one for one in found if (one.mixed or 0) <= 0.15] or found
+    sound = [one for one in found if (one.mixed or 0) <= CROSSING] or found
     if found:
         assert kept[0] == min(sound, key=lambda one: (one.risk, one.step))
     assert all(abs(a.step - b.step) >= 10 * APART for a in kept for b in kept if a is not b)

@@ -9,7 +9,7 @@ from tips_dist.files import read_json_lines
 from tips_dist.training.loop import train
 from tips_dist.training.values import Values
 
-BROKEN, FROM_STEP, STEPS, RAISE = 1, 120, 340, 10
+BROKEN, FROM_STEP, STEPS, RAISE = 1, 120, 340, 100
 
 
 def test_a_raised_discriminator_rate_is_told_and_its_neighbours_go_on(

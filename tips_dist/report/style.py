@@ -34,7 +34,7 @@ _ROLE: dict[Role, tuple[str, str]] = {
     "good": ("#6B8E23", "circle"),
     "note": ("#A3A9B3", "diamond"),
     "passing": ("#2AA1B3", "hourglass"),
-    "drift": ("#B58900", "triangle-right"),
+    "drift": ("#9A7D00", "triangle-right"),
     "bad": ("#D33682", "x"),
     "warning": ("#8A63D2", "triangle-down"),
     "gone": ("#8B6F4E", "cross"),

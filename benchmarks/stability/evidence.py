@@ -11,6 +11,7 @@ the run; means over seeds with 95 % bootstrap intervals over seeds.
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from benchmarks.stability.bodies import WORK, Run, runs
+from benchmarks.stability.calibrate import log_risk
 from tips_dist.bootstrap import over_groups
 from tips_dist.data.store import Poses, normalisation_scale, read_poses
 from tips_dist.evaluation.measuring import Bench, error_curves
@@ -27,6 +29,7 @@ from tips_dist.evaluation.truth import read_truth
 from tips_dist.files import read_json_lines, write_with
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability import signals
+from tips_dist.stability.risk import regimes
 from tips_dist.training.validation import rows_digest, validation_rows, validation_set
 
 BANK = Path(__file__).parent / "bodies"
@@ -78,15 +81,9 @@ RULES: dict[str, Rule] = {
     "views + 0.5 bones + 0.5 (1 - knees)": _plus(
         _log(VIEWS), _log(BONES, 0.5), lambda found: 0.5 * (1 - found["depth/knees"])
     ),
-    "the product's risk of one camera": _plus(
-        _log(BONES),
-        _log("rigidity/symmetry", 0.4),
-        _log("distance/sliced_wasserstein", 0.5),
-        lambda found: 3 * found["mirror/mixed"],
-    ),
-    "views + 0.5 bones + mixed (the product's risk)": _plus(
-        _log(VIEWS), _log(BONES, 0.5), lambda found: found["mirror/mixed"]
-    ),
+    "views + 0.5 bones + mixed": _plus(_log(VIEWS), _log(BONES, 0.5), lambda found: found["mirror/mixed"]),
+    "the product's risk": functools.partial(log_risk, regimes()[0]),
+    "the product's risk of one camera": functools.partial(log_risk, regimes()[1]),  # mixing as several cameras tell it
 }
 
 
@@ -186,7 +183,7 @@ def print_tables(bank: Path, until: int | None) -> None:
     everything = load(bank, until)
     groups: dict[tuple[str, str, str], list[Curves]] = {}
     for curves in everything:
-        prior = "bend" if curves.run.bend else "plain"
+        prior = f"{'bend' if curves.run.bend else 'plain'}, batch {curves.run.batch}"
         groups.setdefault((curves.run.representation, prior, curves.kind), []).append(curves)
     print("| runs | weights | seeds | oracle | last | spread of seeds at the end | crossings | worst share mirrored |")
     print("|---|---|---|---|---|---|---|---|")

@@ -15,6 +15,7 @@ from tips_dist.report.summary import write_summary
 from tips_dist.report.tables import interval, notes, representation_tables, verdict_words
 from tips_dist.runfolder import RunFolder, read_trial
 from tips_dist.runfolder.example import build
+from tips_dist.runfolder.records import Execution
 from tips_dist.stability.statistic import trial_risk
 
 
@@ -61,6 +62,30 @@ def test_seed_steps_saved_frozen_and_revived_are_counted_and_said(run: Path) -> 
 def value(found: Statistic | None) -> float:
     assert found is not None
     return found.value
+
+
+@pytest.mark.parametrize(
+    ("asked", "execution", "told"),
+    [
+        ("bf16", {"precision": "float32"}, True),
+        ("tf32", {"matmul": "onednn", "precision": "tf32"}, True),  # on a processor
+        ("bf16", {"precision": "bf16"}, False),
+        ("tf32", {"matmul": "tf32", "precision": "tf32"}, False),
+        ("float32", {"precision": "float32"}, False),
+    ],
+)
+def test_a_precision_that_the_hardware_lacks_is_told(
+    run: Path, asked: str, execution: dict[str, str], told: bool
+) -> None:
+    trial = RunFolder(run).trials[0]
+    assert trial.outcome is not None
+    training = trial.configuration.training.model_copy(update={"precision": asked})
+    trial.now(
+        configuration=trial.configuration.model_copy(update={"training": training}),
+        outcome=trial.outcome.model_copy(update={"execution": Execution.model_validate(execution)}),
+    ).write(run)
+    found = [line for line in notes(write_summary(run)) if line.startswith("Precision: ")]
+    assert [f"Precision: 1 of 4 trials asked for {asked} and ran in float32" in line for line in found] == [True] * told
 
 
 def test_errors_are_means_of_the_selected_checkpoints(run: Path) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tips_dist import bootstrap
 from tips_dist.report.answer import find_answer
 from tips_dist.report.runs import SeedRun, ranked, seed_runs
-from tips_dist.runfolder import RunFolder, Summary, layout
+from tips_dist.runfolder import RunFolder, Summary, Trial, layout
 from tips_dist.runfolder.budget import budget
 from tips_dist.runfolder.curves import METRICS
 from tips_dist.runfolder.results import (
@@ -67,8 +67,15 @@ def summarise(run: RunFolder) -> Summary:
         rule=selection.rule if selection else None,
         student=run.evaluation.student if run.evaluation else None,
         budget=budget(run.trials),
+        fallbacks=_fallbacks(run.trials),
     )
     return found.model_copy(update={"answer": find_answer(run, found, runs)})
+
+
+def _fallbacks(trials: Sequence[Trial]) -> dict[str, int]:
+    """How many trials asked for a precision that the hardware lacked, and so ran in float32, by what they asked for."""
+    asked = [(trial.configuration.training.precision, trial.outcome) for trial in trials]
+    return dict(Counter(name for name, ended in asked if ended is not None and ended.execution.fell_back(name)))
 
 
 def _trials(run: RunFolder, runs: Sequence[SeedRun]) -> list[TrialSummary]:

@@ -194,6 +194,11 @@ def notes(summary: Summary) -> list[str]:
         lines.append(f"Of {sum(states.values())} trials, {listed}: their runs are not all counted above.")
     if summary.budget is not None and summary.budget.frozen + summary.budget.revived:
         lines.append(budget_words(summary.budget))
+    lines += [
+        f"Precision: {count} of {sum(states.values())} trials asked for {name} and ran in float32, for want of "
+        "hardware for it (training.precision)."
+        for name, count in sorted(summary.fallbacks.items())
+    ]
     if summary.teachers:
         first = summary.teachers[:MOST_LISTED]
         listed = ", ".join(f"{item.trial} seed {item.seed} step {item.step}" for item in first)

@@ -180,6 +180,10 @@ class Execution(Part):
     matmul: str = "default"  # backend of float32 products
     precision: str = "float32"
 
+    def fell_back(self, asked: str) -> bool:
+        """Whether products ran in float32 although ``asked`` is lower (tf32 always does on a processor)."""
+        return asked != "float32" and asked != (self.matmul if asked == "tf32" else self.precision)
+
 
 class Outcome(Part):
     """How a trial ended: its seeds, seconds of training, numbers of parameters per seed."""

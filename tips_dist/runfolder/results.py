@@ -374,6 +374,7 @@ class Summary(Record):
     student: dict[str, Metrics] | None
     answer: Answer | None = None  # None: written before there was one
     budget: Budget | None = None  # likewise
+    fallbacks: dict[str, int] = {}  # precision asked for -> finished trials that ran in float32 for want of units
 
 
 def embedded_curves(seed: dict[str, JsonValue]) -> dict[str, JsonValue] | None:

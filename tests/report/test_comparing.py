@@ -92,6 +92,13 @@ def test_one_page_for_several_runs(runs: list[RunFolder], tmp_path: Path) -> Non
     assert first["dash"] != second["dash"]  # the run's
 
 
+def test_lists_that_were_set_differently_are_words(tmp_path: Path) -> None:
+    runs = [RunFolder(build(tmp_path / "-".join(names), representations=names, trials=1, seeds=2, steps=200))
+            for names in (("solo",), ("solo", "torso_legs"))]  # fmt: skip
+    [table] = comparing._settings(runs, ["one", "two"])
+    assert ("representations", "solo", "solo, torso_legs") in table.rows
+
+
 @chromium.needed
 def test_chromium_draws_the_comparison(runs: list[RunFolder], tmp_path: Path) -> None:
     page_file = write_comparison(tmp_path / "page.html", runs, [summarise(run) for run in runs])

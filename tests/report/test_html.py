@@ -124,6 +124,7 @@ def test_every_trial_has_a_drawer_with_parameters_verdicts_and_what_was_kept(rep
             trial.verdicts and "verdict",
         ):
             assert str(word) in drawer
+        assert "1 teachers" not in drawer
     first = min(summary.trials, key=lambda row: row.risk.value if row.risk else 9e9)
     assert text.index("<details id=") == text.index(f'<details id="{first.trial}">')  # the best comes first
 
@@ -246,6 +247,20 @@ def test_chromium_draws_every_figure_without_a_word_or_a_request(report: Path, w
     assert told.console == []
     assert told.requests == []
     assert overflow <= 0
+
+
+@chromium.needed
+def test_a_phone_shows_every_caption_whole_and_a_name_breaks_at_its_dots(report: Path) -> None:
+    with chromium.opened(report.as_uri(), 390) as (page, _):
+        ends = page.evaluate(
+            "[...document.querySelectorAll('section > .table caption span')].map(e => e.getBoundingClientRect().right)"
+        )
+        wide = page.evaluate("[...document.querySelectorAll('.table')].some(box => box.scrollWidth > box.clientWidth)")
+        heads = page.locator("#every-trial > .table th").evaluate_all("heads => heads.map(e => e.innerHTML)")
+    assert wide  # so that a caption as wide as its table would be cut
+    assert ends
+    assert max(ends) <= 390
+    assert any("training.<wbr>generator_lr" in head for head in heads)
 
 
 @chromium.needed

@@ -186,8 +186,12 @@ def _settings(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Table]:
     flat = [dict(_flattened(run.study.study.model_dump(mode="json"))) for run in runs]
     keys = [key for key in dict.fromkeys(key for values in flat for key in values) if key != "name"]
     different = [key for key in keys if len({str(values.get(key)) for values in flat}) > 1]
-    rows = [(key, *(str(values.get(key, "-")) for values in flat)) for key in different]
+    rows = [(key, *(_set(values.get(key, "-")) for values in flat)) for key in different]
     return [Table("What was set differently", ("setting", *names), rows)] if rows else []
+
+
+def _set(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _flattened(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -54,7 +54,7 @@ def _line(row: TrialSummary) -> str:
     parts += [verdict_words(row.verdicts)] if row.verdicts else []
     error = row.errors.metrics.get("n_mpjpe_resolved") if row.errors else None
     parts += [f"{interval(error, 1)} mm on validation"] if error else []
-    parts += [f"{row.teachers} teachers"] if row.teachers else []
+    parts += [f"{row.teachers} teacher{'s' * (row.teachers > 1)}"] if row.teachers else []
     return "; ".join(parts)
 
 

@@ -256,6 +256,7 @@ def stops(series: Sequence[Series]) -> Figure | None:
 def risk_against_error(series: Sequence[Series]) -> Figure | None:
     """All evaluated checkpoints: the risk that decided against the error nobody saw; the selected ones marked."""
     figure = new_figure("risk (lower is better)", "N-MPJPE, sign-resolved, mm", height=460)
+    figure.update_layout(legend={"itemsizing": "constant"})  # small faint points have a name that can be seen
     share = POINTS / max(1, sum(len(item.steps) for item in series))
     random, words = np.random.default_rng(0), []
     for representation, items in by_representation(series).items():
@@ -283,7 +284,7 @@ def risk_against_error(series: Sequence[Series]) -> Figure | None:
             mode="markers",
             name=for_plotly(f"{representation}, selected"),
             legendgroup=representation,
-            marker={"color": look.colour, "size": 12, "symbol": look.symbol, "line": {"color": "#888888", "width": 2}},
+            marker={"color": look.colour, "size": 12, "symbol": look.symbol, "line": {"color": "#888888", "width": 1}},
             text=[for_plotly(f"{item.run.trial} seed {item.run.seed} step {item.steps[at]}") for item, at in chosen],
             hovertemplate="%{text}: risk %{x:.4g}, %{y:.1f} mm<extra></extra>",
         )

@@ -27,7 +27,7 @@ from tips_dist.commands.output import Commands
 from tips_dist.commands.plugins import Plugins
 from tips_dist.escaping import plain
 from tips_dist.files import StorageError, UserError
-from tips_dist.terminal import cleaned
+from tips_dist.terminal import cleaned, plain_where_needed
 
 
 class LiftSize(enum.StrEnum):
@@ -541,8 +541,8 @@ def plugins_(plugin: Plugins = None, as_json: Json = False) -> None:
 def main() -> None:
     """Run the command line; turn errors meant for people into one line and an exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 gets a ? for what it does not know
-            stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper):
+            plain_where_needed(stream)
     _listen()
     try:
         with cleaned():

@@ -8,7 +8,10 @@ pass.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -17,6 +20,31 @@ from tips_dist.escaping import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+PLAIN = str.maketrans("·✓✗×▶■…─━▁▂▃▄▅▆▇█", ".+xx>#.--._-=+*%#")  # for our own signs; a ? for what is not known
+LOCALES = ("LC_ALL", "LC_CTYPE", "LANG")  # the first that is set counts
+
+
+def plain_where_needed(stream: io.TextIOWrapper) -> None:
+    """Give a terminal that is not UTF-8 plain characters for what it does not know.
+
+    In the locale C Python writes UTF-8 all the same (PEP 540), which is right for files and pipes; a terminal whose
+    user asked for C gets ASCII.
+    """
+    locale = next((value for name in LOCALES if (value := os.environ.get(name))), "")
+    told = os.environ.get("PYTHONIOENCODING") or os.environ.get("PYTHONUTF8")
+    ascii_only = locale in ("C", "POSIX") and not told and stream.isatty()
+    stream.reconfigure(encoding="ascii" if ascii_only else None, errors="tips_dist.plain")
+
+
+def _plain_characters(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    found = error.object[error.start : error.end].translate(PLAIN)
+    return "".join(sign if sign.isascii() else "?" for sign in found), error.end
+
+
+codecs.register_error("tips_dist.plain", _plain_characters)
 
 
 def clean(text: str) -> str:

@@ -23,12 +23,13 @@ from typer.testing import CliRunner
 from tests.fakes import fake_poses
 from tests.study.conftest import study_text
 from tips_dist.cli import app
-from tips_dist.config import Study, load_study
+from tips_dist.config import Study
 from tips_dist.data.store import write_poses
 from tips_dist.files import UserError
 from tips_dist.study import jobs
 from tips_dist.study.jobs import FORWARDED, Announcer, Jobs, Order, arrive, heard, pack, submission_id
 from tips_dist.study.records import StudyEvent
+from tips_dist.study_file import load_study
 
 ADDRESS = "http://127.0.0.1:8265"
 

@@ -31,8 +31,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to r
 
 def submit(study_file: Path, address: str, order: Order, *, follow: bool, wait: bool, as_json: bool) -> None:
     """Submit a study; then leave it, wait for it, or follow it."""
-    from tips_dist.config import load_study
     from tips_dist.study.jobs import Jobs
+    from tips_dist.study_file import load_study
 
     study = load_study(study_file, list(order.overrides))
     jobs = Jobs(address)

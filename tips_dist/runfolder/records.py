@@ -37,9 +37,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, JsonValue, model_validator
 
-from tips_dist.config import Configuration, Distillation, Study, digest, with_unset
+from tips_dist.config import Configuration, Distillation, Study
 from tips_dist.runfolder import layout
 from tips_dist.runfolder.record import Json, Part, Record, Recorded
+from tips_dist.sections import digest, with_unset
 from tips_dist.skeleton import REPRESENTATIONS
 
 MOST_WIDTH, MOST_BLOCKS = 2 * 8192, 64  # of a study file; matching parameters may double a width

@@ -30,8 +30,9 @@ from urllib.parse import urlsplit
 
 import tips_dist
 from tips_dist.addresses import check_address, is_address
-from tips_dist.config import Study, digest
+from tips_dist.config import Study
 from tips_dist.files import UserError, check_file
+from tips_dist.sections import digest
 from tips_dist.study import space
 from tips_dist.study.cluster import prepare_environment
 from tips_dist.study.records import StudyEvent

@@ -222,7 +222,7 @@ def _submit(
 ) -> None:
     """Submit a study to a Ray cluster; a study that a job works on already is not submitted twice."""
     from tips_dist.commands import jobs as command
-    from tips_dist.study.jobs import Order
+    from tips_dist.study.packing import Order
 
     order = Order(
         runs=runs,

@@ -13,7 +13,8 @@ from tips_dist.commands.output import Commands, console, print_json, print_recor
 from tips_dist.escaping import plain
 
 if TYPE_CHECKING:
-    from tips_dist.study.jobs import Jobs, Order
+    from tips_dist.study.jobs import Jobs
+    from tips_dist.study.packing import Order
 
 jobs_app = typer.Typer(
     help="List, read, follow or stop submitted studies.", cls=Commands, rich_markup_mode=None, no_args_is_help=True

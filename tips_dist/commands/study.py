@@ -42,7 +42,7 @@ def run(
     from tips_dist.study_file import load_study
 
     if job:
-        from tips_dist.study.jobs import arrive
+        from tips_dist.study.packing import arrive
 
         arrive()
     study = load_study(study_file, overrides)

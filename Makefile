@@ -90,10 +90,14 @@ scorecard: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.stability.scorecard
 
-## bank: train what is missing of the bank of labelled histories (all of it: some two hours), and fit the risk to it
+## bank: train what is missing of the bank of labelled histories (all of it: some two hours), fit the risk and the goals to it,
+## and write the tables where they are quoted; afterwards: python -m tests.golden.regenerate
 bank: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.stability.bank
 	$(BIN)/python -m benchmarks.stability.calibrate
+	$(BIN)/python -m benchmarks.stability.goals
+	$(BIN)/python -m benchmarks.stability.scorecard --refresh
 
 ## fuzz: thousands of damaged files against every reader; prints how many ended how
 fuzz: $(STAMP)

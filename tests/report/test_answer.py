@@ -13,9 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.report.test_html import write
+from tips_dist.bootstrap import Statistic
 from tips_dist.cli import app
+from tips_dist.report import answer as answers
 from tips_dist.report.answer_words import answer_lines
-from tips_dist.report.summary import write_summary
+from tips_dist.report.summary import summarise, write_summary
 from tips_dist.runfolder import Evaluation, RunFolder, Summary, TrialState, layout, read_trial
 from tips_dist.runfolder.choices import SecondLook, Selection
 from tips_dist.runfolder.example import build, metrics
@@ -123,6 +125,18 @@ def test_what_cannot_be_told_apart_is_said_and_more_seeds_are_advised(run: Path)
     on_test(run, {"solo": 100.0, "torso_legs": 100.0})
     assert "cannot be told apart" in said(run, "Which is better")
     assert "seeds: 16" in said(run, "Next")
+
+
+def test_errors_that_tell_apart_are_not_contradicted_by_risks_that_do_not(run: Path) -> None:
+    on_test(run, {"solo": 100.0, "torso_legs": 80.0})
+    folder = RunFolder(run)
+    chosen = [
+        row if row.metric != "risk" else row.model_copy(update={"difference": Statistic(0.0, -9.0, 9.0, 8)})
+        for row in found(run).chosen
+    ]
+    assert {row.sure for row in chosen} == {True, False}
+    steps = answers._steps(folder, summarise(folder), None, chosen)
+    assert not any("cannot be told apart" in step.text for step in steps)
 
 
 def test_broken_seeds_are_counted_with_their_reason(run: Path) -> None:

@@ -244,7 +244,8 @@ def _steps(
     elif recommended is not None and not recommended.errors:
         step("The student is newer than the errors; measure it", "evaluate", folder, "--truth", truth)
     few = summary.study.seeds < FEW_SEEDS
-    unsure = [row for row in chosen if not row.sure]
+    measured = [row for row in chosen if row.metric == METRIC]  # where errors are known, risks no longer count
+    unsure = [row for row in measured or chosen if not row.sure]
     if unsure or (chosen and few):
         why = "cannot be told apart" if unsure else "were compared on few seeds"
         step(f"Representations {why}: for a surer answer train more seeds, `seeds: {4 * summary.study.seeds}`")

@@ -26,10 +26,11 @@ from typing import Any
 import torch
 
 from benchmarks.plain import Plain
-from tips_dist.config import Configuration, parse_study
+from tips_dist.config import Configuration
 from tips_dist.data.procedural import generate
 from tips_dist.files import write_json, write_text
 from tips_dist.models import lifter_parameters, matched_width
+from tips_dist.study_file import parse_study
 from tips_dist.training import precision
 from tips_dist.training.engine import Engine
 from tips_dist.training.loop import train

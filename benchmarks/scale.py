@@ -23,8 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tips_dist.config import parse_study
 from tips_dist.mirror import HEAVY_INTERVALS
+from tips_dist.study_file import parse_study
 
 S3_WRITES = 3500.0  # per second and prefix, as documented
 S3_PRICE = 5.0e-6  # dollars per write

@@ -16,9 +16,9 @@ import time
 import numpy as np
 import torch
 
-from tips_dist.config import parse_study
 from tips_dist.data.procedural import generate
 from tips_dist.data.store import Poses, normalisation_scale, normalised
+from tips_dist.study_file import parse_study
 from tips_dist.training.engine import Engine
 from tips_dist.training.state import State
 from tips_dist.training.validation import validation_set

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 import tips_dist
 from tips_dist import config, study_schema
 from tips_dist.cli import app
-from tips_dist.runfolder import records
+from tips_dist.runfolder import choices, records
 from tips_dist.runfolder.record import Record
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability import agreement, risk, signals, verdicts
@@ -150,16 +150,18 @@ def record_schemas() -> str:
     lines = [
         "# Records",
         "",
-        "What a run folder holds, as `tips_dist/runfolder/records.py` declares it. Records carry a schema number;",
-        "older ones are migrated when they are read.",
+        "What a run folder holds, as `tips_dist/runfolder/records.py` and `choices.py` declare it. Records carry a",
+        "schema number; older ones are migrated when they are read.",
         "",
         "```",
         inspect.cleandoc(records.__doc__ or "").partition("\n\n")[2].strip(),
         "```",
         "",
     ]
-    for name, kind in inspect.getmembers(records, inspect.isclass):
-        if issubclass(kind, BaseModel) and issubclass(kind, Record) and kind.__module__ == records.__name__:
+    homes = (records, choices)
+    kinds = {name: kind for home in homes for name, kind in inspect.getmembers(home, inspect.isclass)}
+    for name, kind in sorted(kinds.items()):
+        if issubclass(kind, BaseModel) and issubclass(kind, Record) and kind.__module__ in {h.__name__ for h in homes}:
             schema = kind.model_json_schema()
             about = inspect.getdoc(kind) or ""
             lines += [f"## {name}", "", about.replace("``", "`"), "", _properties(schema)]

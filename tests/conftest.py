@@ -1,16 +1,20 @@
 """One thread per test process: small networks gain nothing from more, and a busy machine makes more ruinously slow.
 
 ``make test`` runs two processes. A file's tests stay together, so that what a file sets up is set up once; tests that
-start Ray stay in one process, since two clusters at a time would wait for each other's processors.
+start Ray stay in one process, since two clusters at a time would wait for each other's processors. Tests of commands
+share :func:`invoke`.
 """
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 START_RAY = ("tests/study/", "tests/chaos/", "tests/test_end_to_end.py", "tests/test_examples.py", "tests/test_cli.py")
+Invoke = Callable[..., tuple[int, str, str]]
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
@@ -18,3 +22,23 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         path = item.nodeid.split("::")[0]
         item.add_marker(pytest.mark.xdist_group("ray" if path.startswith(START_RAY) else path))
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Invoke:
+    """Run the command line in this process, in an empty folder; returns exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    from tips_dist import cli
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tips-dist", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as error:
+            code = int(error.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from tips_dist.audit import audit_run, in_words, read_goal, read_policy
-from tips_dist.config import Configuration, Policy, validate
+from tips_dist.config import Configuration, Policy
 from tips_dist.files import UserError
 from tips_dist.runfolder import History, example, layout
+from tips_dist.sections import validate
 
 STEPS = 1000
 

@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from tips_dist.config import Study, digest, load_study, parse_study
+from tips_dist.config import Study
 from tips_dist.files import UserError
+from tips_dist.sections import digest
+from tips_dist.study_file import load_study, parse_study
 
 MINIMAL = "name: a\nrepresentations: [solo, torso_legs]\n"
 

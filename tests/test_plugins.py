@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from tests.fakes import fake_poses
 from tips_dist import plugins, registry
 from tips_dist.cli import app
-from tips_dist.config import parse_study
 from tips_dist.files import UserError
 from tips_dist.runfolder import StudyRecord
 from tips_dist.study.folder import check_plugins, create
+from tips_dist.study_file import parse_study
 
 TEXT = '''
 """A plug-in for tests."""

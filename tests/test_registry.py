@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tips_dist import registry
-from tips_dist.config import parse_study
 from tips_dist.files import UserError
 from tips_dist.registry import HOMES, SESSION, Source, UnknownName, entries, entry, register, registering, unregister
 from tips_dist.skeleton import REPRESENTATIONS, BodyPart, Representation
+from tips_dist.study_file import parse_study
 
 HALVES = Representation("halves", (BodyPart("low", tuple(range(9))), BodyPart("high", tuple(range(9, 17)))), blocks=2)
 
@@ -107,7 +107,8 @@ def test_a_missing_name_says_what_to_do_and_is_a_key_error() -> None:
 
 def test_checking_a_plain_study_imports_neither_torch_nor_optuna() -> None:
     code = (
-        "import sys; from tips_dist.config import parse_study; parse_study('name: a\\nrepresentations: [solo]', 'x'); "
+        "import sys; from tips_dist.study_file import parse_study; "
+        "parse_study('name: a\\nrepresentations: [solo]', 'x'); "
         "sys.exit('torch' in sys.modules or 'optuna' in sys.modules or 'ray' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,8 +18,8 @@ import pytest
 
 from tips_dist import study_schema
 from tips_dist.commands import start
-from tips_dist.config import load_study
 from tips_dist.files import StorageError, UserError
+from tips_dist.study_file import load_study
 
 ROOT = Path(__file__).parents[1]
 Call = Callable[..., subprocess.CompletedProcess[str]]

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tips_dist.config import Study, load_study
+    from tips_dist.config import Study
     from tips_dist.files import UserError
     from tips_dist.history_import import import_history
     from tips_dist.lifting import lift_file as lift
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tips_dist.plugins import load_file as load_plugin
     from tips_dist.registry import register
     from tips_dist.runfolder.folder import RunFolder
+    from tips_dist.study_file import load_study
     from tips_dist.watch import Watch
 
 __version__ = "0.1.0"
@@ -50,7 +51,7 @@ _HOMES = {
     "import_history": "tips_dist.history_import",
     "lift": "tips_dist.lifting:lift_file",
     "load_plugin": "tips_dist.plugins:load_file",
-    "load_study": "tips_dist.config",
+    "load_study": "tips_dist.study_file",
     "per_seed": "tips_dist.models.base",
     "register": "tips_dist.registry",
     "run_study": "tips_dist.notebook",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tips_dist.config import Goal, Policy, validate
+from tips_dist.config import Goal, Policy
 from tips_dist.files import UserError, read_text
 from tips_dist.replay import SeedHistory, choosable, read_histories, replay
 from tips_dist.runfolder import Audit, RunFolder
 from tips_dist.runfolder.results import AuditBest, AuditSeed, AuditTotals
+from tips_dist.sections import validate
 from tips_dist.stability.goals import thresholds
 from tips_dist.study_yaml import load_yaml
 

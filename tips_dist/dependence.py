@@ -12,7 +12,7 @@ from tips_dist.data.store import Poses, normalised
 from tips_dist.geometry import CAMERA_DISTANCE
 from tips_dist.models import BaseLifter, load_weights
 from tips_dist.runfolder import Dependence, Selection, layout
-from tips_dist.runfolder.records import RepresentationDependence
+from tips_dist.runfolder.choices import RepresentationDependence
 from tips_dist.skeleton import BONES, JOINTS, ROOT
 
 NEAR = 3  # joints further apart than so many bones are long-range

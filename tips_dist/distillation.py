@@ -36,9 +36,9 @@ from tips_dist.files import UserError
 from tips_dist.model_card import write_card
 from tips_dist.models import BaseLifter, Lifter, initialise, load_weights, save_weights
 from tips_dist.phases import phase
-from tips_dist.runfolder import RunFolder, layout, records
+from tips_dist.runfolder import RunFolder, layout
+from tips_dist.runfolder.choices import Disagreement, StudentLoss, StudentModel, StudentRecord, Teacher
 from tips_dist.runfolder.poses import expect
-from tips_dist.runfolder.records import Disagreement, StudentLoss, StudentModel, StudentRecord
 from tips_dist.runfolder.weights import read_weights_record
 from tips_dist.skeleton import JOINTS, LEGS, MIRROR, PARENT, REPRESENTATIONS, ROOT, TORSO, Representation
 from tips_dist.tensors import numbers, places
@@ -65,7 +65,7 @@ class LoadedTeacher:
     representation: Representation
     part_signs: Tensor  # (P,) +1 or -1
     confidence: Tensor  # (17,) 0..1
-    entry: records.Teacher  # as selection.json has it
+    entry: Teacher  # as selection.json has it
 
     @property
     def lifter(self) -> BaseLifter:
@@ -149,7 +149,7 @@ def distill(run: Path, poses: Poses, *, device: str | None = None, progress: Pro
     return weights
 
 
-def load_teachers(run: Path, entries: Sequence[records.Teacher]) -> list[LoadedTeacher]:
+def load_teachers(run: Path, entries: Sequence[Teacher]) -> list[LoadedTeacher]:
     """Load the teachers that ``selection.json`` lists.
 
     Raises:
@@ -213,7 +213,7 @@ def teach(
     )
 
 
-def evidence(entries: Sequence[records.Teacher]) -> Tensor:
+def evidence(entries: Sequence[Teacher]) -> Tensor:
     """What each teacher's risk is worth, (T,): the square of the lowest over its own, as of errors that add up."""
     seconds = [entry.second_risk for entry in entries]
     risks = [entry.risk for entry in entries] if None in seconds else [risk for risk in seconds if risk is not None]

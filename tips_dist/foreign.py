@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from tips_dist.config import Configuration, Study, check_names, digest, validate
+from tips_dist.config import Configuration, Study
 from tips_dist.data.store import SPLITS, Poses, normalisation_scale, read_poses, write_poses
 from tips_dist.files import UserError, write_text
 from tips_dist.monitoring import Monitor
@@ -28,9 +28,11 @@ from tips_dist.runfolder.depths import write_depths
 from tips_dist.runfolder.history import append
 from tips_dist.runfolder.lock import timestamp
 from tips_dist.runfolder.records import Crossing, DataRecord, Parameter
+from tips_dist.sections import digest, validate
 from tips_dist.skeleton import HEAD, JOINTS, ROOT
 from tips_dist.stability.detectors import Judge, Recipe
 from tips_dist.stability.verdicts import HEALTHY
+from tips_dist.study_file import check_names
 
 POSES = "poses.pose2d.h5"  # in the run folder, where the poses came as an array
 Signals = Mapping[str, float | None]

@@ -20,9 +20,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tips_dist.config import Study, named
+from tips_dist.config import Study
 from tips_dist.files import UserError, read_text, shown
 from tips_dist.registry import BUILT_IN, HOMES, SESSION, Entry, Source, adopt, entries, entry, registering
+from tips_dist.study_file import named
 
 GROUP = "tips_dist"
 PREFIX = "tips_dist_plugin_"  # of the module that a file becomes

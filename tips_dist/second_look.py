@@ -17,7 +17,7 @@ from tips_dist.config import Configuration
 from tips_dist.data.store import Poses
 from tips_dist.files import UserError
 from tips_dist.models import load_weights
-from tips_dist.runfolder.records import SecondLook
+from tips_dist.runfolder.choices import SecondLook
 from tips_dist.selection import Seen
 from tips_dist.stability import signals
 from tips_dist.stability.risk import MIXED, Regime, regime_of, risk

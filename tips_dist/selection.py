@@ -20,7 +20,7 @@ from tips_dist.config import Configuration
 from tips_dist.files import UserError
 from tips_dist.phases import phase
 from tips_dist.runfolder import Choice, RunFolder, SeedOutcome, Selection, Teacher, Trial, layout
-from tips_dist.runfolder.records import Look, SecondLook
+from tips_dist.runfolder.choices import Look, SecondLook
 from tips_dist.runfolder.weights import read_weights_record
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability.verdicts import crossing_at, taints

@@ -19,6 +19,7 @@ from typing import Any
 
 from tips_dist import config
 from tips_dist.registry import entries
+from tips_dist.sections import Section
 from tips_dist.skeleton import REPRESENTATIONS
 
 FILE = "study.schema.json"
@@ -42,11 +43,11 @@ def meanings() -> dict[str, dict[str, str]]:
     }
 
 
-def knobs(section: type[config.Section] = config.Study, prefix: str = "") -> Iterator[tuple[str, type[Any], str]]:
+def knobs(section: type[Section] = config.Study, prefix: str = "") -> Iterator[tuple[str, type[Any], str]]:
     """Every knob of a section and of those inside it: dotted key, the class that declares it, its name there."""
     for name, field in section.model_fields.items():
         inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, config.Section):
+        if isinstance(inner, type) and issubclass(inner, Section):
             yield from knobs(inner, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", section, name

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from tips_dist import geometry, losses
-from tips_dist.config import Policy, Study, parse_study
+from tips_dist.config import Policy, Study
 from tips_dist.data.procedural import generate
 from tips_dist.data.store import SPLITS, normalisation_scale, normalised, read_poses
 from tips_dist.files import UserError
@@ -34,6 +34,7 @@ from tips_dist.skeleton import JOINTS, REPRESENTATIONS, ROOT
 from tips_dist.stability.detectors import Detector, Recipe
 from tips_dist.stability.signals import Measured, ValidationSet, further
 from tips_dist.stability.verdicts import KINDS, Verdict
+from tips_dist.study_file import parse_study
 from tips_dist.training.sampling import stream
 from tips_dist.training.terms import Scene
 

@@ -15,8 +15,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tips_dist.config import Configuration, parse_study
+from tips_dist.config import Configuration
 from tips_dist.data.store import Poses, read_poses
+from tips_dist.study_file import parse_study
 from tips_dist.training.loop import train
 
 WORK = Path("runs/bodies")

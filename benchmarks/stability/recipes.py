@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tips_dist.config import Configuration, parse_study
+from tips_dist.config import Configuration
+from tips_dist.study_file import parse_study
 
 BASE = """
 name: bank

@@ -28,7 +28,7 @@ from tips_dist.evaluation import metrics
 from tips_dist.evaluation.measuring import Bench, measure_errors, predict, signed
 from tips_dist.evaluation.truth import read_truth
 from tips_dist.models import load_weights
-from tips_dist.runfolder.records import Teacher
+from tips_dist.runfolder.choices import Teacher
 from tips_dist.runfolder.weights import read_weights_record
 from tips_dist.second_look import Looker
 from tips_dist.skeleton import REPRESENTATIONS

@@ -65,9 +65,9 @@ def work(folder: Path) -> None:
     """Bring the study of a folder to its end, evaluation included, from wherever it is."""
     import pytest
 
-    from tips_dist.config import load_study
     from tips_dist.evaluation.evaluate import evaluate_run
     from tips_dist.study import run as studies
+    from tips_dist.study_file import load_study
 
     path = folder / "study.yaml"
     with pytest.MonkeyPatch.context() as patch:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes import FakeTraining, fake_conclude, fake_poses
-from tips_dist.config import load_study
 from tips_dist.files import StorageError, UserError, read_json
+from tips_dist.study_file import load_study
 
 ROOT = Path(__file__).parents[2]
 STUDY = """

@@ -18,9 +18,10 @@ from tests.chaos.stage import REAL, Driver, alive, evaluations, kill_quietly, pr
 from tests.chaos.test_cluster import children
 from tests.training.test_execution import equal
 from tests.training.test_loop import history
-from tips_dist.config import Configuration, validate
+from tips_dist.config import Configuration
 from tips_dist.files import read_json
 from tips_dist.runfolder import RunFolder
+from tips_dist.sections import validate
 from tips_dist.training.loop import train
 
 pytestmark = pytest.mark.chaos

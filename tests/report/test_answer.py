@@ -19,8 +19,8 @@ from tips_dist.report import answer as answers
 from tips_dist.report.answer_words import answer_lines
 from tips_dist.report.summary import summarise, write_summary
 from tips_dist.runfolder import Evaluation, RunFolder, Summary, TrialState, layout, read_trial
+from tips_dist.runfolder.choices import SecondLook, Selection
 from tips_dist.runfolder.example import build, metrics
-from tips_dist.runfolder.records import SecondLook, Selection
 from tips_dist.runfolder.results import Answer, CandidateMetrics
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tips_dist.config import Configuration, recorded
+from tips_dist.config import Configuration
 from tips_dist.files import UserError
 from tips_dist.runfolder import CheckpointRecord, RunFolder
 from tips_dist.runfolder.records import Identity
 from tips_dist.runfolder.weights import METADATA
+from tips_dist.sections import recorded
 from tips_dist.study.folder import check_unchanged, own_study
 from tips_dist.training.identity import identity_of, why_other
 from tips_dist.training.loop import train

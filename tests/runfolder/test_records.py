@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from tips_dist.config import Before, Section, complete, digest, parse_study, recorded, with_unset
 from tips_dist.files import UserError
 from tips_dist.runfolder import (
     Curve,
@@ -31,6 +30,8 @@ from tips_dist.runfolder import (
 )
 from tips_dist.runfolder.curves import METRICS
 from tips_dist.runfolder.record import Part, Record, Recorded
+from tips_dist.sections import Before, Section, complete, digest, recorded, with_unset
+from tips_dist.study_file import parse_study
 
 STUDY = "name: s\nrepresentations: [solo]\ntraining: {steps: 100}\n"
 

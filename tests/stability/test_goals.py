@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tips_dist.config import Goal, Policy, Stopping, parse_study, recorded
+from tips_dist.config import Goal, Policy, Stopping
 from tips_dist.files import UserError
+from tips_dist.sections import recorded
 from tips_dist.stability.goals import table, thresholds
+from tips_dist.study_file import parse_study
 
 STUDY = "name: a\nrepresentations: [solo]\n"
 

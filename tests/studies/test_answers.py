@@ -14,10 +14,10 @@ from studies.answers.__main__ import save_histories
 from studies.answers.material import Material, load
 from studies.answers.tables import Table, apart, delta, effect, effect_over_seeds, fill, mean
 from tips_dist.bootstrap import Statistic
-from tips_dist.config import load_study
 from tips_dist.evaluation.labels import drift_of
 from tips_dist.files import UserError
 from tips_dist.runfolder.example import build
+from tips_dist.study_file import load_study
 
 STUDIES = Path(__file__).parents[2] / "studies"
 

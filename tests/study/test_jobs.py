@@ -23,12 +23,14 @@ from typer.testing import CliRunner
 from tests.fakes import fake_poses
 from tests.study.conftest import study_text
 from tips_dist.cli import app
-from tips_dist.config import Study, load_study
+from tips_dist.config import Study
 from tips_dist.data.store import write_poses
 from tips_dist.files import UserError
-from tips_dist.study import jobs
-from tips_dist.study.jobs import FORWARDED, Announcer, Jobs, Order, arrive, heard, pack, submission_id
+from tips_dist.study import jobs, packing
+from tips_dist.study.jobs import Announcer, Jobs, heard
+from tips_dist.study.packing import FORWARDED, Order, arrive, pack, submission_id
 from tips_dist.study.records import StudyEvent
+from tips_dist.study_file import load_study
 
 ADDRESS = "http://127.0.0.1:8265"
 
@@ -155,7 +157,7 @@ def test_data_that_lies_on_the_cluster_stays_there(named: str | None, client: Fa
 
 
 def test_large_data_does_not_travel(client: FakeClient, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "MOST_BYTES", 100)
+    monkeypatch.setattr(packing, "MOST_BYTES", 100)
     with pytest.raises(UserError, match="put it on storage that the cluster reads"):
         submit(place)
     (place.parents[1] / "data" / "fake.pose2d.h5").unlink()

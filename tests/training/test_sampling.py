@@ -3,8 +3,9 @@ from typing import Any
 
 import torch
 
-from tips_dist.config import Configuration, parse_study
+from tips_dist.config import Configuration
 from tips_dist.skeleton import MIRROR
+from tips_dist.study_file import parse_study
 from tips_dist.training.sampling import Batch, Sampler
 
 POSES = torch.randn(100, 17, 2, generator=torch.Generator().manual_seed(0))

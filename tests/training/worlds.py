@@ -5,9 +5,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tips_dist.config import Configuration, parse_study
+from tips_dist.config import Configuration
 from tips_dist.data.procedural import generate
 from tips_dist.data.store import Poses
+from tips_dist.study_file import parse_study
 
 
 @cache

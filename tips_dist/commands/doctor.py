@@ -17,8 +17,8 @@ def doctor(study_file: Path | None, runs: Path, storage: str | None, address: st
     Raises:
         typer.Exit: something failed.
     """
-    from tips_dist.config import load_study
     from tips_dist.study.doctor import diagnose
+    from tips_dist.study_file import load_study
 
     study = load_study(study_file) if study_file is not None else None
     findings = []

@@ -13,7 +13,8 @@ from tips_dist.commands.output import Commands, console, print_json, print_recor
 from tips_dist.escaping import plain
 
 if TYPE_CHECKING:
-    from tips_dist.study.jobs import Jobs, Order
+    from tips_dist.study.jobs import Jobs
+    from tips_dist.study.packing import Order
 
 jobs_app = typer.Typer(
     help="List, read, follow or stop submitted studies.", cls=Commands, rich_markup_mode=None, no_args_is_help=True
@@ -31,8 +32,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to r
 
 def submit(study_file: Path, address: str, order: Order, *, follow: bool, wait: bool, as_json: bool) -> None:
     """Submit a study; then leave it, wait for it, or follow it."""
-    from tips_dist.config import load_study
     from tips_dist.study.jobs import Jobs
+    from tips_dist.study_file import load_study
 
     study = load_study(study_file, list(order.overrides))
     jobs = Jobs(address)

@@ -38,11 +38,11 @@ def run(
     job: bool = False,
 ) -> None:
     """Run a study from its file; ``go_on`` with an unfinished run of it, if there is one; as a ``job`` of a cluster."""
-    from tips_dist.config import load_study
     from tips_dist.study import run as studies
+    from tips_dist.study_file import load_study
 
     if job:
-        from tips_dist.study.jobs import arrive
+        from tips_dist.study.packing import arrive
 
         arrive()
     study = load_study(study_file, overrides)

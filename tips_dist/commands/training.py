@@ -24,11 +24,11 @@ def train_alone(
     as_json: bool,
 ) -> None:
     """Train one configuration of a study in this process and print how its seeds ended."""
-    from tips_dist.config import load_study
     from tips_dist.devices import chosen
     from tips_dist.files import UserError
     from tips_dist.monitoring import Monitor
     from tips_dist.runfolder.poses import study_poses
+    from tips_dist.study_file import load_study
     from tips_dist.training.loop import train as run_training
 
     study = load_study(study_file, overrides)

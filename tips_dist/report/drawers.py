@@ -10,7 +10,7 @@ from tips_dist.report.figures import Figure, trial_curves
 from tips_dist.report.runs import SeedRun
 from tips_dist.report.tables import Table, interval, number, parameter, verdict_words
 from tips_dist.runfolder import RunFolder, Summary
-from tips_dist.runfolder.records import Choice
+from tips_dist.runfolder.choices import Choice
 from tips_dist.runfolder.results import TrialSummary
 
 MOST = 200  # drawers of a page

@@ -3,6 +3,7 @@
 - ``layout``: every file name of a run folder, once, and what each command needs of it.
 - ``record``: what records have in common: schema number, migration, errors in one line.
 - ``records``: a class for each JSON record; its docstring is the table of who writes and who reads which.
+- ``choices``: the records of what was chosen and taught: selection, dependence, student.
 - ``results``: the records of what was found: evaluation, audit, summary.
 - ``history``, ``curves``: the series, by evaluation step and seed.
 - ``folder``: :class:`RunFolder`, all of it as one object.
@@ -10,6 +11,7 @@
 - ``example``: builds a whole run folder, for tests and documentation.
 """
 
+from tips_dist.runfolder.choices import Choice, Dependence, Selection, StudentRecord, Teacher
 from tips_dist.runfolder.curves import Curve, Curves
 from tips_dist.runfolder.folder import RunFolder, read_trial, read_trials
 from tips_dist.runfolder.history import History, HistoryRow
@@ -18,14 +20,9 @@ from tips_dist.runfolder.records import (
     Alive,
     Candidate,
     CheckpointRecord,
-    Choice,
-    Dependence,
     Outcome,
     SeedOutcome,
-    Selection,
-    StudentRecord,
     StudyRecord,
-    Teacher,
     Trial,
     TrialState,
     WeightsRecord,

@@ -14,30 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from tips_dist.config import Configuration, Study, digest, validate
+from tips_dist.config import Configuration, Study
 from tips_dist.files import write_text
 from tips_dist.runfolder import layout
-from tips_dist.runfolder.curves import METRICS, Curve, Curves
-from tips_dist.runfolder.history import History, HistoryRow
-from tips_dist.runfolder.records import (
+from tips_dist.runfolder.choices import (
     Choice,
-    DataRecord,
     Dependence,
     Disagreement,
-    Outcome,
-    Parameter,
     RepresentationDependence,
-    SeedOutcome,
     Selection,
     StudentLoss,
     StudentModel,
     StudentRecord,
-    StudyRecord,
     Teacher,
-    Trial,
-    TrialState,
 )
+from tips_dist.runfolder.curves import METRICS, Curve, Curves
+from tips_dist.runfolder.history import History, HistoryRow
+from tips_dist.runfolder.records import DataRecord, Outcome, Parameter, SeedOutcome, StudyRecord, Trial, TrialState
 from tips_dist.runfolder.results import Errors, Evaluation, Metrics, SeedErrors, TrialErrors, TruthReference
+from tips_dist.sections import digest, validate
 from tips_dist.skeleton import JOINTS, REPRESENTATIONS
 
 CREATED = "2026-11-21T22:00:00+00:00"

@@ -11,10 +11,11 @@ import numpy as np
 
 from tips_dist.files import UserError, check_file, shown
 from tips_dist.runfolder import layout
+from tips_dist.runfolder.choices import Dependence, Selection, StudentRecord
 from tips_dist.runfolder.curves import METRICS, Curve, Curves
 from tips_dist.runfolder.history import History
 from tips_dist.runfolder.record import Record, json_object
-from tips_dist.runfolder.records import Dependence, Selection, StudentRecord, StudyRecord, Trial
+from tips_dist.runfolder.records import StudyRecord, Trial
 from tips_dist.runfolder.results import Evaluation, Summary, embedded_curves
 
 if TYPE_CHECKING:

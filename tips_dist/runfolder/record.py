@@ -15,8 +15,8 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, JsonValue, PlainSerializer, ValidationError
 from pydantic_core import core_schema
 
-from tips_dist.config import Section, complete, recorded
 from tips_dist.files import UserError, check_file, shown, write_json
+from tips_dist.sections import Section, complete, recorded
 
 Json = dict[str, JsonValue]  # a JSON object that is none of ours yet: read, not yet migrated and checked
 Migration = Callable[[Json], Json]
@@ -147,4 +147,4 @@ Recorded = Annotated[
     PlainSerializer(lambda value: value.model_dump(mode="json", exclude_unset=True)),
 ]
 """A group of knobs as a record keeps it: every value is written down when the record is made; a key that came later is
-read as what runs did before it, and is not added (:func:`tips_dist.config.recorded`)."""
+read as what runs did before it, and is not added (:func:`tips_dist.sections.recorded`)."""

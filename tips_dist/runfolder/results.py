@@ -8,9 +8,10 @@ from pydantic import JsonValue
 
 from tips_dist.bootstrap import Statistic
 from tips_dist.config import Policy
+from tips_dist.runfolder.choices import Teacher
 from tips_dist.runfolder.curves import METRICS
 from tips_dist.runfolder.record import Json, Part, Record, Recorded
-from tips_dist.runfolder.records import Parameter, Teacher, TrialState
+from tips_dist.runfolder.records import Parameter, TrialState
 
 CHECKPOINTS = ("selected", "best", "last", "random")
 

@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tips_dist import plugins
-from tips_dist.config import Study, check_names, digest, load_study
+from tips_dist.config import Study
 from tips_dist.files import UserError, half_folder, storage_error, write_text
 from tips_dist.runfolder import StudyRecord, layout
 from tips_dist.runfolder.lock import timestamp
 from tips_dist.runfolder.records import DataRecord, Extension, PluginRecord
+from tips_dist.sections import digest
 from tips_dist.storage import is_address
 from tips_dist.study import space
+from tips_dist.study_file import check_names, load_study
 
 if TYPE_CHECKING:
     from tips_dist.data.store import Poses

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import yaml
 
-from tips_dist.config import load_study
 from tips_dist.files import UserError, check_file, write_text
 from tips_dist.runfolder import RunFolder, Trial, layout, read_trial
 from tips_dist.runfolder.history import History
 from tips_dist.runfolder.records import StudyRecord
+from tips_dist.study_file import load_study
 
 ASIDE = ".damaged"  # behind the name of what was set aside
 

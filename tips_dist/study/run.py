@@ -17,10 +17,11 @@ from tips_dist.files import UserError
 from tips_dist.mirror import NOWHERE, mirrored
 from tips_dist.phases import listening, phase
 from tips_dist.runfolder import RunFolder, TrialState, layout, read_trials
+from tips_dist.runfolder.choices import StudentRecord
 from tips_dist.runfolder.fetching import fetch_run
 from tips_dist.runfolder.lock import locked
 from tips_dist.runfolder.poses import expect, run_poses, study_poses
-from tips_dist.runfolder.records import StudentRecord, StudyRecord
+from tips_dist.runfolder.records import StudyRecord
 from tips_dist.storage import Store, below
 from tips_dist.study import thawing
 from tips_dist.study.cluster import connected

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from torch._C._distributed_c10d import TCPStore
 
 from tips_dist import plugins
-from tips_dist.config import Configuration, validate
+from tips_dist.config import Configuration
 from tips_dist.files import UserError
 from tips_dist.runfolder.records import StateRecord
+from tips_dist.sections import validate
 from tips_dist.training import precision
 from tips_dist.training.engine import Engine
 from tips_dist.training.group import ALONE, Group, join

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel
 
-from tips_dist.config import Configuration, Section, before, digest
+from tips_dist.config import Configuration
 from tips_dist.runfolder.records import Identity, changed
+from tips_dist.sections import Section, before, digest
 
 INDIFFERENT = ("training.checkpoint_every", "stopping.freed", "stopping.trials")  # knobs that change no number
 # The knobs that stood in the digest that checkpoints of schema 1 were bound to.

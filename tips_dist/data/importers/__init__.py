@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
-from tips_dist.config import validate
 from tips_dist.data.importers.pipeline import ImportRecord, Options, Source, convert
 from tips_dist.data.importers.recognise import Recognised, recognise
 from tips_dist.data.store import POSE_SUFFIX, SPLITS, TRUTH_SUFFIX, Writer, write_dataset
 from tips_dist.files import JSON, UserError
 from tips_dist.phases import phase
 from tips_dist.registry import UnknownName, built_in, entries, entry, nearest, register
+from tips_dist.sections import validate
 
 _ALWAYS = ("minimum_change_mm", "minimum_change_2d", "stretches", "stretch_frames")
 

@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from tips_dist.config import Count, NonNegative, Positive, Section, Share
+from tips_dist.config import Count, NonNegative, Positive, Share
 from tips_dist.data.anatomy import Examination
 from tips_dist.data.cameras import rig
 from tips_dist.data.importers.thinning import stretches, thin_together
 from tips_dist.data.instants import out_of_time
 from tips_dist.data.store import LEAST_VALIDATION_SEQUENCES, ORDINARY, SPLITS, Writer
 from tips_dist.files import JSON, UserError
+from tips_dist.sections import Section
 from tips_dist.skeleton import HEAD, JOINTS
 
 Array = npt.NDArray[Any]

@@ -78,6 +78,6 @@ def test_a_terminal_in_the_locale_c_gets_plain_characters(
 def test_every_sign_of_our_own_has_a_plain_one() -> None:
     stream = io.TextIOWrapper(behind := io.BytesIO(), encoding="ascii")
     plain_where_needed(stream)
-    stream.write("".join(STATE_SIGN.values()) + _BARS)
+    stream.write("".join(STATE_SIGN.values()) + _BARS + "━╌─…")
     stream.flush()
     assert b"?" not in behind.getvalue()

@@ -21,7 +21,7 @@ from tips_dist.escaping import plain
 if TYPE_CHECKING:
     from rich.console import Console
 
-PLAIN = str.maketrans("·✓✗×▶■…─━▁▂▃▄▅▆▇█", ".+xx>#.--._-=+*%#")  # for our own signs; a ? for what is not known
+PLAIN = str.maketrans("·✓✗×▶■…─━╌▁▂▃▄▅▆▇█", ".+xx>#.--.._-=+*%#")  # for our own signs; a ? for what is not known
 LOCALES = ("LC_ALL", "LC_CTYPE", "LANG")  # the first that is set counts
 
 

@@ -247,7 +247,8 @@ def _steps(
     measured = [row for row in chosen if row.metric == METRIC]  # where errors are known, risks no longer count
     unsure = [row for row in measured or chosen if not row.sure]
     if unsure or (chosen and few):
-        why = "cannot be told apart" if unsure else "were compared on few seeds"
+        apart = "cannot be told apart" if len(unsure) == len(measured or chosen) else "cannot all be told apart"
+        why = apart if unsure else "were compared on few seeds"
         step(f"Representations {why}: for a surer answer train more seeds, `seeds: {4 * summary.study.seeds}`")
     if not layout.REPORT.at(run.path).exists():
         step(SEE_REPORT, "report", folder)

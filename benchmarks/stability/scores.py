@@ -119,6 +119,11 @@ def judge(rule: Rule, curves: Curves, run: int) -> Judged | None:
         scores = rule(curves.signals)
     except KeyError:
         return None
+    return judged(scores, curves, run)
+
+
+def judged(scores: Array, curves: Curves, run: int) -> Judged:
+    """What the lowest of ``scores`` (E, S) chooses on one run; NaN where nothing may be chosen."""
     known = np.isfinite(curves.errors)
     usable = np.where(np.isfinite(scores) & known, scores, np.inf)
     told = np.isfinite(usable).any(0)

@@ -249,7 +249,7 @@ def _steps(
     if unsure or (chosen and few):
         apart = "cannot be told apart" if len(unsure) == len(measured or chosen) else "cannot all be told apart"
         why = apart if unsure else "were compared on few seeds"
-        step(f"Representations {why}: for a surer answer train more seeds, `seeds: {4 * summary.study.seeds}`")
+        step(f"Representations {why}: for a surer answer train more seeds, seeds: {4 * summary.study.seeds}")
     if not layout.REPORT.at(run.path).exists():
         step(SEE_REPORT, "report", folder)
     return steps

@@ -33,7 +33,7 @@ from torch import Tensor
 from benchmarks.stability.recipes import Run, runs
 from tips_dist.data.procedural import generate
 from tips_dist.data.store import Poses, normalisation_scale, read_poses
-from tips_dist.evaluation.measuring import Bench, error_curves
+from tips_dist.evaluation.measuring import Bench, error_curves, mirrored_share
 from tips_dist.evaluation.truth import read_truth
 from tips_dist.files import read_json_lines, write_with
 from tips_dist.skeleton import REPRESENTATIONS
@@ -130,7 +130,7 @@ def label(run: Run, poses: Poses, joints: npt.NDArray[np.float32], folder: Path,
         per_seed = [error_curves(bench, depths[:, seed], run.representation) for seed in range(len(run.seeds))]
         errors = np.stack([curves["n_mpjpe_resolved"] for curves in per_seed], axis=1)
         arrays[f"{kind}_errors"] = np.where(alive, errors, np.nan).astype(np.float32)
-        arrays[f"{kind}_mirrored"] = np.where(alive, truly_mirrored(bench, depths), np.nan).astype(np.float16)
+        arrays[f"{kind}_mirrored"] = np.where(alive, mirrored_share(bench, depths), np.nan).astype(np.float16)
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def save(temporary: Path) -> None:
@@ -164,14 +164,6 @@ def _rounded(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     if array.dtype != np.float32:
         return array
     return (np.ascontiguousarray(array).view(np.uint32) & MANTISSA).view(np.float32)
-
-
-def truly_mirrored(bench: Bench, depths: npt.NDArray[np.float32]) -> Array:
-    """Share of poses whose depths oppose true depth, or whose do not if those are fewer: (E, S, V, 17) -> (E, S)."""
-    depth = bench.truth[..., 2] - bench.truth[:, :1, 2]
-    against = np.einsum("esvj,vj->esv", depths - depths[..., :1], depth)
-    share: Array = (against < 0).mean(-1)
-    return np.minimum(share, 1 - share)
 
 
 def load(

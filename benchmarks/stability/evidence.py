@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import spearmanr
 
+from benchmarks.stability.bank import KINDS
 from benchmarks.stability.bodies import WORK, Run, runs
 from benchmarks.stability.calibrate import log_risk
 from tips_dist.bootstrap import over_groups
 from tips_dist.data.store import Poses, normalisation_scale, read_poses
-from tips_dist.evaluation.measuring import Bench, error_curves
+from tips_dist.evaluation.measuring import Bench, error_curves, mirrored_share
 from tips_dist.evaluation.truth import read_truth
 from tips_dist.files import read_json_lines, write_with
 from tips_dist.skeleton import REPRESENTATIONS
@@ -33,7 +34,6 @@ from tips_dist.stability.risk import regimes
 from tips_dist.training.validation import rows_digest, validation_rows, validation_set
 
 BANK = Path(__file__).parent / "bodies"
-KINDS = {"averaged": "depths.npy", "raw": "depths_raw.npy"}
 CROSSING = 0.15  # share of poses truly mirrored from which a checkpoint lies inside a mirror crossing
 LATE = 0.25  # share of a run that Spearman leaves out at its beginning
 
@@ -129,7 +129,7 @@ def label(run: Run, poses: Poses, joints: npt.NDArray[np.float32], folder: Path,
         arrays[kind] = np.stack([found[name].numpy() for name in sorted(found)], axis=-1).astype(np.float32)
         per_seed = [error_curves(bench, depths[:, seed], run.representation) for seed in range(len(run.seeds))]
         arrays[f"{kind}_errors"] = np.stack([one["n_mpjpe_resolved"] for one in per_seed], axis=1).astype(np.float32)
-        arrays[f"{kind}_mirrored"] = truly_mirrored(bench, depths).astype(np.float32)
+        arrays[f"{kind}_mirrored"] = mirrored_share(bench, depths).astype(np.float32)
         arrays["steps"] = (1 + np.arange(len(depths))) * configuration.training.evaluate_every
     path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -138,14 +138,6 @@ def label(run: Run, poses: Poses, joints: npt.NDArray[np.float32], folder: Path,
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
     write_with(path, save)
-
-
-def truly_mirrored(bench: Bench, depths: npt.NDArray[np.float32]) -> Array:
-    """Share of poses whose depths oppose true depth, or whose do not if those are fewer: (E, S, V, 17) -> (E, S)."""
-    depth = bench.truth[..., 2] - bench.truth[:, :1, 2]
-    against = np.einsum("esvj,vj->esv", depths - depths[..., :1], depth)
-    share: Array = (against < 0).mean(-1)
-    return np.minimum(share, 1 - share)
 
 
 def load(bank: Path, until: int | None = None) -> list[Curves]:

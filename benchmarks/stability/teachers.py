@@ -21,11 +21,11 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.stability.bodies import WORK, Run, runs
-from benchmarks.stability.evidence import CROSSING, truly_mirrored
+from benchmarks.stability.evidence import CROSSING
 from tips_dist import config, distillation, pose_signs
 from tips_dist.data.store import Poses, normalisation_scale, normalised, read_poses
 from tips_dist.evaluation import metrics
-from tips_dist.evaluation.measuring import Bench, measure_errors, predict, signed
+from tips_dist.evaluation.measuring import Bench, measure_errors, mirrored_share, predict, signed
 from tips_dist.evaluation.truth import read_truth
 from tips_dist.models import load_weights
 from tips_dist.runfolder.choices import Teacher
@@ -190,7 +190,7 @@ def per_pose(run: Run, folder: Path, world: World) -> None:
     recorded = _depths(folder, "depths_raw.npy")[4::5]
     depth = torch.from_numpy(bench.truth[..., 2] - bench.truth[:, :1, 2])
     table: dict[str, list[list[float]]] = {"mixed": [], "sound": []}
-    mirrored = truly_mirrored(bench, recorded)
+    mirrored = mirrored_share(bench, recorded)
     for e, seeds in enumerate(recorded):
         offsets = torch.from_numpy(seeds.astype(np.float32))
         own, _ = bench.signs(offsets, run.representation)

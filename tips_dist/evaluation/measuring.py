@@ -199,10 +199,10 @@ def error_curves(bench: Bench, depths: npt.NDArray[np.floating[Any]], representa
     return result
 
 
-def mirrored_share(bench: Bench, depths: Array) -> Array:
+def mirrored_share(bench: Bench, depths: npt.NDArray[np.floating]) -> Array:
     """Share of poses whose depths oppose true depth, or whose do not if those are fewer: (..., n, 17) -> (...).
 
-    Depths are sign-resolved, so that a part which is mirrored altogether does not count.
+    Of sign-resolved depths, a part which is mirrored altogether does not count.
     """
     depth = bench.truth[..., 2] - bench.truth[:, :1, 2]
     against = np.einsum("...vj,vj->...v", depths - depths[..., :1], depth)

@@ -53,7 +53,6 @@ class Verdict:
     reason: str = ""
     onset: int | None = None
     values: dict[str, float] = field(default_factory=dict)
-    end: int | None = None  # of what passes: the first step after it; None while it lasts
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from tips_dist.files import write_json, write_text
 from tips_dist.models import lifter_parameters, matched_width
 from tips_dist.study_file import parse_study
 from tips_dist.training import precision
-from tips_dist.training.engine import Engine
+from tips_dist.training.engine import Engine, sampler_for
 from tips_dist.training.loop import train
 from tips_dist.training.sampling import Batch
 from tips_dist.training.state import State
@@ -73,7 +73,7 @@ def stepper(configuration: Configuration, seeds: int, backend: precision.Backend
 
 def engine_of(state: State, backend: precision.Backend | None = None) -> Work:
     poses = torch.randn(2000, 17, 2).mul_(0.1).numpy()
-    engine = Engine(state, poses)
+    engine = Engine(state, sampler_for(state, poses))
     batches = itertools.chain.from_iterable(engine.batches() for _ in itertools.count())
 
     def step() -> None:
@@ -89,7 +89,7 @@ def plain_stepper(configuration: Configuration, seeds: int) -> Work:
     state = State(configuration, tuple(range(seeds)), torch.device("cpu"))
     blocks = configuration.model.discriminator_blocks
     programs = [Plain(name, matched_width(name, width), width, blocks, (2e-4, 2e-4)) for _ in range(seeds)]
-    engine = Engine(state, torch.randn(2000, 17, 2).mul_(0.1).numpy())
+    engine = Engine(state, sampler_for(state, torch.randn(2000, 17, 2).mul_(0.1).numpy()))
     batch: Batch = next(iter(engine.batches()))
     weights = losses.model_dump()
 

@@ -13,9 +13,9 @@ from tips_dist.config import Configuration
 from tips_dist.files import UserError
 from tips_dist.runfolder import Outcome
 from tips_dist.training import engine, together
-from tips_dist.training.loop import Interrupted, Job, Progress, train
+from tips_dist.training.job import Job, program
+from tips_dist.training.loop import Interrupted, Progress, train
 from tips_dist.training.together import train_together
-from tips_dist.training.values import program
 
 # What trials may differ in within a pack, all of it.
 DIFFERENT = (

@@ -203,9 +203,14 @@ def check_fits(resources: Resources, nodes: Sequence[RayNode]) -> None:
 
 def _fits(resources: Resources, nodes: Sequence[RayNode]) -> bool:
     """Whether the living nodes have a place for every worker of a trial."""
+    return places(resources, nodes) >= 1
+
+
+def places(resources: Resources, nodes: Sequence[RayNode]) -> int:
+    """How many trials the living nodes train at once, if nobody else is there; ``resources`` are settled."""
     each, slack = share(resources), 1e-6  # thirds of a CPU
-    places = [min(int(node[key] / amount + slack) for key, amount in each.items()) for node in _have(nodes)]
-    return sum(places) >= resources.workers
+    workers = [min(int(node[key] / amount + slack) for key, amount in each.items()) for node in _have(nodes)]
+    return sum(workers) // resources.workers
 
 
 def _have(nodes: Sequence[RayNode]) -> list[dict[str, float]]:

@@ -86,7 +86,7 @@ class PackedAdam:
 
     @torch.no_grad()
     def clip(self, longest: Tensor | float) -> None:
-        """Scale each seed's gradient down to the norm ``longest`` (S,) where it is longer (Pascanu et al., 1211.5063)."""
+        """Scale each seed's gradient down to norm ``longest`` (S,) where it is longer (Pascanu et al., 1211.5063)."""
         scale = (longest / self._total(self.gradients).sqrt().clamp_min(1e-12)).clamp_max(1)
         for gradient in self.gradients:
             gradient.view(self.seeds, -1).mul_(scale[:, None])

@@ -29,6 +29,7 @@ from tips_dist.stability.verdicts import KINDS, is_sound
 from tips_dist.training import execution, freezing, records
 from tips_dist.training.engine import Engine, sampler_for
 from tips_dist.training.identity import identity_of
+from tips_dist.training.job import Job
 from tips_dist.training.pieces import in_more
 from tips_dist.training.players import Players
 from tips_dist.training.sampling import Sampler
@@ -51,18 +52,6 @@ class Progress:
 
 class Interrupted(Exception):  # noqa: N818 (an outcome, not an error)
     """Training was asked to stop; its state is on disk and the same call goes on from there."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One trial to train; see :func:`train` for what each is."""
-
-    configuration: Configuration
-    seeds: Sequence[int]
-    folder: Path
-    report: Callable[[Progress], None] | None = None
-    monitor: Monitor | None = None
-    thaw: Sequence[int] = ()
 
 
 class Material:

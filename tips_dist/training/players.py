@@ -25,8 +25,9 @@ from tips_dist.training import precision
 from tips_dist.training.adam import PackedAdam
 from tips_dist.training.averaging import Average
 from tips_dist.training.group import ALONE, Group
+from tips_dist.training.job import averages
 from tips_dist.training.sampling import stream
-from tips_dist.training.values import Values, averages
+from tips_dist.training.values import Values
 
 ALL = slice(None)
 
@@ -42,7 +43,7 @@ class Row:
 class Players:
     """The packed networks of some rows and all that a step moves; ``step`` counts the steps taken.
 
-    All rows have the same :func:`~tips_dist.training.values.program`.
+    All rows have the same :func:`~tips_dist.training.job.program`.
     """
 
     lifter: BaseLifter

@@ -17,16 +17,13 @@ from torch import Tensor
 
 from tips_dist.data.store import Poses
 from tips_dist.files import UserError
-from tips_dist.runfolder import Outcome
 from tips_dist.training.engine import Engine, Stepper
 from tips_dist.training.execution import Plan
-from tips_dist.training.loop import Course, Job, Material, Taken, course
+from tips_dist.training.job import Ended, Job, program
+from tips_dist.training.loop import Course, Material, Taken, course
 from tips_dist.training.pieces import in_more
 from tips_dist.training.players import Players
 from tips_dist.training.state import State
-from tips_dist.training.values import program
-
-Ended = Callable[[int, "Outcome | Exception"], None]  # a job's place, and what became of it
 
 
 def train_together(
@@ -43,7 +40,7 @@ def train_together(
     Trials that are behind (they go on from checkpoints) train by themselves until they meet the others.
 
     Args:
-        jobs: trials that may run as one program, see :func:`~tips_dist.training.values.program`.
+        jobs: trials that may run as one program, see :func:`~tips_dist.training.job.program`.
         poses: the 2D data.
         ended: told of each job when it has ended, what it returned or raised; the others go on.
         should_stop: polled at each step; when true all states are saved, and every job ends as interrupted.

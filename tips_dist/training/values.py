@@ -1,60 +1,18 @@
-"""Hyperparameters of the rows of a pack: what each row may have of its own, and what all must share."""
+"""Hyperparameters of the rows of a pack: each row has its own, as far as module ``job`` lets them differ."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tips_dist.config import Configuration
+from tips_dist.training.job import WEIGHTS
 from tips_dist.training.terms import Term, chosen
-
-WEIGHTS = ("adversarial", "cycle_2d", "cycle_3d", "consistency_90", "bone_prior", "bend", "r1")
-# What rows of one program may each have a value of their own for; and of those, what must be on for all or for none,
-# since it is another program where it is off (and a trial's records tell what is on).
-PER_ROW = (
-    *("training.generator_lr", "training.discriminator_lr", "training.final_lr_factor", "training.weight_decay"),
-    *("training.beta1", "training.beta2", "training.average", "training.gradient_clip", "training.instance_noise"),
-    *("training.flip_probability", "training.azimuth_degrees", "training.elevation_degrees"),
-    *("losses.label_swap", "losses.real_label", "losses.bend_margin", "losses.extra"),
-    *(f"losses.{name}" for name in WEIGHTS),
-)
-ON_OR_OFF = ("training.average", "training.gradient_clip", "training.instance_noise", *(f"losses.{n}" for n in WEIGHTS))
-# What no step asks for: evaluation, judging and recording are each trial's own.
-NO_STEP = (
-    *("stopping", "training.checkpoint_every", "training.validation_poses", "training.candidates", "training.judge"),
-    *("training.record_depths", "training.signals", "model.student_blocks"),
-)
-
-
-def program(configuration: Configuration) -> str:
-    """What rows must have in common to train as one program: equal texts, one program."""
-    values = configuration.model_dump(mode="json")
-    switches = {key: bool(_at(values, key)) for key in ON_OR_OFF}
-    switches["extra"] = sorted(name for name, weight in configuration.losses.extra.items() if weight)
-    switches["training.average"] = averages(configuration)
-    for key in (*PER_ROW, *NO_STEP):
-        *sections, last = key.split(".")
-        inner = values
-        for section in sections:
-            inner = inner[section]
-        del inner[last]
-    return json.dumps([values, switches], sort_keys=True)
-
-
-def averages(configuration: Configuration) -> bool:
-    """Whether the lifter's weights are averaged: where nobody looks at the average, none is kept."""
-    return configuration.training.average > 0 and configuration.training.judge != "raw"
-
-
-def _at(values: Mapping[str, Any], key: str) -> Any:
-    section, _, name = key.partition(".")
-    return values[section][name]
 
 
 class Moments(NamedTuple):

@@ -354,7 +354,7 @@ class Study(Section):
         Raises:
             UserError: a key is unknown or a value does not fit its type.
         """
-        values: dict[str, Any] = {
+        values: dict[str, object] = {
             "representation": representation,
             "model": self.model.model_dump(),
             "training": self.training.model_dump(),

@@ -256,7 +256,7 @@ class ForeignTrial:
     def write(self, state: TrialState, error: str | None = None) -> Trial:
         """Write the record, with the outcome if it has ended."""
         seconds = time.monotonic() - self._began
-        changes: dict[str, Any] = {"state": state, "wall_seconds": round(seconds, 3), "error": error}
+        changes: dict[str, object] = {"state": state, "wall_seconds": round(seconds, 3), "error": error}
         if state.final:
             self.monitor.close()
             ended = [self._outcome(seed) for seed in self.record.seeds]

@@ -374,7 +374,7 @@ class SamplerContract:
         search = f"search: {{trials: 12, sampler: {self.name}}}"
         return parse_study(f"name: contract\nrepresentations: [solo]\n{search}\nspace:\n  {self.space}\n", "contract")
 
-    def draws(self, folder: Path, count: int) -> list[dict[str, Any]]:
+    def draws(self, folder: Path, count: int) -> list[dict[str, Parameter]]:
         """The first trials of a search that is told made-up risks."""
         from tips_dist.runfolder import TrialState, example
         from tips_dist.study.search import TrialSearch

@@ -45,7 +45,7 @@ SIDES = ("left", "right")
 LIMITS |= {f"{side}_{name}": limits for side in SIDES for name, limits in SIDED.items()}
 
 # Mean bone vectors of an adult in the rest pose (mm), left side; the right side mirrors it.
-REST: dict[str, Any] = {
+REST: dict[str, float | tuple[float, float, float]] = {
     "hips": (125.0, -40.0, 0.0), "thigh": 445.0, "shin": 430.0, "spine": 230.0, "chest": 250.0,
     "neck": (0.0, 115.0, 45.0), "head": (0.0, 110.0, -15.0), "shoulders": (155.0, -15.0, 0.0),
     "upper_arm": 285.0, "forearm": 255.0,

@@ -10,7 +10,6 @@ import functools
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +30,7 @@ def thresholds(policy: Policy, goal: Goal | None = None) -> Policy:
     found = table()
     losses = [math.log(loss) for loss in found["loss"]]
     where = math.log((goal or Goal()).loss)
-    changes: dict[str, Any] = {
+    changes: dict[str, float] = {
         name: float(np.interp(where, losses, values))
         for name, values in found.items()
         if name != "loss" and getattr(policy, name) is None

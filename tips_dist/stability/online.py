@@ -61,7 +61,7 @@ class Detector(Protocol):
         """Take in one evaluation step; return a verdict when (and as long as) the finding holds."""
         ...
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, JsonValue]:
         """The state as plain data (JSON)."""
         ...
 

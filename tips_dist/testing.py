@@ -30,6 +30,7 @@ from tips_dist.files import UserError
 from tips_dist.models import load_weights, parameters_per_seed, save_weights
 from tips_dist.models.base import BaseLifter, check_lifter
 from tips_dist.registry import entry
+from tips_dist.runfolder.records import Parameter
 from tips_dist.skeleton import JOINTS, REPRESENTATIONS, ROOT
 from tips_dist.stability.detectors import Detector, Recipe
 from tips_dist.stability.signals import Measured, ValidationSet, further

@@ -1,8 +1,9 @@
 """A trustworthy share of noticed mutants in minutes: ``python tools/mutants.py --sample 180 --seed 1``.
 
-All mutants take hours. A random sample says the same with an interval: as many of each part of the code as its share of all
-mutants, drawn by the seed alone, run by mutmut against the tests that reach them (``[tool.mutmut]`` in ``pyproject.toml``).
-What no test reaches counts as survived. ``--of PATTERN`` draws from some mutants alone; ``--names FILE`` runs those again.
+All mutants take hours. A random sample says the same with an interval: of each part of the code as many as its share of
+all mutants, drawn by the seed alone, run by mutmut against the tests that reach them (``[tool.mutmut]`` in
+``pyproject.toml``). What no test reaches counts as survived. ``--of PATTERN`` draws from some mutants alone;
+``--names FILE`` runs those that a file names.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=180, help="how many mutants")
     parser.add_argument("--seed", type=int, default=1, help="which ones")
     parser.add_argument("--of", default="*", help="a pattern: draw from these alone")
-    parser.add_argument("--names", type=Path, help="run the mutants named in this file, one a line, instead of a sample")
+    parser.add_argument(
+        "--names", type=Path, help="a file of mutants, one a line, instead of a sample"
+    )
     given = parser.parse_args()
     generate()
     names = [name for name in answers() if fnmatch.fnmatch(name, given.of)]

@@ -20,7 +20,8 @@ import numpy.typing as npt
 import yaml
 
 from tips_dist.config import Configuration, Study
-from tips_dist.data.store import SPLITS, Poses, normalisation_scale, read_poses, write_poses
+from tips_dist.data.store import SPLITS, Poses, normalisation_scale, read_poses
+from tips_dist.data.writer import write_poses
 from tips_dist.files import UserError, write_text
 from tips_dist.monitoring import Monitor
 from tips_dist.runfolder import History, HistoryRow, Outcome, SeedOutcome, StudyRecord, Trial, TrialState, layout

@@ -80,9 +80,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=180, help="how many mutants")
     parser.add_argument("--seed", type=int, default=1, help="which ones")
     parser.add_argument("--of", default="*", help="a pattern: draw from these alone")
-    parser.add_argument(
-        "--names", type=Path, help="a file of mutants, one a line, instead of a sample"
-    )
+    parser.add_argument("--names", type=Path, help="a file of mutants, one a line, instead of a sample")
     given = parser.parse_args()
     generate()
     names = [name for name in answers() if fnmatch.fnmatch(name, given.of)]

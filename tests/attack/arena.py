@@ -75,7 +75,7 @@ class Count:
 def build(arena: Path) -> Path:
     """The files that every case begins with."""
     from tips_dist.data import procedural
-    from tips_dist.data.store import write_poses, write_truth
+    from tips_dist.data.writer import write_poses, write_truth
 
     shutil.copytree(FIXTURES, arena)
     poses, joints = procedural.generate(1500, 0)[:2]

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tips_dist.data import cameras as rigs
-from tips_dist.data.store import POSE_SUFFIX, TRUTH_SUFFIX, Poses, write_dataset
+from tips_dist.data.store import POSE_SUFFIX, TRUTH_SUFFIX, Poses
+from tips_dist.data.writer import write_dataset
 from tips_dist.files import JSON, UserError
 from tips_dist.skeleton import JOINTS, MIRROR, J
 

@@ -2,7 +2,7 @@
 
 All mutants take hours. A random sample says the same with an interval: of each part of the code as many as its share of
 all mutants, drawn by the seed alone, run by mutmut against the tests that reach them (``[tool.mutmut]`` in
-``pyproject.toml``), in random order, so that what is done after ``--minutes`` is a fair sample too. What no test reaches
+``pyproject.toml``), in random order, so that what is done after ``--minutes`` is a fair sample. What no test reaches
 counts as survived. ``--of PATTERN`` draws from some mutants alone; ``--names FILE`` runs those that a file names.
 """
 

@@ -29,7 +29,8 @@ from benchmarks.plain import Plain
 from tips_dist.config import Configuration
 from tips_dist.data.procedural import generate
 from tips_dist.files import write_json
-from tips_dist.models import lifter_parameters, matched_width
+from tips_dist.forecast import flops
+from tips_dist.models import matched_width
 from tips_dist.study_file import parse_study
 from tips_dist.training import precision
 from tips_dist.training.engine import Engine
@@ -99,19 +100,6 @@ def plain_stepper(configuration: Configuration, seeds: int) -> Work:
             program.step(batch, row, weights)
 
     return step
-
-
-def flops(configuration: Configuration, seeds: int) -> float:
-    """Floating-point operations that a step needs: two per weight and pose, forward; twice that backward.
-
-    Lifter: the poses, the new views, and the turned views. Discriminator: real poses and new views, once.
-    """
-    width, batch = configuration.model.width, configuration.training.batch_size
-    turns = 3 if configuration.training.turns == "all" else 1
-    blocks = configuration.model.discriminator_blocks
-    lifter = lifter_parameters(configuration.representation, matched_width(configuration.representation, width))
-    discriminator = (34 + 2 * blocks * width + 1) * width
-    return 6.0 * seeds * batch * ((2 + turns) * lifter + 2 * discriminator)
 
 
 def seconds(work: Work, least: float) -> float:

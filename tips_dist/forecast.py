@@ -20,12 +20,14 @@ from tips_dist.models import lifter_parameters, matched_width
 from tips_dist.skeleton import JOINTS
 from tips_dist.training import precision
 from tips_dist.training.engine import Engine
+from tips_dist.training.sampling import Batch
 from tips_dist.training.state import State
 
 ROW_BYTES = 4096  # of history and TensorBoard files together, per seed and evaluation step (measured: 3.5 to 4 kB)
 NUMBER = 4  # bytes of a float32
 COPIES = 4  # of every weight: itself, its gradient, Adam's two moments
 PROBE_NUMBERS = 2**22  # seeds x batch x width of the step that is timed, at most
+STEPS = 3  # that are timed; the fastest tells
 # What makes a trial larger.
 WIDEST = ("model.width", "model.discriminator_blocks", "training.batch_size", "training.steps")
 
@@ -73,7 +75,7 @@ def _of(study: Study, name: str, poses: Poses, threads: int) -> Forecast:
     depths = looks * study.seeds * training.validation_poses * len(JOINTS) * 2 * training.record_depths
     judged = 1 + (training.judge == "both")
     states = 2 * study.seeds * NUMBER * ((COPIES - 1) * players + weights * (training.average > 0))
-    candidates = study.seeds * training.candidates * weights * NUMBER
+    candidates = 2 * study.seeds * training.candidates * weights * NUMBER  # those of both checkpoints that are kept
     return Forecast(
         representation=name,
         trials=trials,
@@ -121,7 +123,7 @@ def _probe(configuration: Configuration, seeds: int, threads: int) -> tuple[floa
     some = max(1, min(seeds, PROBE_NUMBERS // (training.batch_size * configuration.model.width)))
     most = max(32, PROBE_NUMBERS // (some * configuration.model.width))
     batch = next(size for size in _halved(training.batch_size) if size <= most or size % 2)
-    smaller = training.model_copy(update={"batch_size": batch, "turned_every": 1})
+    smaller = training.model_copy(update={"batch_size": batch, "turned_every": 1, "evaluate_every": 1 + STEPS})
     probe = configuration.model_copy(update={"training": smaller})
     factor = (seeds / some) * (training.batch_size / batch)
     before = torch.get_num_threads()
@@ -133,11 +135,16 @@ def _probe(configuration: Configuration, seeds: int, threads: int) -> tuple[floa
         with precision.applied(state.matmul):
             with _counted() as kept:
                 engine.step(next(batches))
-            began = time.perf_counter()
-            engine.step(next(batches))
-            return factor * (time.perf_counter() - began), factor * sum(kept.values())
+            took = min(_seconds(engine, batches) for _ in range(STEPS))
+            return factor * took, factor * sum(kept.values())
     finally:
         torch.set_num_threads(before)
+
+
+def _seconds(engine: Engine, batches: Iterator[Batch]) -> float:
+    batch, began = next(batches), time.perf_counter()
+    engine.step(batch)
+    return time.perf_counter() - began
 
 
 def _halved(size: int) -> Iterator[int]:

@@ -43,17 +43,17 @@ def _print(name: str, parts: Sequence[Forecast], at_once: int) -> None:
     from tips_dist.report.live import duration
     from tips_dist.report.tables import Table
 
-    head = ("representation", "trials", "seeds", "steps", "operations", "memory of a trial", "disk", "step", "training")
+    head = ("representation", "trials", "seeds", "steps", "PFLOP", "memory", "disk", "step ms", "training")
     rows = [
         (
             part.representation,
             str(part.trials),
             str(part.seeds),
             f"{part.steps:,}",
-            f"{part.operations / 1e15:.3g} P",
+            f"{part.operations / 1e15:.3g}",
             _bytes(part.memory),
             _bytes(part.disk),
-            f"{1000 * part.step_seconds:.3g} ms",
+            f"{1000 * part.step_seconds:,.0f}",
             duration(part.seconds),
         )
         for part in parts

@@ -90,6 +90,7 @@ class Training(Section):
     precision: Literal["float32", "tf32", "bf16"] = "float32"  # of matrix products; tf32 is float32 on a CPU
     compile: bool = False  # torch.compile both networks (with CUDA graphs on a card)
     turns: Literal["sampled", "all"] = "sampled"  # 90° consistency: one of ±90°, 180° per pose and step, or all
+    turned_every: Count = 1  # 90° consistency is asked of every n-th pose of a batch; a divisor of batch_size
     candidates: Annotated[Count, Before(2)] = 8  # checkpoints kept per seed, by risk, spread over the good stretch
     record_depths: bool = True  # keep the validation depths of every evaluation step, for audits and evaluation
     signals: list[str] = []  # further signals to measure, registered by plug-ins
@@ -101,6 +102,8 @@ class Training(Section):
             raise ValueError(
                 f"steps: {self.steps} is not a multiple of evaluate_every ({self.evaluate_every}); try {nearest}"
             )
+        if self.batch_size % self.turned_every:
+            raise ValueError(f"turned_every: {self.turned_every} does not divide batch_size ({self.batch_size})")
         return self
 
 

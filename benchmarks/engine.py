@@ -35,6 +35,7 @@ from tips_dist.study_file import parse_study
 from tips_dist.training import precision
 from tips_dist.training.engine import Engine, sampler_for
 from tips_dist.training.loop import train
+from tips_dist.training.players import Row
 from tips_dist.training.sampling import Batch
 from tips_dist.training.state import State
 
@@ -199,8 +200,10 @@ def packing(results: Results) -> None:
     found = compare({"whole": stepper(configure(width, width), 8), "half": engine_of(half)}, results)
     results.add(f"Step rate after half of S=8 is compacted away, B={width} W={width}", ratios(found, "whole", "half"),
                 reach="1.7x")  # fmt: skip
-    own = {"training.generator_lr": [1e-4 * (1 + k) for k in range(8)], "losses.cycle_2d": [1.0 + k for k in range(8)]}
-    varied = State(configure(64, 64), tuple(range(8)), torch.device("cpu"), own)
+    varied = State(configure(64, 64), tuple(range(8)), torch.device("cpu"))
+    tensors, _ = varied.dump()
+    varied.build([Row(k, configure(64, 64, generator_lr=1e-4 * (1 + k))) for k in range(8)])
+    varied.set_tensors(tensors)
     found = compare({"own": engine_of(varied), "same": stepper(configure(64, 64), 8)}, results)
     results.add("Cost of values per seed, S=8 B=64 W=64", percents(ratios(found, "own", "same")), "{:+.1f} %")
 

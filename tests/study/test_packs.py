@@ -85,7 +85,7 @@ def test_a_learning_sampler_is_asked_for_a_quarter_of_what_it_knows(tmp_path: Pa
 def test_other_programs_wait_for_a_pack_of_their_own(tmp_path: Path) -> None:
     space = {"losses.bend": {"choice": [0.0, 1.0]}, "training.generator_lr": {"uniform": [1e-4, 1e-3]}}
     _, _, driver = made(tmp_path, space=space)
-    ids = []
+    ids: list[str] = []
     while isinstance(config := driver.suggest(str(len(ids))), dict):
         trials = [read_trial(tmp_path, identity) for identity in config["trials"]]
         assert len({trial.configuration.losses.bend for trial in trials}) == 1

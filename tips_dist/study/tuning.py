@@ -246,7 +246,7 @@ class Driver(Searcher):  # type: ignore[misc]
 
     def _to_do(self, trial: Trial) -> float:
         """The share of its steps that a trial has still to take, as far as is known."""
-        return 1 - self._last.get(trial.id, {}).get("step", 0) / trial.steps
+        return 1 - float(self._last.get(trial.id, {}).get("step", 0)) / trial.steps
 
     def _tell(self, trial: Trial) -> None:
         """Tell the search of a trial that has ended, and whoever watches of any."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,18 @@ import pytest
 
 from tests.study.conftest import make_study
 from tests.study.test_search import finished
-from tips_dist.config import Resources
-from tips_dist.runfolder import Outcome, Trial, TrialState, read_trial
+from tips_dist.config import Resources, Study
+from tips_dist.runfolder import Outcome, Trial, TrialState, layout, read_trial, read_trials
+from tips_dist.runfolder.choices import Selection
 from tips_dist.runfolder.example import outcome
+from tips_dist.selection import select
+from tips_dist.study.monitored import monitored_together, monitored_train
 from tips_dist.study.packs import Packs, rows_that_pay
+from tips_dist.study.run import start
 from tips_dist.study.search import TrialSearch
+from tips_dist.study.trainable import one_by_one, run_pack
 from tips_dist.study.tuning import Driver
+from tips_dist.study_file import parse_study
 
 SMALL = {"width": 32}  # of which a core takes 16 rows
 FREE = {"trials": 16, "sampler": "random"}
@@ -154,3 +161,68 @@ def test_the_trials_of_a_pack_whose_worker_dies_are_tried_alone_and_the_one_at_f
     driver.on_trial_complete("c", {}, error=True)
     assert [read_trial(tmp_path, f"solo-00{n}").state for n in (0, 1)] == ["finished", "failed"]
     assert driver.suggest("d") == "FINISHED"
+
+
+SMALL_STUDY = """
+name: test
+data: {procedural: {poses: 1500}}
+representations: [solo]
+seeds: 2
+model: {width: 16, discriminator_blocks: 1}
+training: {steps: 40, batch_size: 16, evaluate_every: 10, checkpoint_every: 2, validation_poses: 64}
+stopping: {divergence: off, plateau: off, policy: {crossing: 1.0}}
+search: {trials: 4, sampler: random}
+space: {training.generator_lr: {log_uniform: [1.0e-4, 1.0e-3]}, losses.cycle_2d: {uniform: [1.0, 10.0]}}
+resources: {pack: PACK}
+"""
+
+
+def run_packs(study: Study, run: Path, poses: Any, search: TrialSearch, unfinished: Any, *others: Any) -> None:
+    """What the driver's ``run_trials`` does with the real loop, one pack after another in this process."""
+    packs = Packs(study, search, study.resources.model_copy(update={"gpus": 0.0}), lambda: 1)
+    driver = Driver(study, run, search, unfinished, lambda event: None, packs=packs)
+    while isinstance(config := driver.suggest("here"), dict):
+        together = monitored_together if len(config["trials"]) > 1 else one_by_one(monitored_train)
+        run_pack(run, config["trials"], poses, together, lambda report: driver.on_trial_result("here", report))
+        driver.on_trial_complete("here", {})
+
+
+def test_a_study_in_packs_decides_what_it_decides_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tips_dist.study.run.connected", lambda *arguments: contextlib.nullcontext())
+    monkeypatch.setattr("tips_dist.study.tuning.run_trials", run_packs)
+    found = {}
+    for pack in ("1", "auto"):
+        text = SMALL_STUDY.replace("PACK", pack)
+        path = tmp_path / f"{pack}.yaml"
+        path.write_text(text)
+        run = start(
+            parse_study(text, str(path)),
+            study_path=path,
+            text=text,
+            runs=tmp_path / pack,
+            conclude=conclude,
+        )
+        found[pack] = Selection.load(layout.SELECTION.at(run)).model_dump(), read_trials(run)
+    (alone, each), (packed, together) = found.values()
+    same(packed, alone)
+    assert [trial.outcome.execution.trials for trial in each if trial.outcome] == [1] * 4
+    assert [trial.outcome.execution.trials for trial in together if trial.outcome] == [4] * 4
+
+
+def conclude(run: Path, poses: Any) -> None:
+    select(run)
+
+
+def same(one: Any, other: Any, where: str = "") -> None:
+    """Equal but for the rounding of packed numbers, 0.2 %."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key, value in one.items():
+            same(value, other[key], f"{where}.{key}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), where
+        for place, value in enumerate(one):
+            same(value, other[place], f"{where}[{place}]")
+    else:
+        near = isinstance(one, float) and isinstance(other, float)
+        assert one == (pytest.approx(other, rel=2e-3, abs=1e-4) if near else other), where

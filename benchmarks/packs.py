@@ -39,6 +39,7 @@ model: {{width: {width}}}
 training: {{steps: {steps}, batch_size: {batch}, evaluate_every: 50, generator_lr: {rate}}}
 """
 SHAPES = tuple(itertools.product((64, 128, 256), (64, 256), (1, 4)))  # width, batch, seeds of a trial
+Way = Callable[[Sequence[Configuration], int, Poses, Path], None]
 REACH = {(64, 256, 1): "1.5x"}
 
 
@@ -62,10 +63,10 @@ def together(told: Sequence[Configuration], seeds: int, poses: Poses, folder: Pa
     train_together(jobs, poses, ended, threads=1)
 
 
-def processor_seconds(way: Callable[[Sequence[Configuration], int, Poses, Path], None], *what: object) -> float:
+def processor_seconds(way: Way, told: Sequence[Configuration], seeds: int, poses: Poses) -> float:
     with tempfile.TemporaryDirectory() as folder:
         began = time.process_time()
-        way(*what, Path(folder))  # type: ignore[arg-type]
+        way(told, seeds, poses, Path(folder))
         return time.process_time() - began
 
 

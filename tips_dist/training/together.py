@@ -154,7 +154,7 @@ class Pack:
             players = Players(rows, first.device, kind=first.precision, matmul=first.matmul)
             self._stepper = Stepper(players, engine.sampler)
         players = self._stepper.players
-        players.step = first.step
+        players.step, players.matmul = first.step, first.matmul
         players.clock.fill_(first.step)
         players.since = [since for state in states for since in state.since]
         theirs = [state.tensors() for state in states]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from tips_dist.files import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 AUTO = "auto"
 
@@ -27,3 +31,11 @@ def chosen(asked: str | None) -> str:
         return asked
     there = f"it sees {cards}, from cuda:0" if cards else "it sees none; `tips-dist doctor` says why"
     raise UserError(f"--device {asked}: torch sees no such card: {there}")
+
+
+def settle(device: torch.device) -> None:
+    """Wait until a card has done what it was told, so that a clock read now tells what that took."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)

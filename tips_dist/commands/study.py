@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,10 +115,13 @@ def _follow(
     job: bool = False,
     track: Sequence[str] = (),
 ) -> None:
+    from tips_dist.study.sessions import timed
+
     try:
-        with _view(trials, _ended(folder), job=job) as view:
-            folder = work(view)
-        finish(short(folder), truth, as_json=as_json)
+        with timed(before=time.process_time()):
+            with _view(trials, _ended(folder), job=job) as view:
+                folder = work(view)
+            finish(short(folder), truth, as_json=as_json)
         trackers.track(folder, track, summary_alone=True)
     except KeyboardInterrupt as interrupt:
         folder = getattr(interrupt, "run", folder)
@@ -162,11 +166,12 @@ def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
     from tips_dist.report import formats, summary, tables
     from tips_dist.report.answer_words import answer_lines
 
-    with showing("summarising", folder):
-        if truth is not None:
-            from tips_dist.commands.evaluating import at_the_end
+    if truth is not None:
+        from tips_dist.commands.evaluating import at_the_end
 
+        with showing("evaluating", folder):
             at_the_end(folder, truth)
+    with showing("summarising", folder):
         found = summary.write_summary(folder)
     copy = mirror_once(folder)
     if as_json:
@@ -200,7 +205,7 @@ def short(path: Path) -> Path:
 def _trials(study: Study) -> int:
     from tips_dist.study import space
 
-    return sum(space.budget(study, name) for name in study.representations)
+    return space.budgets(study)
 
 
 def _check_truth(truth: Path | None) -> None:

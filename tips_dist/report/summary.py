@@ -30,6 +30,7 @@ from tips_dist.runfolder.results import (
     StudySummary,
     TrialSummary,
 )
+from tips_dist.runfolder.spent import time_spent
 
 Array = NDArray[np.float64]
 
@@ -67,6 +68,7 @@ def summarise(run: RunFolder) -> Summary:
         rule=selection.rule if selection else None,
         student=run.evaluation.student if run.evaluation else None,
         budget=budget(run.trials),
+        time=time_spent(run.times, run.trials) if run.whole else None,
         fallbacks=_fallbacks(run.trials),
     )
     return found.model_copy(update={"answer": find_answer(run, found, runs)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import math
 import os
@@ -10,7 +11,7 @@ import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 from tips_dist.addresses import check_address, is_address
 from tips_dist.config import Resources
@@ -24,6 +25,7 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a banner whatever it is told
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run folder has its own records
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # places for trials are asked for together; the driver says how many
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: it saves every trial's state first
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # no snapshots: the run folder is the only truth
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",  # a study that does not fit was refused already
@@ -55,13 +57,17 @@ def prepare_environment(address: str | None) -> None:
 
 
 @contextlib.contextmanager
-def connected(resources: Resources, address: str | None, data_bytes: int = 0) -> Iterator[None]:
+def connected(resources: Resources, address: str | None, data_bytes: int = 0, trials: int = 0) -> Iterator[Machine]:
     """Be connected to Ray: a local cluster of our own on loopback, the one at ``address``, or the one already joined.
 
     Args:
         resources: what a trial asks; checked against what the cluster has.
         address: of a Ray cluster ("auto", "host:port"); None starts a local one, gone again at the end.
         data_bytes: size of the data set, for the local object store.
+        trials: so many are to come: as many workers as will train them get ready meanwhile.
+
+    Yields:
+        What there is to compute with.
 
     Raises:
         UserError: the cluster cannot be reached, or no node has what one trial asks.
@@ -73,7 +79,7 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0) ->
 
     if ray.is_initialized():
         check_fits(resources, ray.nodes())
-        yield
+        yield machine(resources, ray.nodes())
         return
     quiet: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
@@ -88,7 +94,8 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0) ->
     try:
         _silence()
         check_fits(resources, ray.nodes())
-        yield
+        _warm(settled(resources, ray.nodes()), trials)
+        yield machine(resources, ray.nodes())
     finally:
         ray.shutdown()
 
@@ -107,6 +114,34 @@ def _initialise(options: Mapping[str, object], address: str | None) -> None:
                 raise UserError(f"{what} ({' '.join(str(error).split())[:300]})") from None
 
 
+def _warm(resources: Resources, trials: int) -> None:
+    """Let as many workers as will train ``trials`` import what they need, while the driver gets ready itself.
+
+    Ray gives a trial the worker that was idle last. Nobody waits for this; a node without tips-dist is told of later.
+    """
+    import ray
+
+    workers = min(trials, places(resources, ray.nodes()), resources.max_concurrent or trials) * resources.workers
+    task = ray.remote(_import_needed).options(
+        num_cpus=resources.cpus / resources.workers, scheduling_strategy="SPREAD", max_retries=0
+    )
+    for _ in range(workers):
+        task.remote()
+
+
+def _import_needed() -> None:
+    for name in ("ray.tune", "tips_dist.study.tuning", "tips_dist.study.monitored", "tips_dist.training.loop"):
+        importlib.import_module(name)
+
+
+def at_home() -> bool:
+    """Whether the cluster is one that this process has started: this machine, with all that is installed here."""
+    import ray._private.worker as worker
+
+    node = worker._global_node
+    return node is not None and bool(node.is_head())
+
+
 def _silence() -> None:
     """Keep Ray's chatter off the terminal; what matters of it stands in trial records, the rest in Ray's own logs."""
     import ray._private.worker as worker
@@ -123,6 +158,22 @@ def settled(resources: Resources, nodes: Sequence[RayNode]) -> Resources:
         return resources
     with_cards = resources.model_copy(update={"gpus": float(resources.workers)})
     return with_cards if _fits(with_cards, nodes) else resources.model_copy(update={"gpus": 0.0})
+
+
+class Machine(NamedTuple):
+    """What a study has to compute with, all nodes together: cores, or cards where its trials ask for some."""
+
+    unit: Literal["cores", "cards"]
+    amount: float
+    each: float  # of them that a trial occupies
+
+
+def machine(asked: Resources, nodes: Sequence[RayNode]) -> Machine:
+    """That of the cluster's nodes."""
+    got = settled(asked, nodes)
+    if got.gpus:
+        return Machine("cards", sum(_cards(node) for node in nodes), float(got.gpus))
+    return Machine("cores", sum(node["CPU"] for node in _have(nodes)), got.cpus)
 
 
 def cards_in_words(asked: Resources, got: Resources, nodes: Sequence[RayNode], trials: int) -> str:
@@ -203,9 +254,14 @@ def check_fits(resources: Resources, nodes: Sequence[RayNode]) -> None:
 
 def _fits(resources: Resources, nodes: Sequence[RayNode]) -> bool:
     """Whether the living nodes have a place for every worker of a trial."""
+    return places(resources, nodes) >= 1
+
+
+def places(resources: Resources, nodes: Sequence[RayNode]) -> int:
+    """How many trials the living nodes train at once, if nobody else is there; ``resources`` are settled."""
     each, slack = share(resources), 1e-6  # thirds of a CPU
-    places = [min(int(node[key] / amount + slack) for key, amount in each.items()) for node in _have(nodes)]
-    return sum(places) >= resources.workers
+    workers = [min(int(node[key] / amount + slack) for key, amount in each.items()) for node in _have(nodes)]
+    return sum(workers) // resources.workers
 
 
 def _have(nodes: Sequence[RayNode]) -> list[dict[str, float]]:

@@ -22,12 +22,14 @@ from tips_dist.runfolder.fetching import fetch_run
 from tips_dist.runfolder.lock import locked
 from tips_dist.runfolder.poses import expect, run_poses, study_poses
 from tips_dist.runfolder.records import StudyRecord
+from tips_dist.runfolder.spent import BETWEEN, TRAINING
 from tips_dist.storage import Store, below
-from tips_dist.study import thawing
-from tips_dist.study.cluster import connected
+from tips_dist.study import space, thawing
+from tips_dist.study.cluster import Machine, connected
 from tips_dist.study.folder import check_plugins, check_unchanged, create, extend, own_study
 from tips_dist.study.mending import mend
 from tips_dist.study.records import StudyEvent
+from tips_dist.study.sessions import timed
 from tips_dist.study.status import PhaseNote, status
 from tips_dist.study.trainable import Train
 from tips_dist.trackers import check_trackers, tracked
@@ -92,7 +94,7 @@ def start(
     if storage is not None and storage != NOWHERE:
         Store(storage).list(few=True)  # a wrong address should be said before anything is made
     check_trackers(track)
-    with _ray(study.resources, address, poses):
+    with timed(), _ray(study.resources, address, poses, space.budgets(study)):
         run = create(study, poses, study_path, text, overrides, runs)
         return resume(
             run,
@@ -145,7 +147,7 @@ def resume(
     """
     run, say = run.resolve(), notice or terminal.notice
     record = RunFolder(run).study
-    with _resumable(run), locked(run), mirrored(run, storage), tracked(run, track):
+    with _resumable(run), locked(run), mirrored(run, storage), tracked(run, track), timed() as keeper:
         check_plugins(run, record)
         for note in mend(run, record):
             say(note)
@@ -159,17 +161,25 @@ def resume(
         if (why := thawing.one_seed(study)) is not None:
             say(why)
         poses = poses if poses is not None else run_poses(run, record)
-        with _none_running(run), _ray(study.resources, address, poses):
+        left = space.budgets(study) - sum(trial.state.final for trial in read_trials(run))
+        with _none_running(run), _ray(study.resources, address, poses, left) as machine:
             from tips_dist.study.search import TrialSearch
             from tips_dist.study.tuning import run_trials
 
+            def told(event: StudyEvent) -> None:
+                keeper.beat()
+                (progress or _ignore)(event)
+
             more: StudyRecord | None = record
+            keeper.keep(run, machine)
+            keeper.do(TRAINING)
             with _interruptible(run):
                 while more is not None:
                     search = TrialSearch(more.study, run)
                     unfinished = search.recover()
-                    run_trials(more.study, run, poses, search, unfinished, progress or _ignore, train)
+                    run_trials(more.study, run, poses, search, unfinished, told, train)
                     more = None if layout.STOP.at(run).exists() else thawing.give_back(run, more)
+        keeper.do(BETWEEN)
         with listening(PhaseNote(run)):
             (conclude or select_and_distil)(run, poses)
     return run
@@ -227,11 +237,12 @@ def select_and_distil(run: Path, poses: Poses) -> None:
 
 
 @contextlib.contextmanager
-def _ray(resources: Resources, address: str | None, poses: Poses) -> Iterator[None]:
+def _ray(resources: Resources, address: str | None, poses: Poses, trials: int) -> Iterator[Machine]:
+    """Ray, with workers that get ready for so many trials."""
     with contextlib.ExitStack() as stack:
         with phase("starting Ray"):
-            stack.enter_context(connected(resources, address, poses.poses.nbytes))
-        yield
+            machine = stack.enter_context(connected(resources, address, poses.poses.nbytes, trials))
+        yield machine
 
 
 def _taught(run: Path) -> bool:

@@ -1,8 +1,10 @@
-"""Where networks run: a card if there is one, or what was asked for, as torch names it."""
+"""Where networks run: a card if there is one, or what was asked for, as torch names it; on how many threads."""
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tips_dist.files import UserError
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 AUTO = "auto"
+PAYS = 3e8  # operations of a product of matrices, some milliseconds of a core, from which on more threads pay
 
 
 def chosen(asked: str | None) -> str:
@@ -39,3 +42,21 @@ def settle(device: torch.device) -> None:
         import torch
 
         torch.cuda.synchronize(device)
+
+
+@contextlib.contextmanager
+def threads_for(rows: int, width: int) -> Iterator[None]:
+    """In the body torch takes the threads that pay for layers of ``width`` on ``rows`` poses: one, or as many as it had.
+
+    Threads that have little to do cost more than they give, and on a busy machine they wait for each other for
+    minutes. What one thread computes is the same on every machine of a kind, however many cores it has.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if 2 * rows * width**2 < PAYS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -32,6 +32,9 @@ class Spent(Part):
         return self.model_copy(update={name: getattr(self, name) + more for name, more in seconds.items()})
 
 
+NOTHING = Spent()
+
+
 class Session(Part):
     """What one driver did from its start to its end, or as far as it came."""
 

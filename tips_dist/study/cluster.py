@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import math
 import os
@@ -30,6 +29,9 @@ _QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # no snapshots: the run folder is the only truth
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",  # a study that does not fit was refused already
 }
+
+
+NEEDED = ("tips_dist.study.tuning", "tips_dist.study.monitored", "tips_dist.training.loop")  # of a trial's worker
 
 
 def prepare_environment(address: str | None) -> None:
@@ -64,7 +66,7 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0, tr
         resources: what a trial asks; checked against what the cluster has.
         address: of a Ray cluster ("auto", "host:port"); None starts a local one, gone again at the end.
         data_bytes: size of the data set, for the local object store.
-        trials: so many are to come: as many workers as will train them get ready meanwhile.
+        trials: so many are to come, for which workers get ready meanwhile.
 
     Yields:
         What there is to compute with.
@@ -83,6 +85,7 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0, tr
         return
     quiet: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
+        _preload(resources, trials)
         asked = {
             "address": "local",
             "include_dashboard": False,
@@ -94,7 +97,6 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0, tr
     try:
         _silence()
         check_fits(resources, ray.nodes())
-        _warm(settled(resources, ray.nodes()), trials)
         yield machine(resources, ray.nodes())
     finally:
         ray.shutdown()
@@ -114,24 +116,15 @@ def _initialise(options: Mapping[str, object], address: str | None) -> None:
                 raise UserError(f"{what} ({' '.join(str(error).split())[:300]})") from None
 
 
-def _warm(resources: Resources, trials: int) -> None:
-    """Let as many workers as will train ``trials`` import what they need, while the driver gets ready itself.
+def _preload(resources: Resources, trials: int) -> None:
+    """Let the workers that Ray starts with a cluster of our own, one a core, import what a trial needs.
 
-    Ray gives a trial the worker that was idle last. Nobody waits for this; a node without tips-dist is told of later.
+    They do so while the driver gets ready itself; but not where most of them would never have a trial.
     """
-    import ray
-
-    workers = min(trials, places(resources, ray.nodes()), resources.max_concurrent or trials) * resources.workers
-    task = ray.remote(_import_needed).options(
-        num_cpus=resources.cpus / resources.workers, scheduling_strategy="SPREAD", max_retries=0
-    )
-    for _ in range(workers):
-        task.remote()
-
-
-def _import_needed() -> None:
-    for name in ("ray.tune", "tips_dist.study.tuning", "tips_dist.study.monitored", "tips_dist.training.loop"):
-        importlib.import_module(name)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    at_once = min(trials, int(cores / resources.cpus), resources.max_concurrent or trials)
+    if 2 * at_once * resources.workers >= cores:
+        os.environ.setdefault("RAY_preload_python_modules", ",".join(NEEDED))
 
 
 def at_home() -> bool:

@@ -96,16 +96,12 @@ _open: list[Timekeeper] = []
 
 
 @contextlib.contextmanager
-def timed(before: float = 0.0) -> Iterator[Timekeeper]:
-    """The session under way in this process, else a new one, which lasts as long as the body.
-
-    Args:
-        before: as for :class:`Timekeeper`, of a new one.
-    """
+def timed(before: float = 0.0, clock: Callable[[], float] = time.monotonic) -> Iterator[Timekeeper]:
+    """The session under way in this process, else a new one (with these arguments), which lasts as long as the body."""
     if _open:
         yield _open[-1]
         return
-    keeper = Timekeeper(before)
+    keeper = Timekeeper(before, clock)
     _open.append(keeper)
     try:
         with listening(keeper.hear):

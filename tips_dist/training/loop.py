@@ -19,7 +19,7 @@ from tips_dist.models import parameters_per_seed
 from tips_dist.monitoring import Monitor, verdict_tag
 from tips_dist.runfolder import HistoryRow, Outcome, SeedOutcome
 from tips_dist.runfolder.records import Crossing, Execution
-from tips_dist.runfolder.spent import Spent
+from tips_dist.runfolder.spent import NOTHING, Spent
 from tips_dist.stability.signals import readings
 from tips_dist.stability.statistic import trial_risk
 from tips_dist.stability.verdicts import KINDS, is_sound
@@ -41,7 +41,7 @@ class Progress:
     steps_per_second: float  # seed-steps
     active_seeds: int
     message: str = ""
-    spent: Spent = Spent()
+    spent: Spent = NOTHING
 
 
 class Interrupted(Exception):  # noqa: N818 (an outcome, not an error)

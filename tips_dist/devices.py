@@ -46,7 +46,7 @@ def settle(device: torch.device) -> None:
 
 @contextlib.contextmanager
 def threads_for(rows: int, width: int) -> Iterator[None]:
-    """In the body torch takes the threads that pay for layers of ``width`` on ``rows`` poses: one, or as many as it had.
+    """In the body torch takes the threads that pay for layers of ``width`` on ``rows`` poses: one, or all it had.
 
     Threads that have little to do cost more than they give, and on a busy machine they wait for each other for
     minutes. What one thread computes is the same on every machine of a kind, however many cores it has.

@@ -92,7 +92,9 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def use_inline(patch: pytest.MonkeyPatch) -> None:
     """Run trials in this process instead of on Ray."""
     patch.setattr("tips_dist.study.tuning.run_trials", run_trials_inline)
-    patch.setattr("tips_dist.study.run.connected", lambda *arguments: contextlib.nullcontext(Machine("cores", 2.0, 1.0)))
+    patch.setattr(
+        "tips_dist.study.run.connected", lambda *arguments: contextlib.nullcontext(Machine("cores", 2.0, 1.0))
+    )
 
 
 def run_trials_inline(

@@ -78,7 +78,7 @@ def start(
         address: of a Ray cluster; None works on this machine.
         progress: hears of every event.
         train: replaces the training loop (tests).
-        conclude: replaces :func:`select_and_distil` (tests).
+        conclude: replaces :func:`select_and_distil`.
         storage: an address below which the run folder is mirrored while it runs.
         track: trackers to copy curves and verdicts to while it runs, by their registered names.
 
@@ -212,8 +212,14 @@ def open_recorded(run: Path, study: Study, base: Path) -> Poses:
     return expect(study_poses(study.data, base), RunFolder(run).study, run, study.data.poses or "procedural data")
 
 
-def select_and_distil(run: Path, poses: Poses) -> None:
-    """Choose teachers from all trials, then teach the student; a student of the same teachers is kept."""
+def select_and_distil(run: Path, poses: Poses, decided: Callable[[], None] = lambda: None) -> None:
+    """Choose teachers from all trials, then teach the student; a student of the same teachers is kept.
+
+    Args:
+        run: the run folder.
+        poses: those of the run.
+        decided: called once everything is chosen and only the student is left to be taught.
+    """
     from tips_dist.dependence import record_dependence
     from tips_dist.distillation import distill
     from tips_dist.second_look import Looker
@@ -227,6 +233,7 @@ def select_and_distil(run: Path, poses: Poses) -> None:
         select(run, Looker(poses, RunFolder(run).study.data.scale))
     with phase("recording what depths depend on"):
         record_dependence(run, poses)
+    decided()
     if path.read_bytes() != before or not _taught(run):
         distill(run, poses)
     else:

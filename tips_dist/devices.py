@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -34,6 +35,11 @@ def chosen(asked: str | None) -> str:
         return asked
     there = f"it sees {cards}, from cuda:0" if cards else "it sees none; `tips-dist doctor` says why"
     raise UserError(f"--device {asked}: torch sees no such card: {there}")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def settle(device: torch.device) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from tips_dist import plugins
+from tips_dist.devices import cores
 
 Found = TypeVar("Found")
 
@@ -35,7 +35,7 @@ class Aside(Generic[Found]):
 
     def start(self) -> None:
         """Start the process, if there is a core for it and it has not been."""
-        if self._process is not None or len(os.sched_getaffinity(0)) < 2:
+        if self._process is not None or cores() < 2:
             return
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()

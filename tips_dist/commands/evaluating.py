@@ -101,7 +101,7 @@ class AtTheEnd(Aside["TrueCurves"]):
     """
 
     def __init__(self, truth: Path) -> None:
-        super().__init__(measure, needed=["tips_dist.evaluation.evaluate"])
+        super().__init__(measure_run, needed=["tips_dist.evaluation.evaluate"])
         self.truth = truth
 
     def conclude(self, run: Path, poses: Poses) -> None:
@@ -119,7 +119,7 @@ class AtTheEnd(Aside["TrueCurves"]):
         evaluate_run(folder, self.truth, device=chosen(AUTO), measured=self.result())
 
 
-def measure(folder: Path, truth: Path) -> TrueCurves:
+def measure_run(folder: Path, truth: Path) -> TrueCurves:
     """The true errors of every evaluation step of a run."""
     from tips_dist.evaluation.evaluate import measure_curves
     from tips_dist.runfolder import RunFolder

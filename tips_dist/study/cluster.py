@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 from tips_dist.addresses import check_address, is_address
 from tips_dist.config import Resources
+from tips_dist.devices import cores
 from tips_dist.files import UserError
 
 _QUIET = {
@@ -31,6 +32,7 @@ _QUIET = {
 }
 
 
+PRELOAD = "RAY_preload_python_modules"
 NEEDED = ("tips_dist.study.tuning", "tips_dist.study.monitored", "tips_dist.training.loop")  # of a trial's worker
 
 
@@ -81,11 +83,11 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0, tr
 
     if ray.is_initialized():
         check_fits(resources, ray.nodes())
-        yield machine(resources, ray.nodes())
+        yield machine_of(resources, ray.nodes())
         return
     quiet: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        _preload(resources, trials)
+        preload(resources, trials, cores())
         asked = {
             "address": "local",
             "include_dashboard": False,
@@ -97,7 +99,7 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0, tr
     try:
         _silence()
         check_fits(resources, ray.nodes())
-        yield machine(resources, ray.nodes())
+        yield machine_of(resources, ray.nodes())
     finally:
         ray.shutdown()
 
@@ -116,15 +118,14 @@ def _initialise(options: Mapping[str, object], address: str | None) -> None:
                 raise UserError(f"{what} ({' '.join(str(error).split())[:300]})") from None
 
 
-def _preload(resources: Resources, trials: int) -> None:
+def preload(resources: Resources, trials: int, cores: int) -> None:
     """Let the workers that Ray starts with a cluster of our own, one a core, import what a trial needs.
 
     They do so while the driver gets ready itself; but not where most of them would never have a trial.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     at_once = min(trials, int(cores / resources.cpus), resources.max_concurrent or trials)
     if 2 * at_once * resources.workers >= cores:
-        os.environ.setdefault("RAY_preload_python_modules", ",".join(NEEDED))
+        os.environ.setdefault(PRELOAD, ",".join(NEEDED))
 
 
 def at_home() -> bool:
@@ -161,7 +162,7 @@ class Machine(NamedTuple):
     each: float  # of them that a trial occupies
 
 
-def machine(asked: Resources, nodes: Sequence[RayNode]) -> Machine:
+def machine_of(asked: Resources, nodes: Sequence[RayNode]) -> Machine:
     """That of the cluster's nodes."""
     got = settled(asked, nodes)
     if got.gpus:
@@ -247,10 +248,10 @@ def check_fits(resources: Resources, nodes: Sequence[RayNode]) -> None:
 
 def _fits(resources: Resources, nodes: Sequence[RayNode]) -> bool:
     """Whether the living nodes have a place for every worker of a trial."""
-    return places(resources, nodes) >= 1
+    return trials_at_once(resources, nodes) >= 1
 
 
-def places(resources: Resources, nodes: Sequence[RayNode]) -> int:
+def trials_at_once(resources: Resources, nodes: Sequence[RayNode]) -> int:
     """How many trials the living nodes train at once, if nobody else is there; ``resources`` are settled."""
     each, slack = share(resources), 1e-6  # thirds of a CPU
     workers = [min(int(node[key] / amount + slack) for key, amount in each.items()) for node in _have(nodes)]

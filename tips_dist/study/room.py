@@ -10,7 +10,7 @@ import ray
 from ray.tune.execution import class_cache
 
 from tips_dist.config import Resources
-from tips_dist.study.cluster import at_home, places
+from tips_dist.study.cluster import at_home, trials_at_once
 
 LOOK_SECONDS = 5.0
 
@@ -25,7 +25,7 @@ class Room:
     def __call__(self) -> int:
         """So many."""
         if self._clock() >= self._next:
-            self._known = places(self._resources, ray.nodes())
+            self._known = trials_at_once(self._resources, ray.nodes())
             self._next = self._clock() + LOOK_SECONDS
         return self._known
 

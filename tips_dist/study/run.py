@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import importlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -168,6 +170,8 @@ def resume(
 
             def told(event: StudyEvent) -> None:
                 keeper.beat()
+                if event.step:
+                    _import_ahead()
                 (progress or _ignore)(event)
 
             more: StudyRecord | None = record
@@ -250,6 +254,13 @@ def _ray(resources: Resources, address: str | None, poses: Poses, trials: int) -
         with phase("starting Ray"):
             machine = stack.enter_context(connected(resources, address, poses.poses.nbytes, trials))
         yield machine
+
+
+@functools.cache
+def _import_ahead() -> None:
+    """While trials train the driver has time for what it needs after them, seconds of imports."""
+    needed = ("tips_dist.second_look", "tips_dist.dependence", "tips_dist.distillation")
+    threading.Thread(target=lambda: [importlib.import_module(name) for name in needed], daemon=True).start()
 
 
 def _taught(run: Path) -> bool:

@@ -56,10 +56,9 @@ def _rates(rate: float, ratio: float = 1.0) -> dict[str, float]:
     return {"training.generator_lr": rate, "training.discriminator_lr": rate * ratio}
 
 
-def _small(batch: int, steps: int, rate: float = 1e-3, **more: float) -> dict[str, float]:
-    return {"training.batch_size": batch, "training.steps": steps, **_rates(rate)} | {
-        key.replace("__", "."): value for key, value in more.items()
-    }
+def _small(batch: int, steps: int, rate: float = 1e-3, **more: float) -> dict[str, float | str]:
+    further = {key.replace("__", "."): value for key, value in more.items()}
+    return {"training.batch_size": batch, "training.steps": steps, **_rates(rate), **further}
 
 
 RECIPES: dict[str, dict[str, float | str]] = {

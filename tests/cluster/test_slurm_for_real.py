@@ -77,10 +77,10 @@ def out(place: Path) -> str:
 def test_several_nodes_and_one_that_is_lost(cluster: Slurm, place: Path) -> None:
     """The head is at the address by which others see it; whatever ends on a node, Slurm names it and the study goes on."""
     job = submit(cluster, place, "a.yaml", nodes=3, STEPS="100000", ON_THE_WAY="10.77.0.10")
-    cluster.until("the study runs", lambda: "tips-dist run" in log(place))
+    cluster.until("all nodes and the study run", lambda: "tips-dist run" in log(place) and log(place).count("ray start") == 3)
     lost = next(node for node in cluster.nodes if node not in cluster.job(job)["BatchHost"])
     cluster.signal(lost, "venv/bin/ray", "KILL")
-    cluster.until("the lost node is named", lambda: f"error: {lost}: " in out(place))
+    cluster.until("the lost node is named", lambda: f"error: {lost}: " in out(place), 40)
     assert cluster.job(job)["JobState"] == "RUNNING"
     cluster.run("scancel", job)
     assert cluster.until_ended(job) == "CANCELLED"

@@ -2,13 +2,15 @@
 
 Debian's munged, slurmctld and slurmd (packages slurm-wlm and munge) run in network namespaces of their own: the
 controller and every node is a host with its own name, address, loopback, ``/etc/hosts`` and ``/tmp/ray``, and nothing
-of it can be seen from outside. Nodes map their own name to 127.0.1.1, as Debian's installer does. Needs root; installs nothing.
+of it can be seen from outside. Nodes map their own name to 127.0.1.1, as Debian's installer does. Needs root and
+installs nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -182,6 +184,11 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
         """What ``scontrol show job`` says of it."""
         words = self.run("scontrol", "--oneliner", "show", "job", job).splitlines()[0].split()
         return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def minutes(self, job: str) -> int:
+        """For how many whole minutes a job has run."""
+        *_, hours, minutes, _ = [0, 0, *map(int, re.split("[-:]", self.job(job)["RunTime"]))]
+        return 60 * hours + minutes
 
     def until(self, what: str, true: Callable[[], bool], seconds: float = 120) -> None:
         """Wait until something is so."""

@@ -65,7 +65,9 @@ def test_ray_takes_it(name: str) -> None:
     ready = prepared(config(name))
     assert ready["head_node_type"] in ready["available_node_types"]
     assert ready["cluster_synced_files"] == []
-    assert [line for line in ready["head_start_ray_commands"] if "--autoscaling-config=~/ray_bootstrap_config.yaml" in line]
+    assert [
+        line for line in ready["head_start_ray_commands"] if "--autoscaling-config=~/ray_bootstrap_config.yaml" in line
+    ]
 
 
 def test_machines_of_ones_own_are_all_used() -> None:
@@ -105,7 +107,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("aws")
 def test_aws_starts_what_the_file_says() -> None:
-    """Ray's own provider against moto's EC2: keys, network and firewall are made, the head and a spot machine started."""
+    """Ray's own provider against moto's EC2: key, network and firewall are made, a head and a spot machine started."""
     import boto3
     from ray.autoscaler._private.aws.config import bootstrap_aws
     from ray.autoscaler._private.aws.node_provider import AWSNodeProvider

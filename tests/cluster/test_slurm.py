@@ -103,7 +103,9 @@ def test_the_token_is_ours_alone(place: Path) -> None:
     token = tokens.pop()
     assert len(token) == 64
     assert not any(token in line for line in log(place) if not line.startswith("token "))
-    assert not [path for path in place.rglob("*") if path.is_file() and path.name != "log" and token in path.read_text()]
+    assert not [
+        path for path in place.rglob("*") if path.is_file() and path.name != "log" and token in path.read_text()
+    ]
 
 
 def test_its_exit_code_is_that_of_the_study(place: Path) -> None:

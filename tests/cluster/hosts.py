@@ -90,9 +90,12 @@ class Hosts:
         """What starts a shell command on a host; ``files`` (there: here) stand in place of others."""
         hosts = self.place / f"hosts-{name}"
         hosts.write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
+        own = self.place / f"ray-{name}"
+        own.mkdir(exist_ok=True)
         Path("/tmp/ray").mkdir(exist_ok=True)
-        mounts = [f"mount --bind {own} {there}" for there, own in {"/etc/hosts": hosts, **files}.items()]
-        inside = "; ".join([f"hostname {name}", *mounts, "mount -t tmpfs none /tmp/ray", f"exec {command}"])
+        all_files = {"/etc/hosts": hosts, "/tmp/ray": own, **files}
+        mounts = [f"mount --bind {here} {there}" for there, here in all_files.items()]
+        inside = "; ".join([f"hostname {name}", *mounts, f"exec {command}"])
         return [*self._inside(name), "unshare", "--uts", "--mount", "bash", "-e", "-c", inside]
 
     def daemon(self, name: str, command: str, environment: Mapping[str, str], **files: Path) -> None:

@@ -26,7 +26,9 @@ FAKES = {
     "bin/srun": """
         node=; while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && node=${1#*=}; shift; done
         echo "srun on $node: $*" >>"$LOG"
-        exec "$@" """,
+        setsid "$@" & # Slurm signals all processes of a step
+        trap 'kill -TERM -- "-$!"' TERM
+        wait "$!" || wait "$!" """,
 }
 
 

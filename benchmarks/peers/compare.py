@@ -4,10 +4,10 @@
     python -m benchmarks.peers.compare train      # resumes
     python -m benchmarks.peers.compare table      # step costs in turns in one process; writes peers.md
 
-Every row trains the solo lifter with the product's own loop, and is judged at its last checkpoint (as the other programs
-keep it), at the one that our risk chooses without truth, and at the oracle's; at equal steps, and at the processor
-seconds that the first row needs for its steps. The flow's rows have no adversary; the loop trains a discriminator all
-the same, to which nobody listens: some 15 % of a step that a program of their own would save.
+Every row trains the solo lifter with the product's own loop, and is judged at its last checkpoint (as the other
+programs keep it), at the one that our risk chooses without truth, and at the oracle's; at equal steps, and at the
+processor seconds that the first row needs for its steps. The flow's rows have no adversary; the loop trains a
+discriminator all the same, to which nobody listens: some 15 % of a step that a program of their own would save.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.fakes import FakeTraining, fake_conclude, fake_poses
 from tips_dist.config import Study
-from tips_dist.data.store import write_poses
+from tips_dist.data.writer import write_poses
 from tips_dist.report.formats import print_tables
 from tips_dist.report.tables import time_table
 from tips_dist.runfolder.spent import NAMES, STEPS, TimeSpent

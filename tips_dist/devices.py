@@ -17,7 +17,7 @@ AUTO = "auto"
 PAYS = 3e8  # operations of a product of matrices, some milliseconds of a core, from which on more threads pay
 
 
-def chosen(asked: str | None) -> str:
+def device_for(asked: str | None) -> str:
     """The device that ``--device`` means: ``auto`` (or nothing) takes a card where torch sees one.
 
     Raises:

@@ -49,13 +49,13 @@ TABLES = {
 
 def evaluate(folder: Path, truth: Path, poses: Path | None, *, device: str = "auto", as_json: bool) -> None:
     """Evaluate a run, print the tables that show it."""
-    from tips_dist.devices import chosen
+    from tips_dist.devices import device_for
     from tips_dist.evaluation.evaluate import evaluate_run
     from tips_dist.report import formats, summary, tables
     from tips_dist.report.answer_words import answer_lines
 
     with showing("evaluating", folder):
-        result = evaluate_run(folder, truth, poses, device=chosen(device))
+        result = evaluate_run(folder, truth, poses, device=device_for(device))
         found = summary.write_summary(folder)
     if as_json:
         print_json(result.plain())
@@ -78,12 +78,14 @@ def evaluate_network(
     """Evaluate one candidate or student on one split of any data set, print the tables."""
     if poses is None:
         raise UserError(f"evaluate {weights}: say which poses with --poses NAME.pose2d.h5")
-    from tips_dist.devices import chosen
+    from tips_dist.devices import device_for
     from tips_dist.evaluation import evaluate as evaluations
     from tips_dist.report import errors, formats
 
     with showing("evaluating"):
-        result = evaluations.evaluate_weights(weights, truth, poses, split=split, output=output, device=chosen(device))
+        result = evaluations.evaluate_weights(
+            weights, truth, poses, split=split, output=output, device=device_for(device)
+        )
     if as_json:
         print_json(result.plain())
         return
@@ -113,10 +115,10 @@ class AtTheEnd(Aside["TrueCurves"]):
 
     def evaluate(self, folder: Path) -> None:
         """Evaluate the run."""
-        from tips_dist.devices import AUTO, chosen
+        from tips_dist.devices import AUTO, device_for
         from tips_dist.evaluation.evaluate import evaluate_run
 
-        evaluate_run(folder, self.truth, device=chosen(AUTO), measured=self.result())
+        evaluate_run(folder, self.truth, device=device_for(AUTO), measured=self.result())
 
 
 def measure_run(folder: Path, truth: Path) -> TrueCurves:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from tips_dist.study.records import StudyEvent
     from tips_dist.study.run import Conclude
 
-Progress = Callable[["StudyEvent"], None]
-Work = Callable[[Progress, "Conclude | None"], Path]
+OnEvent = Callable[["StudyEvent"], None]
+Work = Callable[[OnEvent, "Conclude | None"], Path]
 
 
 def run(
@@ -53,7 +53,7 @@ def run(
     _check_truth(truth)
     begun = studies.unfinished(study, runs.expanduser(), storage) if go_on or job else None
 
-    def work(view: Progress, conclude: Conclude | None) -> Path:
+    def work(view: OnEvent, conclude: Conclude | None) -> Path:
         if begun is not None:
             poses = studies.open_recorded(begun, study, study_file.parent)
             return studies.resume(
@@ -101,7 +101,7 @@ def resume_study(
     study = RunFolder(folder).study.study
     more = (trials or 0) * len(study.representations)
 
-    def work(view: Progress, conclude: Conclude | None) -> Path:
+    def work(view: OnEvent, conclude: Conclude | None) -> Path:
         return studies.resume(
             folder,
             trials=trials,
@@ -169,7 +169,7 @@ def _ended(folder: Path | None) -> list[StudyEvent]:
 
 
 @contextlib.contextmanager
-def _view(trials: int, known: Sequence[StudyEvent], *, job: bool) -> Iterator[Progress]:
+def _view(trials: int, known: Sequence[StudyEvent], *, job: bool) -> Iterator[OnEvent]:
     """The live table; a job prints its events instead, for the table of whoever follows it."""
     if job:
         from tips_dist.study.jobs import Announcer

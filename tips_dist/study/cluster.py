@@ -87,7 +87,6 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0, tr
         return
     quiet: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        preload(resources, trials, cores())
         asked = {
             "address": "local",
             "include_dashboard": False,
@@ -95,7 +94,8 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0, tr
         }
     else:
         asked = {"address": address}
-    _initialise({**asked, **quiet}, address)
+    with preloading(resources, 0 if address else trials, cores()):
+        _initialise({**asked, **quiet}, address)
     try:
         _silence()
         check_fits(resources, ray.nodes())
@@ -118,14 +118,21 @@ def _initialise(options: Mapping[str, object], address: str | None) -> None:
                 raise UserError(f"{what} ({' '.join(str(error).split())[:300]})") from None
 
 
-def preload(resources: Resources, trials: int, cores: int) -> None:
-    """Let the workers that Ray starts with a cluster of our own, one a core, import what a trial needs.
+@contextlib.contextmanager
+def preloading(resources: Resources, trials: int, cores: int) -> Iterator[None]:
+    """Let the workers of a cluster that the body starts, one a core, import what a trial needs.
 
     They do so while the driver gets ready itself; but not where most of them would never have a trial.
     """
     at_once = min(trials, int(cores / resources.cpus), resources.max_concurrent or trials)
-    if 2 * at_once * resources.workers >= cores:
-        os.environ.setdefault(PRELOAD, ",".join(NEEDED))
+    if PRELOAD in os.environ or 2 * at_once * resources.workers < cores:
+        yield
+        return
+    os.environ[PRELOAD] = ",".join(NEEDED)
+    try:
+        yield
+    finally:
+        del os.environ[PRELOAD]
 
 
 def at_home() -> bool:

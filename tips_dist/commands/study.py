@@ -114,6 +114,8 @@ def _follow(
     job: bool = False,
     track: Sequence[str] = (),
 ) -> None:
+    from tips_dist.study.run import StudyInterrupted
+
     try:
         with _view(trials, _ended(folder), job=job) as view:
             folder = work(view)
@@ -125,7 +127,8 @@ def _follow(
             foreign = [word for one in plugins.loaded() if one.text is not None for word in ("--plugin", one.where)]
             words = ["tips-dist", "resume", str(short(folder)), *(["--truth", str(truth)] if truth else []), *foreign]
             line = shlex.join(words)
-            say(f"Interrupted; the state is saved. Go on with: {line}", stderr=True)
+            saved = interrupt.words() if isinstance(interrupt, StudyInterrupted) else "the state is saved"
+            say(f"Interrupted; {saved}. Go on with: {line}", stderr=True)
             raise typer.Exit(130) from None
         raise
 

@@ -1,7 +1,8 @@
 """Starting a Ray of our own on a machine as it is: busy, with a long ``TMPDIR``, with proxies for everything.
 
-Ray gives up early where processors are scarce, and what it had started by then stays behind and makes them scarcer. So
-one try has time, and nothing of a try that failed is left when the next one begins.
+Ray gives up early where processors are scarce (its raylet gives its agents 15 s, which nothing changes), and what it
+had started by then stays behind and makes them scarcer. So it is tried for some minutes, one try at a time, and nothing
+of a try that failed is left when the next one begins.
 """
 
 from __future__ import annotations
@@ -13,19 +14,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tips_dist.files import UnavailableError, UserError, shown
+from tips_dist.patience import try_again
 from tips_dist.terminal import notice
 
 if TYPE_CHECKING:
     import psutil
 
-TRIES = 2
+START_SECONDS = 240.0  # for all tries together, from the first failure on
 MOST_SOCKET = 107  # bytes of a Unix socket's path
 SESSION = "/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1"  # how Ray's longest one ends
 ROOMS = ("/tmp", "/var/tmp", "/dev/shm")  # Ray makes a folder of its own below
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-PATIENCE = {  # seconds, or as named, where Ray's own limits are for idle machines
+PATIENCE = {  # Ray's own limits are for idle machines
     "RAY_agent_register_timeout_ms": "120000",
-    "RAY_raylet_start_wait_time_s": "120",
+    "RAY_raylet_start_wait_time_s": "40",  # longer is in vain: a raylet that waits for its agents has ended by then
     "RAY_gcs_server_port_wait_time_s": "120",
     "RAY_worker_register_timeout_seconds": "300",
 }
@@ -69,8 +71,12 @@ def past_proxies() -> None:
         os.environ[name] = ",".join([*told, *(one for one in LOOPBACK if one not in told)])
 
 
-def start(options: Mapping[str, object]) -> None:
+def start(options: Mapping[str, object], seconds: float = START_SECONDS) -> None:
     """Start a Ray of our own (``ray.init``).
+
+    Args:
+        options: of ``ray.init``.
+        seconds: to go on trying, from the first failure on.
 
     Raises:
         UnavailableError: it does not start; what it left was removed, and the message says what to do.
@@ -80,20 +86,35 @@ def start(options: Mapping[str, object]) -> None:
 
     if os.environ.get("RAY_ADDRESS"):
         notice("RAY_ADDRESS is set, but a study joins a cluster by --address alone: Ray starts on this machine")
-    os.environ["RAY_TMPDIR"] = session_room()
-    for left in reversed(range(TRIES)):
+    os.environ["RAY_TMPDIR"] = room = session_room()
+    tries = 0
+
+    def once() -> None:
+        nonlocal tries
+        tries += 1
         try:
             with clean():
                 ray.init(**options)
-            return
-        except Exception as error:  # Ray raises many kinds, bare Exception among them
-            words = " ".join(str(error).split())[:300]
-        if left:
-            notice(f"Ray did not start ({words}; {busy()}); trying once more")
-    raise UnavailableError(
-        f"Ray does not start here, tried {TRIES} times: {words}; {busy()}. Do it again when the machine is less busy, "
-        f"or join a cluster with --address; Ray's logs lie in {os.environ.get('RAY_TMPDIR', tempfile.gettempdir())}/ray"
-    )
+        except Exception as error:
+            if tries == 1 and not _hopeless(error):
+                notice(f"Ray did not start ({_said(error)}; {busy()}); trying again for at most {seconds:g} s")
+            raise
+
+    try:
+        try_again(once, seconds, errors=(Exception,), hopeless=_hopeless)
+    except Exception as error:  # Ray raises many kinds, bare Exception among them
+        raise UnavailableError(
+            f"Ray does not start here (tried {tries} time{'s' * (tries > 1)}): {_said(error)}; {busy()}. Do it again "
+            f"when the machine is less busy, or join a cluster with --address; Ray's logs lie in {room}/ray"
+        ) from None
+
+
+def _hopeless(error: Exception) -> bool:
+    return isinstance(error, (PermissionError, FileNotFoundError, ValueError))
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 @contextlib.contextmanager

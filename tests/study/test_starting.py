@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ LONG = "/tmp/" + "long/" * 12
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray._private", SimpleNamespace(parameter=SimpleNamespace(RayParams=dict)))
     for name in [name for name in os.environ if name.startswith("RAY_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("RAY_TMPDIR", "")  # so that what starting sets is taken back

@@ -8,10 +8,11 @@ of a try that failed is left when the next one begins.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tips_dist.files import UnavailableError, UserError, shown
 from tips_dist.patience import try_again
@@ -93,7 +94,7 @@ def start(options: Mapping[str, object], seconds: float = START_SECONDS) -> None
         nonlocal tries
         tries += 1
         try:
-            with clean():
+            with clean(), _any_agent_port():
                 ray.init(**options)
         except Exception as error:
             if tries == 1 and not _hopeless(error):
@@ -107,6 +108,19 @@ def start(options: Mapping[str, object], seconds: float = START_SECONDS) -> None
             f"Ray does not start here (tried {tries} time{'s' * (tries > 1)}): {_said(error)}; {busy()}. Do it again "
             f"when the machine is less busy, or join a cluster with --address; Ray's logs lie in {room}/ray"
         ) from None
+
+
+@contextlib.contextmanager
+def _any_agent_port() -> Iterator[None]:
+    """Let Ray's agent take any port: left alone it insists on 52365 for seconds where another Ray has that."""
+    from ray._private import parameter
+
+    real: Any = parameter.RayParams
+    parameter.RayParams = functools.partial(real, dashboard_agent_listen_port=0)
+    try:
+        yield
+    finally:
+        parameter.RayParams = real
 
 
 def _hopeless(error: Exception) -> bool:

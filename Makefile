@@ -10,7 +10,8 @@ LEAVE_OUT_cmu := --set 'leave_out=[jump,run]'
 LEFT_OUT := data/cmu-left-out
 RESULTS := runs/results
 
-.PHONY: study study-results test chaos attack audit hashes licences soak bench bench-study gpu fuzz lint format clean scorecard bank mutants docs schema
+.PHONY: study study-results test chaos recipes attack audit hashes licences soak bench bench-recipe bench-study gpu fuzz
+.PHONY: lint format clean scorecard bank mutants mutants-sample docs schema
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -51,6 +52,12 @@ test: $(STAMP)
 chaos: $(STAMP)
 	$(BIN)/python -m pytest tests/chaos tests/test_start.py -m "chaos or not chaos"
 
+## recipes: every check of cluster/, those too that want a provider's library, Slurm, sshd or a container engine; what is
+## not there is skipped with a word. Some ten minutes with Slurm. CRDS=FILE: KubeRay's own definitions (cluster/README.md)
+recipes: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[recipes]'
+	CRDS='$(CRDS)' $(BIN)/python -m pytest tests/cluster -m "recipes or not recipes" -rs
+
 ## attack: hostile files and command lines, aimed kills, damage between kill and resume; prints counts, some minutes
 attack: $(STAMP)
 	$(BIN)/python -m tests.attack --cases 1200 --kills 100
@@ -81,6 +88,17 @@ bench: $(STAMP)
 gpu: $(STAMP)
 	$(BIN)/python -m benchmarks.gpu
 
+## bench-recipe: which recipe reaches an error soonest, on real bodies (DATA=FILE or FOLDER as for study-results); about an
+## hour and a half on two cores, interrupted, call it again; the tables go into benchmarks/README.md
+bench-recipe: data/cmu.truth3d.h5
+	$(BIN)/python -m benchmarks.recipe train --part 0/2 & first=$$!; \
+		$(BIN)/python -m benchmarks.recipe train --part 1/2 && wait $$first
+	$(BIN)/python -m benchmarks.recipe table
+
+data/cmu.truth3d.h5: | $(STAMP)
+	@test -e '$(DATA)' || { echo "$(DATA): no motion there; docs/data.md says how to get it, then: make $(MAKECMDGOALS) DATA=FILE or FOLDER"; exit 2; }
+	$(BIN)/tips-dist data import $(FORMAT) $(DATA) -o data/cmu
+
 ## bench-study: what Ray and the records cost beside training
 bench-study: $(STAMP)
 	$(BIN)/python -m benchmarks.study_overhead
@@ -106,6 +124,10 @@ fuzz: $(STAMP)
 ## mutants: small changes of the code that decides, which the tests must notice; hours (docs/mutants.md)
 mutants: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run --max-children 1 $(MUTANTS)
+
+## mutants-sample: the same of a random sample, with a 95 % interval: some 40 minutes of one core. SAMPLE='--sample 60 --seed 2'
+mutants-sample: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python tools/mutants.py $(SAMPLE)
 
 ## lint: style, types, and the walls between floors
 lint: $(STAMP)

@@ -20,14 +20,15 @@ import numpy.typing as npt
 import yaml
 
 from tips_dist.config import Configuration, Study
-from tips_dist.data.store import SPLITS, Poses, normalisation_scale, read_poses, write_poses
+from tips_dist.data.store import SPLITS, Poses, normalisation_scale, read_poses
+from tips_dist.data.writer import write_poses
 from tips_dist.files import UserError, write_text
 from tips_dist.monitoring import Monitor
 from tips_dist.runfolder import History, HistoryRow, Outcome, SeedOutcome, StudyRecord, Trial, TrialState, layout
 from tips_dist.runfolder.depths import write_depths
 from tips_dist.runfolder.history import append
 from tips_dist.runfolder.lock import timestamp
-from tips_dist.runfolder.records import Crossing, DataRecord, Parameter
+from tips_dist.runfolder.records import CrossingSpan, DataRecord, Parameter
 from tips_dist.sections import digest, validate
 from tips_dist.skeleton import HEAD, JOINTS, ROOT
 from tips_dist.stability.detectors import Judge, Recipe
@@ -256,7 +257,7 @@ class ForeignTrial:
     def write(self, state: TrialState, error: str | None = None) -> Trial:
         """Write the record, with the outcome if it has ended."""
         seconds = time.monotonic() - self._began
-        changes: dict[str, Any] = {"state": state, "wall_seconds": round(seconds, 3), "error": error}
+        changes: dict[str, object] = {"state": state, "wall_seconds": round(seconds, 3), "error": error}
         if state.final:
             self.monitor.close()
             ended = [self._outcome(seed) for seed in self.record.seeds]
@@ -278,6 +279,6 @@ class ForeignTrial:
             best_risk=risk,
             best_step=step,
             values=dict(verdict.values),
-            crossings=[Crossing(**dataclasses.asdict(one)) for one in judge.crossings],
+            crossings=[CrossingSpan(**dataclasses.asdict(one)) for one in judge.crossings],
             settled=judge.settled,
         )

@@ -148,7 +148,7 @@ class TrialState(enum.StrEnum):
 FINAL = (TrialState.FINISHED, TrialState.FAILED, TrialState.STOPPED)
 
 
-class Crossing(Part):
+class CrossingSpan(Part):
     """A mirror crossing that a seed went through, or was in when it ended."""
 
     begin: int  # the first evaluation step inside
@@ -170,7 +170,7 @@ class SeedOutcome(Part):
     candidates: list[int] = []  # steps whose weights were kept, lowest risk first; empty: the lowest risk's alone
     frozen: int | None = None  # the step of its kept state, from which it can be thawed
     thawed: int | None = None  # the step from which it went on although a verdict had stopped it there
-    crossings: list[Crossing] = []  # in their order; nothing is chosen inside one,
+    crossings: list[CrossingSpan] = []  # in their order; nothing is chosen inside one,
     settled: int | None = None  # nor before this step, from which on it held one mirror solution; None: not so far
 
 

@@ -17,7 +17,7 @@ from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.models import parameters_per_seed
 from tips_dist.monitoring import Monitor, verdict_tag
 from tips_dist.runfolder import HistoryRow, Outcome, SeedOutcome
-from tips_dist.runfolder.records import Crossing, Execution
+from tips_dist.runfolder.records import CrossingSpan, Execution
 from tips_dist.stability.signals import readings
 from tips_dist.stability.statistic import trial_risk
 from tips_dist.stability.verdicts import KINDS, is_sound
@@ -231,6 +231,6 @@ def _outcome(state: State, seed: int) -> SeedOutcome:
         best_step=best_step,
         values=dict(verdict.values),
         candidates=[one.about.step for one in state.candidates[seed]],
-        crossings=[Crossing(**dataclasses.asdict(one)) for one in judge.crossings],
+        crossings=[CrossingSpan(**dataclasses.asdict(one)) for one in judge.crossings],
         settled=judge.settled,
     )

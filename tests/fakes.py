@@ -28,6 +28,8 @@ from tips_dist.runfolder.spent import NOTHING, Spent
 from tips_dist.runfolder.weights import METADATA
 from tips_dist.stability.statistic import trial_risk
 
+HOG_GIGABYTES = 4
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -57,6 +59,7 @@ class FakeTraining:
     kill: Mapping[str, int] = field(default_factory=dict)  # SIGKILLs its worker at this step, once
     stop: Mapping[str, int] = field(default_factory=dict)  # SIGSTOPs its worker at this step, once
     torn: Mapping[str, int] = field(default_factory=dict)  # tears its newest checkpoint, then SIGKILL, once
+    hog: Mapping[str, int] = field(default_factory=dict)  # takes memory from this step on until it is killed, always
 
     def __call__(
         self,
@@ -140,6 +143,12 @@ class FakeTraining:
     def _misbehave(self, trial: str, step: int, folder: Path) -> None:
         if step == self.fail.get(trial):
             raise ValueError(f"told to fail at step {step}")
+        if step == self.hog.get(trial):
+            taken: list[Any] = []
+            while len(taken) < HOG_GIGABYTES * 16:
+                taken.append(np.ones(2**23))  # 64 MB
+                time.sleep(0.01)
+            time.sleep(600)
         mark = folder / "misbehaved"
         if mark.exists() or step not in (self.kill.get(trial), self.stop.get(trial), self.torn.get(trial)):
             return

@@ -178,13 +178,26 @@ def test_a_trial_is_stopped_when_its_seeds_are_clear_of_the_best(tmp_path: Path,
         assert not again.prune("bad", result(20, risk))  # it was thawed
 
 
+def test_a_trial_whose_worker_always_dies_says_why(driver: Driver) -> None:
+    driver.suggest("t")
+    driver.failures.hear("solo-000", "The actor is dead because its worker process has died. SYSTEM_ERROR", "n")
+    driver.failures.hung("solo-000", 60.0)
+    driver.failures.hear("solo-000", "The actor is dead because its worker process has died. SYSTEM_ERROR", "n")
+    driver.on_trial_complete("t", {}, error=True)
+    trial = read_trial(driver.run, "solo-000")
+    assert trial.state == "failed"
+    assert (trial.error or "").startswith(
+        "its worker hung (no sign of life for 60 s) and was killed (once); before, once"
+    )
+
+
 def test_a_trial_that_met_a_node_without_a_plug_in_is_tried_again_and_then_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = make_study(representations=["solo"], search={"trials": 1}, space={}, resources={"max_failures": 1})
     search = TrialSearch(study, tmp_path)
     search.recover()
-    driver = Driver(study, tmp_path, search, [], lambda event: None, foreign=True)
+    driver = Driver(study, tmp_path, search, [], lambda event: None, strangers=True)
     for name in ("a", "b"):
         assert driver.suggest(name) == {"trial": "solo-000"}
         assert driver.suggest("other") is None  # it may come back
@@ -192,7 +205,8 @@ def test_a_trial_that_met_a_node_without_a_plug_in_is_tried_again_and_then_left(
         driver.on_trial_complete(name, {})
     assert driver.suggest("c") == "FINISHED"
     assert driver.halted is None
-    assert read_trial(tmp_path, "solo-000").state == "pending"
+    left = read_trial(tmp_path, "solo-000")
+    assert (left.state, left.error) == ("pending", "plug-in mine: on node it is not installed")
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert said[0].startswith("plug-in mine: on node it is not installed; its trials are tried on other nodes")

@@ -128,6 +128,7 @@ def _follow(
     job: bool = False,
     track: Sequence[str] = (),
 ) -> None:
+    from tips_dist.study.run import StudyInterrupted
     from tips_dist.study.sessions import timed
 
     try:
@@ -143,7 +144,8 @@ def _follow(
             foreign = [word for one in plugins.loaded() if one.text is not None for word in ("--plugin", one.where)]
             words = ["tips-dist", "resume", str(short(folder)), *(["--truth", str(truth)] if truth else []), *foreign]
             line = shlex.join(words)
-            say(f"Interrupted; the state is saved. Go on with: {line}", stderr=True)
+            saved = interrupt.words() if isinstance(interrupt, StudyInterrupted) else "the state is saved"
+            say(f"Interrupted; {saved}. Go on with: {line}", stderr=True)
             raise typer.Exit(130) from None
         raise
 

@@ -9,13 +9,13 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 from tips_dist.addresses import check_address, is_address
 from tips_dist.config import Resources
 from tips_dist.devices import cores
-from tips_dist.files import UserError
+from tips_dist.files import UserError, home
+from tips_dist.study.starting import PATIENCE, hidden_cards, past_proxies, start
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anyone
@@ -43,7 +43,8 @@ def prepare_environment(address: str | None) -> None:
     ``~/.ray/auth_token`` (which fails where HOME cannot be written) nor leaves the cluster open to other users of the
     machine. To join a cluster, a token that lies ready is used.
     """
-    for name, value in _QUIET.items():
+    past_proxies()
+    for name, value in {**_QUIET, **({} if address else PATIENCE)}.items():
         os.environ.setdefault(name, value)
     if "ray" in sys.modules:  # it has read the rest already
         return
@@ -56,7 +57,7 @@ def prepare_environment(address: str | None) -> None:
         os.environ["RAY_AUTH_MODE"] = "token"
         if not has_token:
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    elif has_token or (Path.home() / ".ray" / "auth_token").exists():
+    elif has_token or (home() / ".ray" / "auth_token").exists():
         os.environ["RAY_AUTH_MODE"] = "token"
 
 
@@ -74,7 +75,8 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0, tr
         What there is to compute with.
 
     Raises:
-        UserError: the cluster cannot be reached, or no node has what one trial asks.
+        UserError: the cluster cannot be reached, or no node has what one trial asks, nor is one to come that has.
+        UnavailableError: Ray does not start on this machine.
     """
     if address is not None and is_address(address):
         check_address(address, "--address")
@@ -87,35 +89,50 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0, tr
         return
     quiet: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        asked = {
-            "address": "local",
-            "include_dashboard": False,
-            "object_store_memory": 256 * 2**20 + 2 * data_bytes,
-        }
+        memory = 256 * 2**20 + 2 * data_bytes
+        with preloading(resources, trials, cores()):
+            start({"address": "local", "include_dashboard": False, "object_store_memory": memory, **quiet})
     else:
-        asked = {"address": address}
-    with preloading(resources, 0 if address else trials, cores()):
-        _initialise({**asked, **quiet}, address)
+        _join({"address": address, **quiet})
     try:
         _silence()
-        check_fits(resources, ray.nodes())
+        _find_room(resources, address)
         yield machine_of(resources, ray.nodes())
     finally:
         ray.shutdown()
 
 
-def _initialise(options: Mapping[str, object], address: str | None) -> None:
+def _join(options: Mapping[str, object]) -> None:
     import ray
 
-    for attempts_left in (0,) if address else (2, 1, 0):  # on a busy machine Ray's own 30 s may be too short
-        try:
-            ray.init(**options)
-            return
-        except Exception as error:  # Ray raises many kinds, bare Exception among them
-            ray.shutdown()
-            if not attempts_left:
-                what = f"--address {address}: cannot join this Ray cluster" if address else "Ray cannot be started here"
-                raise UserError(f"{what} ({' '.join(str(error).split())[:300]})") from None
+    try:
+        ray.init(**options)
+    except Exception as error:  # Ray raises many kinds, bare Exception among them
+        ray.shutdown()
+        words = " ".join(str(error).split())[:300]
+        raise UserError(f"--address {options['address']}: cannot join this Ray cluster ({words})") from None
+
+
+def at_home() -> bool:
+    """Whether the cluster is one that this process has started: this machine, with all that is installed here."""
+    import ray._private.worker as worker
+
+    node = worker._global_node
+    return node is not None and bool(node.is_head())
+
+
+def _find_room(resources: Resources, address: str | None) -> None:
+    import ray
+
+    from tips_dist.study.waiting import autoscaler, await_room
+
+    if address is not None:
+        await_room(resources, ray.nodes, autoscaler)
+        return
+    try:
+        check_fits(resources, ray.nodes())
+    except UserError as error:
+        raise UserError(f"{error}{hidden_cards()}") from None
 
 
 @contextlib.contextmanager
@@ -133,14 +150,6 @@ def preloading(resources: Resources, trials: int, cores: int) -> Iterator[None]:
         yield
     finally:
         del os.environ[PRELOAD]
-
-
-def at_home() -> bool:
-    """Whether the cluster is one that this process has started: this machine, with all that is installed here."""
-    import ray._private.worker as worker
-
-    node = worker._global_node
-    return node is not None and bool(node.is_head())
 
 
 def _silence() -> None:

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -30,6 +31,7 @@ from tips_dist.study import space, thawing
 from tips_dist.study.cluster import Machine, connected
 from tips_dist.study.folder import check_plugins, check_unchanged, create, extend, own_study
 from tips_dist.study.mending import mend
+from tips_dist.study.place import GRACE, grace_seconds
 from tips_dist.study.records import StudyEvent
 from tips_dist.study.sessions import timed
 from tips_dist.study.status import PhaseNote, status
@@ -42,17 +44,26 @@ if TYPE_CHECKING:
 __all__ = ["StudyEvent", "StudyInterrupted", "open_recorded", "resume", "start", "status", "unfinished"]
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-GRACE_SECONDS = 6.0  # that running trials get to save their state after Ctrl-C
 
 Conclude = Callable[[Path, "Poses"], None]
 
 
 class StudyInterrupted(KeyboardInterrupt):
-    """The user stopped the study; its state is saved in ``run``."""
+    """The user stopped the study; ``run`` goes on with it, from what :meth:`words` says was saved."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, unsaved: Sequence[str] = (), seconds: float = 0.0) -> None:
         super().__init__(f"tips-dist resume {run}")
-        self.run = run
+        self.run, self.unsaved, self.seconds = run, tuple(unsaved), seconds
+
+    def words(self) -> str:
+        """Whether everything was saved; trials that did not come to it go on from their last checkpoints."""
+        if not self.unsaved:
+            return "the state is saved"
+        some = ", ".join([*self.unsaved[:3], *(["…"] if len(self.unsaved) > 3 else [])])
+        return (
+            f"{len(self.unsaved)} running trial{'s' * (len(self.unsaved) > 1)} ({some}) could not save within "
+            f"{self.seconds:.0f} s and will go on from the last checkpoint ({GRACE}=SECONDS waits longer)"
+        )
 
 
 def start(
@@ -92,9 +103,10 @@ def start(
         StorageError: the disk is full or not writable.
         StudyInterrupted: Ctrl-C; the state is saved.
     """
+    grace_seconds()  # a wrong one, and a wrong address, should be said before anything is made
     poses = study_poses(study.data, study_path.parent)
     if storage is not None and storage != NOWHERE:
-        Store(storage).list(few=True)  # a wrong address should be said before anything is made
+        Store(storage).list(few=True)
     check_trackers(track)
     with timed(), _ray(study.resources, address, poses, space.budgets(study)):
         run = create(study, poses, study_path, text, overrides, runs)
@@ -147,7 +159,7 @@ def resume(
         StorageError: the disk is full or not writable.
         StudyInterrupted: Ctrl-C; the state is saved.
     """
-    run, say = run.resolve(), notice or terminal.notice
+    run, say, grace = run.resolve(), notice or terminal.notice, grace_seconds()
     record = RunFolder(run).study
     with _resumable(run), locked(run), mirrored(run, storage), tracked(run, track), timed() as keeper:
         check_plugins(run, record)
@@ -177,7 +189,7 @@ def resume(
             more: StudyRecord | None = record
             keeper.keep(run, machine)
             keeper.do(TRAINING)
-            with _interruptible(run):
+            with _interruptible(run, grace):
                 while more is not None:
                     search = TrialSearch(more.study, run)
                     unfinished = search.recover()
@@ -304,22 +316,26 @@ def _ignore(event: StudyEvent) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible(run: Path) -> Iterator[None]:
+def _interruptible(run: Path, grace: float) -> Iterator[None]:
     """Turn Ctrl-C (or another of ``INTERRUPTS``) into a request that trials save; a second one, or time, ends it hard.
 
+    Args:
+        run: the run folder.
+        grace: seconds that the place grants (:func:`tips_dist.study.place.grace_seconds`).
+
     Raises:
-        StudyInterrupted: after the trials have saved, or ``GRACE_SECONDS`` later.
+        StudyInterrupted: after the trials have saved, or when time was up; it knows which did not.
     """
     flag = layout.STOP.at(run)
     flag.unlink(missing_ok=True)
-    asked = False
+    asked = 0.0
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
             raise KeyboardInterrupt
-        asked = True
-        signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
+        asked = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, max(grace, 0.01))
         with contextlib.suppress(OSError):
             flag.touch()
 
@@ -334,7 +350,7 @@ def _interruptible(run: Path) -> Iterator[None]:
         if asked:
             raise KeyboardInterrupt
     except KeyboardInterrupt:
-        raise StudyInterrupted(run) from None
+        raise StudyInterrupted(run, _running(run), time.monotonic() - asked if asked else 0.0) from None
     finally:
         if main:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -342,3 +358,10 @@ def _interruptible(run: Path) -> Iterator[None]:
             signal.signal(number, handler)
         with contextlib.suppress(OSError):
             flag.unlink(missing_ok=True)
+
+
+def _running(run: Path) -> list[str]:
+    """Trials whose workers have not said that they saved their state."""
+    with contextlib.suppress(OSError, UserError):
+        return [trial.id for trial in read_trials(run) if trial.state is TrialState.RUNNING]
+    return []

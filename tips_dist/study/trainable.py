@@ -94,7 +94,8 @@ def run_trial(
         return
     folder = trial.folder(run)
     with alone_in(folder), _alive(folder, heartbeat, node) as alive:
-        trial = trial.now(state=TrialState.RUNNING, started=trial.started or timestamp(), attempts=trial.attempts + 1)
+        started, attempts = trial.started or timestamp(), trial.attempts + 1
+        trial = trial.now(state=TrialState.RUNNING, error=None, started=started, attempts=attempts)
         patiently(lambda: trial.write(run))
         clock = time.monotonic()
 

@@ -28,9 +28,10 @@ from tips_dist.runfolder import Alive, Trial, TrialState, layout, read_trial
 from tips_dist.runfolder.lock import timestamp
 from tips_dist.runfolder.spent import Spent
 from tips_dist.stability import ranking
-from tips_dist.study.cluster import cards_in_words, settled, share
+from tips_dist.study.cluster import at_home, cards_in_words, settled, share
 from tips_dist.study.looks import seeds_at
-from tips_dist.study.plugged import lacking, placed_elsewhere, why_not
+from tips_dist.study.preflight import Needs, barred, lacks_here, needs, no_card, placed_elsewhere
+from tips_dist.study.reasons import Failures
 from tips_dist.study.records import StudyEvent, patiently
 from tips_dist.study.room import Room, inheriting
 from tips_dist.study.search import TrialSearch
@@ -57,11 +58,11 @@ def run_trials(
 ) -> None:
     """Run every unfinished trial and every one that the search still proposes. Ray is connected.
 
-    Trials keep away from nodes that lack a plug-in of the study; each is said once.
+    Trials keep away from nodes that lack what they need (study/preflight.py); each is said once.
 
     Raises:
         StorageError: the run folder can no longer be written; what was saved stays, and the study can be resumed.
-        UserError: a plug-in is missing on so many nodes that no trial can be placed.
+        UserError: something is missing on so many nodes that no trial can be placed.
     """
     if not unfinished and not search.remaining():
         return
@@ -69,8 +70,8 @@ def run_trials(
     trials = len(unfinished) + search.remaining()
     if words := cards_in_words(study.resources, resources, ray.nodes(), trials):
         notice(words)
-    foreign = plugins.used(study)
-    without = lacking(foreign, resources, ray.nodes())
+    wanted = None if at_home() else needs(plugins.used(study))
+    without = barred(wanted, resources, ray.nodes())
     for why in without.values():
         notice(f"{why}; trials go to other nodes")
     asked = tune.PlacementGroupFactory(
@@ -78,19 +79,21 @@ def run_trials(
         strategy="PACK",
         **placed_elsewhere(list(without), resources.workers),
     )
-    driver = Driver(study, run, search, unfinished, progress, foreign=bool(foreign), room=Room(resources))
+    driver = Driver(study, run, search, unfinished, progress, strangers=wanted is not None, room=Room(resources))
     trainable = tune.with_parameters(
         trial_function,
         data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
         run=str(run),
         train=train,
         resources=resources,
-        foreign=foreign,
+        wanted=wanted,
     )
     with tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(trainable, asked),
-            tune_config=tune.TuneConfig(search_alg=driver, num_samples=-1, reuse_actors=True),
+            tune_config=tune.TuneConfig(
+                search_alg=driver, scheduler=driver.failures, num_samples=-1, reuse_actors=True
+            ),
             run_config=tune.RunConfig(
                 storage_path=scratch,
                 name="study",
@@ -114,11 +117,12 @@ def trial_function(
     run: str,
     train: Train | None,
     resources: Resources,
-    foreign: Sequence[plugins.Plugin] = (),
+    wanted: Needs | None = None,
 ) -> None:
     """What a Ray worker runs for one trial (see :func:`tips_dist.study.trainable.run_trial`)."""
-    why = why_not(foreign)
-    if why is not None:  # a node that came later
+    why = lacks_here(wanted) if wanted else None  # a node that came later
+    why = why or no_card(resources)
+    if why is not None:
         time.sleep(LACKING_SECONDS)  # so that it does not take trial after trial
         tune.report({"trial": config["trial"], "lacks": why})
         return
@@ -159,7 +163,7 @@ class Driver(Searcher):  # type: ignore[misc]
         unfinished: Sequence[Trial],
         progress: OnEvent,
         *,
-        foreign: bool = False,
+        strangers: bool = False,
         room: Callable[[], int] | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
@@ -169,8 +173,9 @@ class Driver(Searcher):  # type: ignore[misc]
         self.pruned: dict[str, tuple[int, str]] = {}  # our trial id -> the step at which it was stopped, and why
         self._again = deque(unfinished)
         self._looked: dict[tuple[str, int], ranking.Seeds] = {}  # what ended trials' seeds were at a step
-        self._foreign = foreign  # plug-ins, which a node may lack: a trial that runs may come back
-        self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node without its plug-ins
+        self.failures = Failures()
+        self._strangers = strangers  # nodes that may lack something: a trial that runs may come back
+        self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node that lacks something
         self._said: set[str] = set()
         self._room = room
 
@@ -187,7 +192,7 @@ class Driver(Searcher):  # type: ignore[misc]
             self.halted = str(error)
             return FINISHED
         if trial is None:
-            return None if self._foreign and self.live else FINISHED
+            return None if self._strangers and self.live else FINISHED
         self.live[trial_id] = trial
         self.progress(StudyEvent(trial.id, trial.representation, "queued", steps=trial.steps))
         return {"trial": trial.id}
@@ -233,10 +238,12 @@ class Driver(Searcher):  # type: ignore[misc]
         return reason is not None
 
     def _lacks(self, trial: Trial, why: str) -> None:
-        """A node that came later lacks a plug-in: the trial is tried elsewhere, or left for a later resume."""
+        """A node that came later lacks something: the trial is tried elsewhere, or left for a later resume."""
         self._lacking[trial.id] += 1
         if self._lacking[trial.id] <= self.study.resources.max_failures:
             self._again.append(trial)
+        else:
+            read_trial(self.run, trial.id).now(error=why).write(self.run)
         if why not in self._said:
             self._said.add(why)
             notice(f"{why}; its trials are tried on other nodes, then left to `tips-dist resume {self.run}`")
@@ -258,7 +265,7 @@ class Driver(Searcher):  # type: ignore[misc]
             }
             return trial.now(state=TrialState.STOPPED, **changes).write(self.run)
         if error and not self.halted:
-            reason = f"its worker died {self.study.resources.max_failures + 1} times (killed, or out of memory)"
+            reason = self.failures.told(trial.id)
             return trial.now(state=TrialState.FAILED, error=reason, wall_seconds=wall, ended=timestamp()).write(
                 self.run
             )
@@ -375,6 +382,7 @@ class Heartbeats(tune.Callback):  # type: ignore[misc]
         except UserError:
             return
         self._seen.pop(path.parent.name, None)
+        self._driver.failures.hung(path.parent.name, self._limit)
         if alive.node == ray.get_runtime_context().get_node_id():
             _kill_process(alive.pid)
         else:

@@ -77,7 +77,7 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0) ->
         check_fits(resources, ray.nodes())
         yield
         return
-    quiet: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, object] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
         memory = 256 * 2**20 + 2 * data_bytes
         start({"address": "local", "include_dashboard": False, "object_store_memory": memory, **quiet})

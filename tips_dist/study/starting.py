@@ -34,6 +34,7 @@ PATIENCE = {  # Ray's own limits are for idle machines
     "RAY_agent_register_timeout_ms": "120000",
     "RAY_raylet_start_wait_time_s": "120",
     "RAY_gcs_server_port_wait_time_s": "120",
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "120",
     "RAY_worker_register_timeout_seconds": "300",
 }
 

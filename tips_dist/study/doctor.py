@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tips_dist.config import Data, Study
+from tips_dist.devices import cores
 from tips_dist.files import StorageError, UserError, home
 from tips_dist.study.answering import NodeAnswer
 from tips_dist.study.cluster import RayNode, cards_in_words, settled
@@ -66,7 +67,7 @@ def machine() -> Iterator[Checked]:
     yield _guarded("torch", torch_and_cuda)
     yield _guarded("precision", precisions)
     yield Checked("ray", "ok", metadata.version("ray"))
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = cores()
     threads = os.environ.get("OMP_NUM_THREADS")
     many = threads is not None and threads.isdigit() and int(threads) > cpus
     yield Checked(

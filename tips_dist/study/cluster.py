@@ -87,7 +87,7 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0, tr
         check_fits(resources, ray.nodes())
         yield machine_of(resources, ray.nodes())
         return
-    quiet: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, object] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
         memory = 256 * 2**20 + 2 * data_bytes
         with preloading(resources, trials, cores()):

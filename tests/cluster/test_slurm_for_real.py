@@ -81,8 +81,8 @@ def test_several_nodes_and_one_that_is_lost(cluster: Slurm, place: Path) -> None
     cluster.until("the study runs", lambda: "tips-dist run" in log(place))
     cluster.until("Ray runs on all nodes", lambda: log(place).count("ray start") == 3)
     lost = next(node for node in cluster.nodes if node not in cluster.job(job)["BatchHost"])
-    cluster.signal(lost, "venv/bin/ray start", signal.SIGKILL)
-    cluster.until("the lost node is named", lambda: f"{lost}: Ray has ended here (try 1 of 5)" in out(place))
+    cluster.signal(lost, "venv/bin/ray start --block --node", signal.SIGKILL)
+    cluster.until("the lost node is named", lambda: f"{lost}: Ray has ended here (try 1 of 20)" in out(place))
     cluster.until("Ray runs there again", lambda: log(place).count("ray start") == 4)
     assert cluster.job(job)["JobState"] == "RUNNING"
     cluster.run("scancel", job)

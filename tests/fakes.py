@@ -24,6 +24,7 @@ from tips_dist.data.store import Poses
 from tips_dist.files import JSON, append_json_lines, read_json, read_json_lines, write_json, write_text
 from tips_dist.runfolder import Outcome, SeedOutcome, layout
 from tips_dist.runfolder.records import FrozenRecord, Identity
+from tips_dist.runfolder.spent import NOTHING, Spent
 from tips_dist.runfolder.weights import METADATA
 from tips_dist.stability.statistic import trial_risk
 
@@ -37,6 +38,7 @@ class Progress:
     steps_per_second: float
     active_seeds: int
     message: str = ""
+    spent: Spent = NOTHING
 
 
 class Interrupted(Exception):  # noqa: N818 (as in the real loop)

@@ -14,8 +14,9 @@ from tips_dist.config import Resources
 from tips_dist.runfolder import HistoryRow, Outcome, TrialState, layout, read_trial
 from tips_dist.runfolder.example import outcome
 from tips_dist.runfolder.history import append
+from tips_dist.runfolder.spent import Spent
 from tips_dist.study.search import TrialSearch
-from tips_dist.study.trainable import NO_RISK
+from tips_dist.study.trainable import NO_RISK, SPENT
 from tips_dist.study.tuning import Driver, Heartbeats
 
 START = 1_700_000_000_000_000_000  # a wall clock, in ns
@@ -119,6 +120,29 @@ def test_at_most_so_many_at_a_time(driver: Driver) -> None:
     finish(driver, "a")
     assert driver.suggest("c") == {"trial": "solo-002"}
     assert driver.suggest("d") is None
+
+
+def test_one_trial_waits_for_a_place_and_no_more(driver: Driver) -> None:
+    places = [2]
+    driver._room = lambda: places[0]
+    assert [driver.suggest(name) is not None for name in "abcd"] == [True, True, True, False]
+    finish(driver, "a")
+    assert [driver.suggest(name) is not None for name in "de"] == [True, False]
+    places[0] = 3  # a node came
+    assert [driver.suggest(name) is not None for name in "ef"] == [True, False]
+
+
+def test_a_trial_that_is_stopped_as_a_whole_keeps_what_its_time_went_to(driver: Driver) -> None:
+    for number in range(4):
+        driver.suggest(f"t{number}")
+        for step in range(5, 41, 5):
+            driver.prune(f"t{number}", result(step, 1.0))
+        finish(driver, f"t{number}")
+    driver.suggest("bad")
+    name = driver.live["bad"].id
+    assert any(driver.prune("bad", result(step, 2.0)) for step in range(5, 41, 5))
+    driver.on_trial_complete("bad", result(40, 2.0, **{f"{SPENT}steps": 3.0, f"{SPENT}evaluation": 0.5}))
+    assert read_trial(driver.run, name).spent == Spent(steps=3.0, evaluation=0.5)
 
 
 def test_unfinished_trials_come_before_new_ones(tmp_path: Path) -> None:

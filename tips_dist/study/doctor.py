@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from tips_dist.config import Data, Study
+from tips_dist.devices import cores
 from tips_dist.files import StorageError, UserError
 from tips_dist.study.cluster import RayNode, cards_in_words, settled
 
@@ -83,7 +84,7 @@ def machine() -> Iterator[Checked]:
     yield _guarded("torch", torch_and_cuda)
     yield _guarded("precision", precisions)
     yield Checked("ray", "ok", metadata.version("ray"))
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = cores()
     threads = os.environ.get("OMP_NUM_THREADS")
     many = threads is not None and threads.isdigit() and int(threads) > cpus
     yield Checked(

@@ -147,7 +147,7 @@ class Jobs:
         }
         if order.package:
             environment["py_modules"] = [str(Path(tips_dist.__file__).parent)]
-        trials = sum(space.budget(study, name) for name in study.representations)
+        trials = space.budgets(study)
         return functools.partial(
             self._client.submit_job,
             entrypoint=entrypoint(inside, order, self.address),

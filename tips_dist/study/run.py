@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import importlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +24,14 @@ from tips_dist.runfolder.fetching import fetch_run
 from tips_dist.runfolder.lock import locked
 from tips_dist.runfolder.poses import expect, run_poses, study_poses
 from tips_dist.runfolder.records import StudyRecord
+from tips_dist.runfolder.spent import BETWEEN, TRAINING
 from tips_dist.storage import Store, below
-from tips_dist.study import thawing
-from tips_dist.study.cluster import connected
+from tips_dist.study import space, thawing
+from tips_dist.study.cluster import Machine, connected
 from tips_dist.study.folder import check_plugins, check_unchanged, create, extend, own_study
 from tips_dist.study.mending import mend
 from tips_dist.study.records import StudyEvent
+from tips_dist.study.sessions import timed
 from tips_dist.study.status import PhaseNote, status
 from tips_dist.study.trainable import Train
 from tips_dist.trackers import check_trackers, tracked
@@ -76,7 +80,7 @@ def start(
         address: of a Ray cluster; None works on this machine.
         progress: hears of every event.
         train: replaces the training loop (tests).
-        conclude: replaces :func:`select_and_distil` (tests).
+        conclude: replaces :func:`select_and_distil`.
         storage: an address below which the run folder is mirrored while it runs.
         track: trackers to copy curves and verdicts to while it runs, by their registered names.
 
@@ -92,7 +96,7 @@ def start(
     if storage is not None and storage != NOWHERE:
         Store(storage).list(few=True)  # a wrong address should be said before anything is made
     check_trackers(track)
-    with _ray(study.resources, address, poses):
+    with timed(), _ray(study.resources, address, poses, space.budgets(study)):
         run = create(study, poses, study_path, text, overrides, runs)
         return resume(
             run,
@@ -145,7 +149,7 @@ def resume(
     """
     run, say = run.resolve(), notice or terminal.notice
     record = RunFolder(run).study
-    with _resumable(run), locked(run), mirrored(run, storage), tracked(run, track):
+    with _resumable(run), locked(run), mirrored(run, storage), tracked(run, track), timed() as keeper:
         check_plugins(run, record)
         for note in mend(run, record):
             say(note)
@@ -159,17 +163,27 @@ def resume(
         if (why := thawing.one_seed(study)) is not None:
             say(why)
         poses = poses if poses is not None else run_poses(run, record)
-        with _none_running(run), _ray(study.resources, address, poses):
+        left = space.budgets(study) - sum(trial.state.final for trial in read_trials(run))
+        with _none_running(run), _ray(study.resources, address, poses, left) as machine:
             from tips_dist.study.search import TrialSearch
             from tips_dist.study.tuning import run_trials
 
+            def told(event: StudyEvent) -> None:
+                keeper.beat()
+                if event.step:
+                    _import_ahead()
+                (progress or _ignore)(event)
+
             more: StudyRecord | None = record
+            keeper.keep(run, machine)
+            keeper.do(TRAINING)
             with _interruptible(run):
                 while more is not None:
                     search = TrialSearch(more.study, run)
                     unfinished = search.recover()
-                    run_trials(more.study, run, poses, search, unfinished, progress or _ignore, train)
+                    run_trials(more.study, run, poses, search, unfinished, told, train)
                     more = None if layout.STOP.at(run).exists() else thawing.give_back(run, more)
+        keeper.do(BETWEEN)
         with listening(PhaseNote(run)):
             (conclude or select_and_distil)(run, poses)
     return run
@@ -202,8 +216,14 @@ def open_recorded(run: Path, study: Study, base: Path) -> Poses:
     return expect(study_poses(study.data, base), RunFolder(run).study, run, study.data.poses or "procedural data")
 
 
-def select_and_distil(run: Path, poses: Poses) -> None:
-    """Choose teachers from all trials, then teach the student; a student of the same teachers is kept."""
+def select_and_distil(run: Path, poses: Poses, decided: Callable[[], None] = lambda: None) -> None:
+    """Choose teachers from all trials, then teach the student; a student of the same teachers is kept.
+
+    Args:
+        run: the run folder.
+        poses: those of the run.
+        decided: called once everything is chosen and only the student is left to be taught.
+    """
     from tips_dist.dependence import record_dependence
     from tips_dist.distillation import distill
     from tips_dist.second_look import Looker
@@ -217,6 +237,7 @@ def select_and_distil(run: Path, poses: Poses) -> None:
         select(run, Looker(poses, RunFolder(run).study.data.scale))
     with phase("recording what depths depend on"):
         record_dependence(run, poses)
+    decided()
     if path.read_bytes() != before or not _taught(run):
         distill(run, poses)
     else:
@@ -227,11 +248,19 @@ def select_and_distil(run: Path, poses: Poses) -> None:
 
 
 @contextlib.contextmanager
-def _ray(resources: Resources, address: str | None, poses: Poses) -> Iterator[None]:
+def _ray(resources: Resources, address: str | None, poses: Poses, trials: int) -> Iterator[Machine]:
+    """Ray, with workers that get ready for so many trials."""
     with contextlib.ExitStack() as stack:
         with phase("starting Ray"):
-            stack.enter_context(connected(resources, address, poses.poses.nbytes))
-        yield
+            machine = stack.enter_context(connected(resources, address, poses.poses.nbytes, trials))
+        yield machine
+
+
+@functools.cache
+def _import_ahead() -> None:
+    """While trials train the driver has time for what it needs after them, seconds of imports."""
+    needed = ("tips_dist.second_look", "tips_dist.dependence", "tips_dist.distillation")
+    threading.Thread(target=lambda: [importlib.import_module(name) for name in needed], daemon=True).start()
 
 
 def _taught(run: Path) -> bool:

@@ -26,13 +26,15 @@ from tips_dist.data.store import Poses
 from tips_dist.files import StorageError, UserError
 from tips_dist.runfolder import Alive, Trial, TrialState, layout, read_trial
 from tips_dist.runfolder.lock import timestamp
+from tips_dist.runfolder.spent import Spent
 from tips_dist.stability import ranking
 from tips_dist.study.cluster import cards_in_words, settled, share
 from tips_dist.study.looks import seeds_at
 from tips_dist.study.plugged import lacking, placed_elsewhere, why_not
 from tips_dist.study.records import StudyEvent, patiently
+from tips_dist.study.room import Room, inheriting
 from tips_dist.study.search import TrialSearch
-from tips_dist.study.trainable import VERDICT, Train, run_trial
+from tips_dist.study.trainable import SPENT, VERDICT, Train, run_trial
 from tips_dist.terminal import notice
 
 FINISHED: str = Searcher.FINISHED
@@ -76,7 +78,7 @@ def run_trials(
         strategy="PACK",
         **placed_elsewhere(list(without), resources.workers),
     )
-    driver = Driver(study, run, search, unfinished, progress, foreign=bool(foreign))
+    driver = Driver(study, run, search, unfinished, progress, foreign=bool(foreign), room=Room(resources))
     trainable = tune.with_parameters(
         trial_function,
         data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
@@ -99,7 +101,8 @@ def run_trials(
                 verbose=0,
             ),
         )
-        tuner.fit()
+        with inheriting():
+            tuner.fit()
     if driver.halted:
         raise StorageError(driver.halted)
     search.recover()  # what a write that was tried twice left behind
@@ -157,6 +160,7 @@ class Driver(Searcher):  # type: ignore[misc]
         progress: OnEvent,
         *,
         foreign: bool = False,
+        room: Callable[[], int] | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self.study, self.run, self.search, self.progress = study, run, search, progress
@@ -168,12 +172,13 @@ class Driver(Searcher):  # type: ignore[misc]
         self._foreign = foreign  # plug-ins, which a node may lack: a trial that runs may come back
         self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node without its plug-ins
         self._said: set[str] = set()
+        self._room = room
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
         """The next trial: unfinished ones first, under their old ids and parameters."""
         limit = self.study.resources.max_concurrent
-        if limit and len(self.live) >= limit:
-            return None
+        if (limit and len(self.live) >= limit) or (self._room is not None and len(self.live) > self._room()):
+            return None  # one waits for a place and no more: who proposes late knows more
         if self.halted or layout.STOP.at(self.run).exists():
             return FINISHED
         try:
@@ -201,7 +206,8 @@ class Driver(Searcher):  # type: ignore[misc]
         trial = self.live.pop(trial_id)
         try:
             seconds = float((result or {}).get("time_total_s", 0.0))
-            trial = patiently(lambda: self._settle(trial, error, seconds))
+            spent = Spent(**{key.removeprefix(SPENT): n for key, n in (result or {}).items() if key.startswith(SPENT)})
+            trial = patiently(lambda: self._settle(trial, error, seconds, spent))
             if trial.state.final:
                 patiently(lambda: self.search.tell(trial))
         except UserError as problem:
@@ -235,7 +241,7 @@ class Driver(Searcher):  # type: ignore[misc]
             self._said.add(why)
             notice(f"{why}; its trials are tried on other nodes, then left to `tips-dist resume {self.run}`")
 
-    def _settle(self, trial: Trial, error: bool, seconds: float) -> Trial:
+    def _settle(self, trial: Trial, error: bool, seconds: float, spent: Spent) -> Trial:
         """The trial as its record says, after writing into it what its worker could not."""
         trial = read_trial(self.run, trial.id)
         if trial.state.final:
@@ -246,6 +252,7 @@ class Driver(Searcher):  # type: ignore[misc]
             changes: dict[str, Any] = {
                 "error": reason,
                 "stopped_step": step,
+                "stopped_spent": spent,
                 "wall_seconds": wall,
                 "ended": timestamp(),
             }

@@ -85,16 +85,16 @@ def test_head_workers_and_study(place: Path) -> None:
     lines = log(place)
     assert "on the way to 192.0.2.7" in lines
     head = next(line for line in lines if line.startswith("ray start") and "--head" in line)
-    assert "--block --node-ip-address=10.0.0.1 --head --port=31110 --include-dashboard=false" in head
+    assert "--block --node-ip-address=10.0.0.1 --head --port=24711 --include-dashboard=false" in head
     assert "--num-cpus=8 --num-gpus=4" in head
     assert {line.partition(": ")[0] for line in lines} >= {"srun on node1", "srun on node2,node3"}
     worker = next(line for line in lines if line.startswith("ray start") and "--address=" in line)
-    assert "--node-ip-address=10.0.0.1 --address=10.0.0.1:31110" in worker
+    assert "--node-ip-address=10.0.0.1 --address=10.0.0.1:24711" in worker
     assert "--num-cpus=8 --num-gpus=4" in worker
     study = next(line for line in lines if line.startswith("tips-dist"))
-    words = "run my study.yaml --continue --runs runs --address 10.0.0.1:31110 --set training.steps=100"
+    words = "run my study.yaml --continue --runs runs --address 10.0.0.1:24711 --set training.steps=100"
     assert study == f"tips-dist {words}"
-    assert lines.index("10.0.0.1:31110 2 node1 node2 node3") < lines.index(study)
+    assert lines.index("10.0.0.1:24711 2 node1 node2 node3") < lines.index(study)
 
 
 def test_the_token_is_ours_alone(place: Path) -> None:

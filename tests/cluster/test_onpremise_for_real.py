@@ -33,7 +33,7 @@ search: {trials: 1}
 distillation: {steps: 20}
 """
 USER = "ada"
-PATIENT = "RAY_agent_register_timeout_ms=300000 RAY_raylet_start_wait_time_s=300"  # Ray's own is for idle machines
+PATIENT = "RAY_raylet_start_wait_time_s=120 RAY_health_check_timeout_ms=60000"  # Ray's own is for idle machines
 COUNT = """
 import ray
 ray.init("auto", log_to_driver=False)

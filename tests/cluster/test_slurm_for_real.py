@@ -138,6 +138,8 @@ def test_a_study_over_the_time_limit_to_its_end(cluster: Slurm, tmp_path: Path) 
         "VENV": sys.prefix,
         "TIPS_DIST_GRACE": "40",
         "TIPS_DIST_WAIT": "900",
+        "RAY_health_check_timeout_ms": "60000",  # this machine may be busy; a node that is slow is not dead
+        "RAY_health_check_failure_threshold": "20",
         "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(200 * 2**20),
         "OMP_NUM_THREADS": "1",
     }

@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tips_dist.config import Study
 from tips_dist.files import UserError
 from tips_dist.runfolder import Alive, Trial, layout
+from tips_dist.study.reasons import Failures
 
 
 class Watched(Protocol):
@@ -24,6 +25,7 @@ class Watched(Protocol):
 
     study: Study
     run: Path
+    failures: Failures
 
     def training(self) -> Iterable[Trial]:
         """The trials that workers work on."""
@@ -82,6 +84,7 @@ class Heartbeats(tune.Callback):  # type: ignore[misc]
         except UserError:
             return
         self._seen.pop(path.parent.name, None)
+        self._driver.failures.hung(path.parent.name, self._limit)
         if alive.node == ray.get_runtime_context().get_node_id():
             _kill_process(alive.pid)
         else:

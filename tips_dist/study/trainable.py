@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tips_dist.training.loop import Progress
 
 VERDICT = "verdicts/"  # prefix of the reported number of seeds with a verdict
+SPENT = "spent/"  # prefix of the reported seconds, by what they went to (runfolder/spent.py)
 NO_RISK = 1.0e9  # reported while a trial has no risk yet: a number, as one NaN upsets Ray's schedulers
 
 
@@ -187,7 +188,7 @@ class Attempt:
             stack.enter_context(alone_in(self.trial.folder(self.run)))
             self._alive = stack.enter_context(_alive(self.trial.folder(self.run), self._heartbeat, self._node))
             started, attempts = self.trial.started or timestamp(), self.trial.attempts + 1
-            self.trial = self.trial.now(state=TrialState.RUNNING, started=started, attempts=attempts)
+            self.trial = self.trial.now(state=TrialState.RUNNING, error=None, started=started, attempts=attempts)
             patiently(lambda: self.trial.write(self.run))
             self._stack = stack.pop_all()
         self._clock = time.monotonic()
@@ -261,6 +262,7 @@ def _metrics(trial: Trial, progress: Progress) -> Report:
         "step": progress.step,
         "steps": progress.steps,
         "steps_per_second": float(progress.steps_per_second),
+        **{SPENT + name: seconds for name, seconds in progress.spent.model_dump().items()},
         **{VERDICT + verdict: n for verdict, n in Counter(progress.verdicts.values()).items()},
     }
 

@@ -23,16 +23,18 @@ from tips_dist.data.store import Poses
 from tips_dist.files import StorageError, UserError
 from tips_dist.runfolder import Trial, TrialState, layout, read_trial
 from tips_dist.runfolder.lock import timestamp
+from tips_dist.runfolder.spent import Spent
 from tips_dist.stability import ranking
-from tips_dist.study.cluster import cards_in_words, settled, share
+from tips_dist.study.cluster import at_home, cards_in_words, settled, share
 from tips_dist.study.heartbeats import Heartbeats
 from tips_dist.study.looks import seeds_at
 from tips_dist.study.packs import Packs
-from tips_dist.study.plugged import lacking, placed_elsewhere, why_not
+from tips_dist.study.preflight import Needs, barred, lacks_here, needs, no_card, placed_elsewhere
+from tips_dist.study.reasons import Failures
 from tips_dist.study.records import StudyEvent, patiently
-from tips_dist.study.room import Room
+from tips_dist.study.room import Room, inheriting
 from tips_dist.study.search import TrialSearch
-from tips_dist.study.trainable import VERDICT, Train, one_by_one, run_pack
+from tips_dist.study.trainable import SPENT, VERDICT, Train, one_by_one, run_pack
 from tips_dist.terminal import notice
 
 FINISHED: str = Searcher.FINISHED
@@ -55,11 +57,11 @@ def run_trials(
 ) -> None:
     """Run every unfinished trial and every one that the search still proposes. Ray is connected.
 
-    Trials keep away from nodes that lack a plug-in of the study; each is said once.
+    Trials keep away from nodes that lack what they need (study/preflight.py); each is said once.
 
     Raises:
         StorageError: the run folder can no longer be written; what was saved stays, and the study can be resumed.
-        UserError: a plug-in is missing on so many nodes that no trial can be placed.
+        UserError: something is missing on so many nodes that no trial can be placed.
     """
     if not unfinished and not search.remaining():
         return
@@ -67,8 +69,8 @@ def run_trials(
     trials = len(unfinished) + search.remaining()
     if words := cards_in_words(study.resources, resources, ray.nodes(), trials):
         notice(words)
-    foreign = plugins.used(study)
-    without = lacking(foreign, resources, ray.nodes())
+    wanted = None if at_home() else needs(plugins.used(study))
+    without = barred(wanted, resources, ray.nodes())
     for why in without.values():
         notice(f"{why}; trials go to other nodes")
     asked = tune.PlacementGroupFactory(
@@ -76,22 +78,25 @@ def run_trials(
         strategy="PACK",
         **placed_elsewhere(list(without), resources.workers),
     )
-    packs = Packs(study, search, resources, Room(resources))
+    room = Room(resources)
+    packs = Packs(study, search, resources, room)
     if words := packs.words():
         notice(words)
-    driver = Driver(study, run, search, unfinished, progress, foreign=bool(foreign), packs=packs)
+    driver = Driver(study, run, search, unfinished, progress, strangers=wanted is not None, room=room, packs=packs)
     trainable = tune.with_parameters(
         trial_function,
         data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
         run=str(run),
         train=train,
         resources=resources,
-        foreign=foreign,
+        wanted=wanted,
     )
     with tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(trainable, asked),
-            tune_config=tune.TuneConfig(search_alg=driver, num_samples=-1, reuse_actors=True),
+            tune_config=tune.TuneConfig(
+                search_alg=driver, scheduler=driver.failures, num_samples=-1, reuse_actors=True
+            ),
             run_config=tune.RunConfig(
                 storage_path=scratch,
                 name="study",
@@ -102,7 +107,8 @@ def run_trials(
                 verbose=0,
             ),
         )
-        tuner.fit()
+        with inheriting():
+            tuner.fit()
     if driver.halted:
         raise StorageError(driver.halted)
     search.recover()  # what a write that was tried twice left behind
@@ -114,11 +120,12 @@ def trial_function(
     run: str,
     train: Train | None,
     resources: Resources,
-    foreign: Sequence[plugins.Plugin] = (),
+    wanted: Needs | None = None,
 ) -> None:
     """What a Ray worker runs for a pack of trials (see :func:`tips_dist.study.trainable.run_pack`)."""
-    why = why_not(foreign)
-    if why is not None:  # a node that came later
+    why = lacks_here(wanted) if wanted else None  # a node that came later
+    why = why or no_card(resources)
+    if why is not None:
         time.sleep(LACKING_SECONDS)  # so that it does not take trial after trial
         tune.report({"lacks": why})
         return
@@ -161,7 +168,8 @@ class Driver(Searcher):  # type: ignore[misc]
         unfinished: Sequence[Trial],
         progress: OnEvent,
         *,
-        foreign: bool = False,
+        strangers: bool = False,
+        room: Callable[[], int] | None = None,
         packs: Packs | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
@@ -171,9 +179,11 @@ class Driver(Searcher):  # type: ignore[misc]
         self.pruned: dict[str, tuple[int, str]] = {}  # our trial id -> the step at which it was stopped, and why
         self._again = deque(unfinished)
         self._looked: dict[tuple[str, int], ranking.Seeds] = {}  # what ended trials' seeds were at a step
-        self._foreign = foreign  # plug-ins, which a node may lack: a trial that runs may come back
-        self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node without its plug-ins
+        self.failures = Failures()
+        self._strangers = strangers  # nodes that may lack something: a trial that runs may come back
+        self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node that lacks something
         self._said: set[str] = set()
+        self._room = room
         self._packs = packs or Packs(study, search, study.resources)
         self._last: dict[str, dict[str, Any]] = {}  # our trial id -> its last report
         self._ended: set[str] = set()  # trials of packs that still train, whose worker is done with them
@@ -185,8 +195,8 @@ class Driver(Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, list[str]] | str | None:
         """The next pack of trials: unfinished ones first, under their old ids and parameters."""
         limit, live = self.study.resources.max_concurrent, sum(1 for _ in self.training())
-        if limit and live >= limit:
-            return None
+        if (limit and live >= limit) or (self._room is not None and len(self.live) > self._room()):
+            return None  # one waits for a place and no more: who proposes late knows more
         if self.halted or layout.STOP.at(self.run).exists():
             return FINISHED
         try:
@@ -197,7 +207,7 @@ class Driver(Searcher):  # type: ignore[misc]
             self.halted = str(error)
             return FINISHED
         if not pack:
-            may_come_back = self.live if self._foreign else [pack for pack in self.live.values() if len(pack) > 1]
+            may_come_back = self.live if self._strangers else [pack for pack in self.live.values() if len(pack) > 1]
             return None if may_come_back else FINISHED
         self.live[trial_id] = pack
         for trial in pack:
@@ -225,6 +235,8 @@ class Driver(Searcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the search how the trials of a pack ended, as their records say."""
+        if result and "step" in result and (found := self._of(trial_id, result)) is not None:
+            self._last[found.id] = result
         pack = self.live.pop(trial_id)
         seconds = float((result or {}).get("time_total_s", 0.0))
         for trial in pack:
@@ -276,16 +288,20 @@ class Driver(Searcher):  # type: ignore[misc]
         return reason is not None
 
     def _lacks(self, trial: Trial, why: str) -> None:
-        """A node that came later lacks a plug-in: the trial is tried elsewhere, or left for a later resume."""
+        """A node that came later lacks something: the trial is tried elsewhere, or left for a later resume."""
         self._lacking[trial.id] += 1
         if self._lacking[trial.id] <= self.study.resources.max_failures:
             self._again.append(trial)
+        else:
+            read_trial(self.run, trial.id).now(error=why).write(self.run)
         if why not in self._said:
             self._said.add(why)
             notice(f"{why}; its trials are tried on other nodes, then left to `tips-dist resume {self.run}`")
 
     def _settle(self, trial: Trial, error: bool, seconds: float) -> Trial:
         """The trial as its record says, after writing into it what its worker could not."""
+        told = self._last.get(trial.id, {}).items()
+        spent = Spent(**{key.removeprefix(SPENT): n for key, n in told if key.startswith(SPENT)})
         trial = read_trial(self.run, trial.id)
         if trial.state.final:
             return trial
@@ -295,12 +311,13 @@ class Driver(Searcher):  # type: ignore[misc]
             changes: dict[str, Any] = {
                 "error": reason,
                 "stopped_step": step,
+                "stopped_spent": spent,
                 "wall_seconds": wall,
                 "ended": timestamp(),
             }
             return trial.now(state=TrialState.STOPPED, **changes).write(self.run)
         if error and not self.halted:
-            reason = f"its worker died {self.study.resources.max_failures + 1} times (killed, or out of memory)"
+            reason = self.failures.told(trial.id)
             return trial.now(state=TrialState.FAILED, error=reason, wall_seconds=wall, ended=timestamp()).write(
                 self.run
             )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tips_dist import losses
+from tips_dist.devices import settle
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability import signals
 from tips_dist.training import precision
@@ -61,6 +62,7 @@ class Stepper:
                 if should_stop is not None and should_stop():
                     return False
                 self.step(batch)
+            settle(self.players.device)  # so that who asks how long it took is told
         return True
 
     def step(self, batch: Batch) -> None:

@@ -22,7 +22,8 @@ from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.models import parameters_per_seed
 from tips_dist.monitoring import Monitor, verdict_tag
 from tips_dist.runfolder import HistoryRow, Outcome, SeedOutcome
-from tips_dist.runfolder.records import Crossing, Execution
+from tips_dist.runfolder.records import CrossingSpan, Execution
+from tips_dist.runfolder.spent import NOTHING, Spent
 from tips_dist.stability.signals import readings
 from tips_dist.stability.statistic import trial_risk
 from tips_dist.stability.verdicts import KINDS, is_sound
@@ -48,6 +49,7 @@ class Progress:
     steps_per_second: float  # seed-steps
     active_seeds: int
     message: str = ""
+    spent: Spent = NOTHING
 
 
 class Interrupted(Exception):  # noqa: N818 (an outcome, not an error)
@@ -187,6 +189,7 @@ def course(job: Job, material: Material, plan: execution.Plan) -> Course:
             assert taken is not None
             stepped, together = time.perf_counter(), max(together, taken.trials)
             state.seconds += taken.seconds
+            state.spent = state.spent.plus(steps=taken.seconds)
             if not taken.whole:
                 record.checkpoint(state)
                 record.finish(state)
@@ -209,6 +212,8 @@ def course(job: Job, material: Material, plan: execution.Plan) -> Course:
                     state.stopped[seed] = state.step
 
             # --- Keep: candidates by risk, depths of this step, history ----------------------------------------------
+            judged = time.perf_counter()
+            state.spent = state.spent.plus(evaluation=judged - stepped)
             record.keep(state, rows, measured)
             now = time.perf_counter()
             state.seconds += now - stepped
@@ -229,6 +234,7 @@ def course(job: Job, material: Material, plan: execution.Plan) -> Course:
             # --- Report ----------------------------------------------------------------------------------------------
             if job.report is not None:
                 job.report(_progress(state, speed, taken.note))
+            state.spent = state.spent.plus(records=time.perf_counter() - judged)
 
         record.finish(state)
     return Outcome(
@@ -237,6 +243,7 @@ def course(job: Job, material: Material, plan: execution.Plan) -> Course:
         parameters=parameters,
         execution=Execution(workers=plan.workers, matmul=state.matmul, precision=state.precision, trials=together),
         judged_on=rows_digest(validation_rows(material.poses, training.validation_poses)),
+        spent=state.spent,
     )
 
 
@@ -265,6 +272,7 @@ def _progress(state: State, speed: float, note: str) -> Progress:
         steps_per_second=speed,
         active_seeds=len(state.active),
         message="; ".join(filter(None, (state.note, note))),
+        spent=state.spent,
     )
 
 
@@ -284,6 +292,6 @@ def _outcome(state: State, seed: int) -> SeedOutcome:
         best_step=best_step,
         values=dict(verdict.values),
         candidates=[one.about.step for one in state.candidates[seed]],
-        crossings=[Crossing(**dataclasses.asdict(one)) for one in judge.crossings],
+        crossings=[CrossingSpan(**dataclasses.asdict(one)) for one in judge.crossings],
         settled=judge.settled,
     )

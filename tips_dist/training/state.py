@@ -14,6 +14,7 @@ from tips_dist.files import UserError
 from tips_dist.models import BaseLifter, initialise
 from tips_dist.runfolder import Candidate
 from tips_dist.runfolder.records import StateRecord
+from tips_dist.runfolder.spent import Spent
 from tips_dist.stability.detectors import Judge, Recipe
 from tips_dist.tensors import on_host, rows_of
 from tips_dist.training import precision
@@ -45,6 +46,7 @@ class State(Players):
         self.seeds = seeds
         self.active = list(seeds)
         self.seconds = 0.0
+        self.spent = Spent()  # what they went to
         self.stopped: dict[int, int] = {}  # seed -> step at which a verdict ended it
         self.frozen: dict[int, int] = {}  # seed -> step of its kept state, see freezing.py
         self.thawed: dict[int, int] = {}  # seed -> step from which it went on all the same
@@ -143,6 +145,7 @@ class State(Players):
             active=self.active,
             step=self.step,
             seconds=self.seconds,
+            spent=self.spent,
             matmul=self.matmul,
             stopped=self.stopped,
             frozen=self.frozen,
@@ -167,7 +170,7 @@ class State(Players):
             raise UserError(f"checkpoint: belongs to seeds {record.seeds}, not to {list(self.seeds)}")
         self.matmul = precision.known(record.matmul, self.matmul)
         self.active = list(record.active)
-        self.step, self.seconds = record.step, record.seconds
+        self.step, self.seconds, self.spent = record.step, record.seconds, record.spent
         self.stopped, self.best = dict(record.stopped), dict(record.best)
         self.frozen, self.thawed, self.round = dict(record.frozen), dict(record.thawed), record.round
         self.average_since |= record.average_since

@@ -16,6 +16,7 @@ from tips_dist.runfolder import Outcome, Trial, TrialState, layout, read_trial, 
 from tips_dist.runfolder.choices import Selection
 from tips_dist.runfolder.example import outcome
 from tips_dist.selection import select
+from tips_dist.study.cluster import Machine
 from tips_dist.study.monitored import monitored_together, monitored_train
 from tips_dist.study.packs import Packs, rows_that_pay
 from tips_dist.study.run import start
@@ -188,7 +189,9 @@ def run_packs(study: Study, run: Path, poses: Any, search: TrialSearch, unfinish
 
 
 def test_a_study_in_packs_decides_what_it_decides_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tips_dist.study.run.connected", lambda *arguments: contextlib.nullcontext())
+    monkeypatch.setattr(
+        "tips_dist.study.run.connected", lambda *arguments: contextlib.nullcontext(Machine("cores", 1.0, 1.0))
+    )
     monkeypatch.setattr("tips_dist.study.tuning.run_trials", run_packs)
     found = {}
     for pack in ("1", "auto"):

@@ -33,7 +33,7 @@ _QUIET = {
 
 
 PRELOAD = "RAY_preload_python_modules"
-NEEDED = ("tips_dist.study.tuning", "tips_dist.study.monitored", "tips_dist.training.loop")  # of a trial's worker
+NEEDED = ("tips_dist.study.tuning", "tips_dist.study.monitored", "tips_dist.training.together")  # of a trial's worker
 
 
 def prepare_environment(address: str | None) -> None:

@@ -28,6 +28,8 @@ from tips_dist.runfolder import Alive, Trial, TrialState, layout, read_trial
 from tips_dist.runfolder.lock import timestamp
 from tips_dist.stability import ranking
 from tips_dist.study.cluster import cards_in_words, settled, share
+from tips_dist.study.courier import at_hand
+from tips_dist.study.desk import RayDesk, office
 from tips_dist.study.looks import seeds_at
 from tips_dist.study.plugged import lacking, placed_elsewhere, why_not
 from tips_dist.study.records import StudyEvent, patiently
@@ -76,16 +78,17 @@ def run_trials(
         strategy="PACK",
         **placed_elsewhere(list(without), resources.workers),
     )
-    driver = Driver(study, run, search, unfinished, progress, foreign=bool(foreign))
-    trainable = tune.with_parameters(
-        trial_function,
-        data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
-        run=str(run),
-        train=train,
-        resources=resources,
-        foreign=foreign,
-    )
-    with tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
+    with office(run, ray.nodes()) as desk, tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
+        driver = Driver(study, run, search, unfinished, progress, foreign=bool(foreign), desk=desk)
+        trainable = tune.with_parameters(
+            trial_function,
+            data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
+            run=str(run),
+            train=train,
+            resources=resources,
+            foreign=foreign,
+            desk=desk,
+        )
         tuner = tune.Tuner(
             tune.with_resources(trainable, asked),
             tune_config=tune.TuneConfig(search_alg=driver, num_samples=-1, reuse_actors=True),
@@ -112,6 +115,7 @@ def trial_function(
     train: Train | None,
     resources: Resources,
     foreign: Sequence[plugins.Plugin] = (),
+    desk: RayDesk | None = None,
 ) -> None:
     """What a Ray worker runs for one trial (see :func:`tips_dist.study.trainable.run_trial`)."""
     why = why_not(foreign)
@@ -130,17 +134,18 @@ def trial_function(
 
             train = functools.partial(cast("Any", train), plan=stack.enter_context(spread(resources, device)))
         try:
-            run_trial(
-                Path(run),
-                config["trial"],
-                ray.get(data[0]),
-                train,
-                tune.report,
-                threads=max(1, int(resources.cpus)),
-                device=device,
-                heartbeat=resources.heartbeat_seconds,
-                node=ray.get_runtime_context().get_node_id(),
-            )
+            with at_hand(Path(run), [config["trial"]], desk, tune.report) as (folder, tell):
+                run_trial(
+                    folder,
+                    config["trial"],
+                    ray.get(data[0]),
+                    train,
+                    tell,
+                    threads=max(1, int(resources.cpus)),
+                    device=device,
+                    heartbeat=resources.heartbeat_seconds,
+                    node=ray.get_runtime_context().get_node_id(),
+                )
         except StorageError as error:
             tune.report({"trial": config["trial"], "halt": str(error)})
 
@@ -157,6 +162,7 @@ class Driver(Searcher):  # type: ignore[misc]
         progress: Progress,
         *,
         foreign: bool = False,
+        desk: RayDesk | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self.study, self.run, self.search, self.progress = study, run, search, progress
@@ -168,6 +174,7 @@ class Driver(Searcher):  # type: ignore[misc]
         self._foreign = foreign  # plug-ins, which a node may lack: a trial that runs may come back
         self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node without its plug-ins
         self._said: set[str] = set()
+        self._desk = desk
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
         """The next trial: unfinished ones first, under their old ids and parameters."""
@@ -199,6 +206,8 @@ class Driver(Searcher):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the search how a trial ended, as its record says."""
         trial = self.live.pop(trial_id)
+        if self._desk is not None:
+            self._desk.release(trial.id)  # so that its record is ours alone
         try:
             seconds = float((result or {}).get("time_total_s", 0.0))
             trial = patiently(lambda: self._settle(trial, error, seconds))

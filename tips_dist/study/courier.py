@@ -35,6 +35,7 @@ from tips_dist.study.trainable import Report, Tell
 
 TICK_SECONDS = 0.5  # between two signs of life, and two looks whether the study is to stop
 SHARE = 0.02  # of a processor's time, for sending in the background
+TIMES_NS = 100_000_000  # by which times of files may be coarser than writes
 COMPARED_BYTES = 2**20  # pieces in which a file that is written anywhere is compared with what was sent of it
 SCRATCH = "tips-dist-node-"  # how the names of scratch folders begin
 LEFT_SECONDS = 600.0  # after which a scratch folder that nobody holds is removed
@@ -253,12 +254,13 @@ class _Sent:
     def __post_init__(self) -> None:
         found = os.fstat(self.stream.fileno())
         self.number, self.size, self.changed = found.st_ino, found.st_size, found.st_mtime_ns
+        self.settled = time.time_ns() - self.changed > TIMES_NS  # else it may change without another time
 
     def changes(self, before: _Sent | None) -> Iterator[Parcel]:
         """What brings the file from what was sent of it to what it is now."""
         if before is None or before.number != self.number or before.size > self.size:
             yield from self._whole()
-        elif (before.size, before.changed) == (self.size, self.changed):
+        elif (before.size, before.changed) == (self.size, self.changed) and before.settled:
             self.pieces = before.pieces
         elif layout.file_kind(self.name) is FileKind.DEPTHS:
             yield from self._pieces(before.pieces)

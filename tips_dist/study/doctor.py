@@ -345,8 +345,8 @@ def _judged(answer: NodeAnswer, before: float, after: float, host: str, runs: Pa
     advice = "" if same else f"the driver has {', '.join(f'{n} {v}' for n, v in ours.items())}; use one image for all"
     yield Checked("versions", "ok" if same else "failed", text, advice, host)
     if not answer["shared"]:
-        advice = "all nodes must see the driver's run folders: choose a shared file system with --runs"
-        yield Checked(f"run folders in {runs}", "failed", "not those of the driver", advice, host)
+        found = "not those of the driver: trials send it what they write"
+        yield Checked(f"run folders in {runs}", "ok", found, where=host)
     else:
         yield Checked(**{**answer["folder"], "where": host})
 

@@ -179,7 +179,8 @@ def resumable(run: Path) -> None:
 def test_killed_between_any_two_messages_a_trial_can_go_on(run: Path, tmp_path: Path, pace: int, first: int) -> None:
     """Between two messages the loop goes on writing, ``pace`` messages for one write; then the worker may be killed."""
     scratch = tmp_path / "scratch"
-    writing, messages = iter([]), 0
+    writing: Iterator[None] = iter(())
+    messages = 0
 
     def meanwhile(parcels: Sequence[Parcel]) -> None:
         nonlocal messages

@@ -104,12 +104,12 @@ def test_who_takes_a_trial_on_takes_it_from_whoever_had_it(ended: str, office: O
     name = "trials/solo-000/candidates/seed0-step5.safetensors"
     office.open("me", ["solo-000", "solo-001"], False)
     office.take("me", [Parcel(name, b"ab", 0, 4)])
-    {
-        "another worker": lambda: office.open("you", ["solo-000"], False),
-        "a worker that sees the disk": lambda: office.open("you", ["solo-000"], True),
-        "the driver": lambda: office.release("solo-000"),
-        "closed": lambda: office.close("me"),
-    }[ended]()
+    if ended == "closed":
+        office.close("me")
+    elif ended == "the driver":
+        office.release("solo-000")
+    else:
+        office.open("you", ["solo-000"], ended == "a worker that sees the disk")
     before = tree(run)
     with pytest.raises(Superseded):
         office.take("me", [Parcel(name, b"cd", 2, 4)])

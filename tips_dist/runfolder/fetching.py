@@ -17,7 +17,7 @@ from tips_dist.phases import phase
 from tips_dist.runfolder import layout
 from tips_dist.runfolder.lock import locked
 from tips_dist.runfolder.records import StudyRecord
-from tips_dist.storage import Entry, Store, cache_folder, inside, linked, matches, same
+from tips_dist.storage import Store, StoredFile, cache_folder, inside, linked, matches, same
 
 CACHE_PATIENCE = 600.0  # seconds to wait for another command that fills the same copy
 
@@ -83,7 +83,7 @@ def _check_place(local: Path, record: StudyRecord, shown: str) -> None:
         raise UserError(f"{local}: holds something that is no run folder, so {shown} is not fetched there")
 
 
-def _fill(store: Store, local: Path, wanted: Mapping[str, Entry], record: StudyRecord) -> None:
+def _fill(store: Store, local: Path, wanted: Mapping[str, StoredFile], record: StudyRecord) -> None:
     stale = {name: entry for name, entry in wanted.items() if not same(inside(local, name), entry)}
     if not stale:
         with phase("fetching") as told:
@@ -103,7 +103,7 @@ def _fill(store: Store, local: Path, wanted: Mapping[str, Entry], record: StudyR
             told(told.phase.done + entry.size)
 
 
-def _drop(local: Path, there: Mapping[str, Entry], command: str) -> None:
+def _drop(local: Path, there: Mapping[str, StoredFile], command: str) -> None:
     """Remove files of trials that have gone from the address."""
     for place, _, names in os.walk(local / layout.TRIALS, followlinks=False):
         for path in (Path(place, name) for name in names):

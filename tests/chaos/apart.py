@@ -27,6 +27,13 @@ from tests.chaos.test_cluster import children
 RAY = Path(sys.executable).parent / "ray"
 NETWORK = "10.213.0"
 PORT = 6379
+# A raylet waits no longer than 15 s for an agent to choose a port; in a network of its own none is taken.
+PORTS = [
+    "--dashboard-agent-listen-port=52365",
+    "--dashboard-agent-grpc-port=52366",
+    "--metrics-export-port=52367",
+    "--runtime-env-agent-port=52368",
+]
 
 
 @dataclass
@@ -48,6 +55,8 @@ class Apart:
             "RAY_agent_register_timeout_ms": "300000",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+            "RAY_gcs_rpc_server_reconnect_timeout_s": "300",  # before a node on a busy machine gives its head up
+            "RAY_health_check_timeout_ms": "60000",
             "HOME": str(self.folder),
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
@@ -116,10 +125,10 @@ class Apart:
         log = self.folder / f"log{len(self.processes)}"
         temporary = {} if "--head" in arguments else {"TMPDIR": f"{self.folder}/tmp"}
         more = [f"--temp-dir={self.folder}/ray", "--include-dashboard=false"] if "--head" in arguments else []
-        command = [*where, str(RAY), "start", "--block", "--object-store-memory=100000000", *arguments, *more]
+        command = [*where, str(RAY), "start", "--block", "--object-store-memory=100000000", *PORTS, *arguments, *more]
         with log.open("wb") as stream:
             environment = {**self.environment, **temporary}
-            process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, start_new_session=True)
+            process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
         self.processes.append(process)
         eventually(lambda: process.poll() is not None or b"--block" in log.read_bytes())
         return process

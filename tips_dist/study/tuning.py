@@ -26,6 +26,8 @@ from tips_dist.runfolder.lock import timestamp
 from tips_dist.runfolder.spent import Spent
 from tips_dist.stability import ranking
 from tips_dist.study.cluster import at_home, cards_in_words, settled, share
+from tips_dist.study.courier import at_hand
+from tips_dist.study.desk import RayDesk, office
 from tips_dist.study.heartbeats import Heartbeats
 from tips_dist.study.looks import seeds_at
 from tips_dist.study.packs import Packs
@@ -82,16 +84,20 @@ def run_trials(
     packs = Packs(study, search, resources, room)
     if words := packs.words():
         notice(words)
-    driver = Driver(study, run, search, unfinished, progress, strangers=wanted is not None, room=room, packs=packs)
-    trainable = tune.with_parameters(
-        trial_function,
-        data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
-        run=str(run),
-        train=train,
-        resources=resources,
-        wanted=wanted,
-    )
-    with tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
+    with office(run, ray.nodes()) as desk, tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
+        strangers = wanted is not None
+        driver = Driver(
+            study, run, search, unfinished, progress, strangers=strangers, room=room, packs=packs, desk=desk
+        )
+        trainable = tune.with_parameters(
+            trial_function,
+            data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
+            run=str(run),
+            train=train,
+            resources=resources,
+            wanted=wanted,
+            desk=desk,
+        )
         tuner = tune.Tuner(
             tune.with_resources(trainable, asked),
             tune_config=tune.TuneConfig(
@@ -121,6 +127,7 @@ def trial_function(
     train: Train | None,
     resources: Resources,
     wanted: Needs | None = None,
+    desk: RayDesk | None = None,
 ) -> None:
     """What a Ray worker runs for a pack of trials (see :func:`tips_dist.study.trainable.run_pack`)."""
     why = lacks_here(wanted) if wanted else None  # a node that came later
@@ -142,17 +149,18 @@ def trial_function(
             )
         together = monitored_together if train is None and len(trials) > 1 else one_by_one(train or monitored_train)
         try:
-            run_pack(
-                Path(run),
-                trials,
-                ray.get(data[0]),
-                together,
-                tune.report,
-                threads=max(1, int(resources.cpus)),
-                device=device,
-                heartbeat=resources.heartbeat_seconds,
-                node=ray.get_runtime_context().get_node_id(),
-            )
+            with at_hand(Path(run), trials, desk, tune.report) as (folder, tell):
+                run_pack(
+                    folder,
+                    trials,
+                    ray.get(data[0]),
+                    together,
+                    tell,
+                    threads=max(1, int(resources.cpus)),
+                    device=device,
+                    heartbeat=resources.heartbeat_seconds,
+                    node=ray.get_runtime_context().get_node_id(),
+                )
         except StorageError as error:
             tune.report({"halt": str(error)})
 
@@ -171,6 +179,7 @@ class Driver(Searcher):  # type: ignore[misc]
         strangers: bool = False,
         room: Callable[[], int] | None = None,
         packs: Packs | None = None,
+        desk: RayDesk | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self.study, self.run, self.search, self.progress = study, run, search, progress
@@ -187,6 +196,8 @@ class Driver(Searcher):  # type: ignore[misc]
         self._packs = packs or Packs(study, search, study.resources)
         self._last: dict[str, dict[str, Any]] = {}  # our trial id -> its last report
         self._ended: set[str] = set()  # trials of packs that still train, whose worker is done with them
+        self._desk = desk
+        self._taken: dict[str, list[str]] = {}  # Tune's trial id -> all trials that its worker took on
 
     def training(self) -> Iterable[Trial]:
         """The trials that workers work on."""
@@ -210,9 +221,10 @@ class Driver(Searcher):  # type: ignore[misc]
             may_come_back = self.live if self._strangers else [pack for pack in self.live.values() if len(pack) > 1]
             return None if may_come_back else FINISHED
         self.live[trial_id] = pack
+        self._taken[trial_id] = [trial.id for trial in pack]
         for trial in pack:
             self.progress(StudyEvent(trial.id, trial.representation, "queued", steps=trial.steps))
-        return {"trials": [trial.id for trial in pack]}
+        return {"trials": self._taken[trial_id]}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass a report on to whoever watches; learn how one trial of a pack ended as soon as it has."""
@@ -238,6 +250,9 @@ class Driver(Searcher):  # type: ignore[misc]
         if result and "step" in result and (found := self._of(trial_id, result)) is not None:
             self._last[found.id] = result
         pack = self.live.pop(trial_id)
+        for identity in self._taken.pop(trial_id):
+            if self._desk is not None:
+                self._desk.release(identity)  # so that its record is ours alone
         seconds = float((result or {}).get("time_total_s", 0.0))
         for trial in pack:
             self._ended.discard(trial.id)

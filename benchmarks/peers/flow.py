@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("poses", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
+    torch.set_num_threads(1)  # two that wait for each other on a busy machine are many times slower
     poses = read_poses(options.poses)
     scale = normalisation_scale(poses)
     train, held_out = (

@@ -25,7 +25,7 @@ _MEMORY = re.compile(r"was ([\d.]+ ?[KMGT]i?B) / ([\d.]+ ?[KMGT]i?B)")
 _ADDRESS = re.compile(r"\bip[:=] ?([0-9a-f.:]*[0-9a-f])", re.IGNORECASE)
 
 
-def in_words(text: str, host: str = "", *, kernel: bool = False) -> str:
+def reason_words(text: str, host: str = "", *, kernel: bool = False) -> str:
     """What ended a worker, in one line that says what to do where that is known.
 
     Args:
@@ -79,7 +79,7 @@ class Failures(FIFOScheduler):  # type: ignore[misc]
         """Note one failure of our trial."""
         kills = kernel_kills()
         ours = host in ("", socket.gethostname())
-        words = self._hung.pop(identity, None) or in_words(text, host, kernel=ours and kills > self._kernel)
+        words = self._hung.pop(identity, None) or reason_words(text, host, kernel=ours and kills > self._kernel)
         self._kernel = kills
         self._heard[identity].append(words)
 

@@ -72,7 +72,7 @@ def past_proxies() -> None:
         os.environ[name] = ",".join([*told, *(one for one in LOOPBACK if one not in told)])
 
 
-def start(options: Mapping[str, object], seconds: float = START_SECONDS) -> None:
+def start_ray(options: Mapping[str, object], seconds: float = START_SECONDS) -> None:
     """Start a Ray of our own (``ray.init``).
 
     Args:
@@ -94,7 +94,7 @@ def start(options: Mapping[str, object], seconds: float = START_SECONDS) -> None
         nonlocal tries
         tries += 1
         try:
-            with clean(), _any_agent_port():
+            with clean_start(), _any_agent_port():
                 ray.init(**options)
         except Exception as error:
             if tries == 1 and not _hopeless(error):
@@ -132,7 +132,7 @@ def _said(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def clean() -> Iterator[None]:
+def clean_start() -> Iterator[None]:
     """If the body fails, end the processes that it has started and that Ray has forgotten."""
     import psutil  # Ray brings it
     import ray

@@ -20,12 +20,12 @@ from tips_dist.terminal import notice
 
 LATE_SECONDS = 60.0  # for nodes that are to come, where a trial has its place already
 
-Look = Callable[[], Sequence[RayNode]]
+SeeNodes = Callable[[], Sequence[RayNode]]
 
 
 def await_room(
     resources: Resources,
-    look: Look,
+    look: SeeNodes,
     grows: Callable[[], bool],
     *,
     clock: Callable[[], float] = time.monotonic,

@@ -16,7 +16,11 @@ _FAKES = {
         if [[ $1 == -c ]]; then
           echo "on the way to $3" >>"$LOG"; echo "${ON_THE_WAY:-10.0.0.1}"; exit
         fi
-        shift; echo "$*" >>"$LOG"; exit "${JOINED:-0}" """,
+        shift; echo "$*" >>"$LOG"
+        [[ ${JOINED:-0} == 0 ]] || exit "$JOINED"
+        until grep -q "ray start.*--head" "$LOG" && { (( $# < 4 )) || grep -q "ray start.*--address" "$LOG"; }; do
+          sleep 0.05
+        done""",
     "venv/bin/tips-dist": """
         echo "tips-dist $*" >>"$LOG"
         trap 'echo "state saved" >>"$LOG"; exit "${SAVED:-130}"' TERM

@@ -33,7 +33,7 @@ search: {trials: 1}
 distillation: {steps: 20}
 """
 USER = "ada"
-PATIENT = "RAY_agent_register_timeout_ms=300000 RAY_raylet_start_wait_time_s=300"  # Ray's own is for idle machines
+PATIENT = "RAY_raylet_start_wait_time_s=120 RAY_health_check_timeout_ms=60000"  # Ray's own is for idle machines
 COUNT = """
 import ray
 ray.init("auto", log_to_driver=False)
@@ -106,16 +106,16 @@ def test_from_ray_up_to_a_student(tmp_path: Path) -> None:
         token.parent.mkdir()
         token.write_text("0123456789abcdef" * 4)
         token.chmod(0o600)
-        print(lab.at_the_desk("ray up --yes --no-config-cache cluster.yaml", 300))
+        print(lab.at_the_desk("ray up --yes --no-config-cache cluster.yaml", 900))
         passwd = place / "passwd-desk"
         lab.daemon("desk", f"ray dashboard --no-config-cache {place}/cluster.yaml", lab.user(), passwd=passwd)
         (place / "count.py").write_text(COUNT)
         ask = f"RAY_AUTH_TOKEN_PATH=~/.ray/auth_token RAY_AUTH_MODE=token ~/tips-dist/bin/python {place}/count.py"
         ask = f"ray exec --no-config-cache cluster.yaml '{ask}'"
-        lab.until("all machines are there", lambda: "alive 3" in lab.at_the_desk(ask, 120), 400)
+        lab.until("all machines are there", lambda: "alive 3" in lab.at_the_desk(ask, 600), 1200)
         submit = "tips-dist submit study.yaml --address http://127.0.0.1:8265 --wait"
-        print(lab.at_the_desk(f"bash -c 'until {submit}; do sleep 5; done'", 500))
+        print(lab.at_the_desk(f"bash -c 'until {submit}; do sleep 5; done'", 1200))
         (run,) = (place / "home-big" / "tips-dist-runs").iterdir()
         assert layout.STUDENT.at(run).exists()
         assert [trial.state.value for trial in read_trials(run)] == ["finished", "finished"]
-        print(lab.at_the_desk("ray down --yes cluster.yaml", 200))
+        print(lab.at_the_desk("ray down --yes cluster.yaml", 600))

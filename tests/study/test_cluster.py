@@ -16,7 +16,7 @@ from tips_dist.study.cluster import (
     cards_in_words,
     check_fits,
     machine_of,
-    preload,
+    preloading,
     settled,
     share,
     trials_at_once,
@@ -115,12 +115,12 @@ def test_a_study_computes_with_cores_or_with_cards() -> None:
 
 def test_workers_preload_only_where_most_of_them_train(monkeypatch: pytest.MonkeyPatch) -> None:
     def preloads(trials: int, **asked: Any) -> bool:
-        monkeypatch.delenv(PRELOAD, raising=False)
-        preload(Resources(**asked), trials, cores=8)
-        return PRELOAD in os.environ
+        with preloading(Resources(**asked), trials, cores=8):
+            return PRELOAD in os.environ
 
-    monkeypatch.setenv(PRELOAD, "")  # so that it is as it was afterwards
+    monkeypatch.delenv(PRELOAD, raising=False)
     assert preloads(8)
+    assert PRELOAD not in os.environ
     assert preloads(4)
     assert not preloads(3)
     assert not preloads(8, cpus=4)

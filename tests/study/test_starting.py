@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ LONG = "/tmp/" + "long/" * 12
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray._private", SimpleNamespace(parameter=SimpleNamespace(RayParams=dict)))
     for name in [name for name in os.environ if name.startswith("RAY_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("RAY_TMPDIR", "")  # so that what starting sets is taken back
@@ -95,6 +93,22 @@ def test_another_address_in_the_environment_is_said(
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     starting.start_ray({})
     assert capsys.readouterr().err.startswith("RAY_ADDRESS is set, but a study joins a cluster by --address alone")
+
+
+def test_the_raylet_finds_the_ports_of_its_agents(tmp_path: Path) -> None:
+    from ray._private import parameter
+
+    real = parameter.RayParams
+    with starting.ports_known(str(tmp_path)):
+        made = parameter.RayParams(num_cpus=1)
+        node = os.environ[starting.NODE]
+        (session,) = (tmp_path / "ray").iterdir()
+        written = {path.name: int(path.read_text()) for path in session.iterdir()}
+    assert (made.session_name, made.num_cpus) == (session.name, 1)
+    assert written == {f"{key}_{node}": getattr(made, key) for key in starting.AGENT_PORTS}
+    assert len(set(written.values())) == 4
+    assert parameter.RayParams is real
+    assert starting.NODE not in os.environ
 
 
 def test_sockets_lie_where_their_paths_are_short_enough(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -25,6 +26,12 @@ class Cluster:
         self.coming, self.grows, self.until, self.now = coming, grows, until, 0.0
         self.said: list[str] = []
 
+    @contextlib.contextmanager
+    def demand(self, resources: Resources) -> Iterator[None]:
+        self.said.append("demand")
+        yield
+        self.said.append("no demand")
+
     def wait(self, resources: Resources) -> float:
         """Wait for a place; after how many seconds it was there."""
 
@@ -36,6 +43,7 @@ class Cluster:
                 resources,
                 lambda: [node for second, node in self.coming if second <= self.now],
                 lambda: self.grows and self.now < self.until,
+                demand=self.demand,
                 clock=lambda: self.now,
                 sleep=sleep,
             )
@@ -69,7 +77,12 @@ def test_nodes_that_were_announced_are_waited_for(
     monkeypatch.setenv("TIPS_DIST_NODES", "3")
     cluster = Cluster([(0, SMALL), (0, DEAD), (20, CARD), (30, SMALL)])
     assert cluster.wait(ONE_CARD) == 30
-    assert set(cluster.said) == {"waiting for a place for a trial", "waiting for further nodes"}
+    assert list(dict.fromkeys(cluster.said)) == [
+        "demand",
+        "waiting for a place for a trial",
+        "no demand",
+        "waiting for further nodes",
+    ]
     first, second = capsys.readouterr().err.splitlines()
     assert first == "waiting for a place for a trial, at most 900 s: 1 of 3 nodes have joined"
     assert second == "waiting for further nodes, at most 60 s: 2 of 3 nodes have joined"

@@ -41,10 +41,14 @@ class Aside(Generic[Found]):
         ours, theirs = context.Pipe()
         arguments = theirs, self._work, self._needed, plugins.loaded()
         process = context.Process(target=_worker, args=arguments, daemon=True, name="aside")
-        with contextlib.suppress(OSError):  # no memory, no processes left
-            process.start()
-            self._process, self._pipe = process, ours
-        theirs.close()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is ours to answer, never its
+        try:
+            with contextlib.suppress(OSError):  # no memory, no processes left
+                process.start()
+                self._process, self._pipe = process, ours
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
 
     def begin(self, *arguments: object) -> None:
         """Let it work on these."""
@@ -84,7 +88,6 @@ def _worker(
     needed: Sequence[str],
     foreign: Sequence[plugins.Plugin],
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other process's to answer, which then ends this one
     found: object = None
     with contextlib.suppress(EOFError, OSError):  # it is gone
         with contextlib.suppress(Exception):  # whatever it is, the other process meets it again and says so

@@ -20,6 +20,7 @@ from tips_dist.phases import listening
 if TYPE_CHECKING:
     from tips_dist.commands.evaluating import AtTheEnd
     from tips_dist.config import Study
+    from tips_dist.runfolder import Summary
     from tips_dist.study.records import StudyEvent
     from tips_dist.study.run import Conclude
 
@@ -134,7 +135,8 @@ def _follow(
         with timed(before=time.process_time()), _at_the_end(truth) as evaluation:
             with _view(trials, _ended(folder), job=job) as view:
                 folder = work(view, evaluation.conclude if evaluation else None)
-            finish(short(folder), evaluation, as_json=as_json)
+            found = sum_up(short(folder), evaluation)
+        finish(short(folder), found, as_json=as_json)
         trackers.track(folder, track, summary_alone=True)
     except KeyboardInterrupt as interrupt:
         folder = getattr(interrupt, "run", folder)
@@ -186,16 +188,22 @@ def _view(trials: int, known: Sequence[StudyEvent], *, job: bool) -> Iterator[On
         yield view
 
 
-def finish(folder: Path, evaluation: AtTheEnd | None, *, as_json: bool) -> None:
-    """Evaluate if there is truth (everything is decided by now), summarise, and say what was written."""
-    from tips_dist.report import formats, summary, tables
-    from tips_dist.report.answer_words import answer_lines
+def sum_up(folder: Path, evaluation: AtTheEnd | None) -> Summary:
+    """Evaluate if there is truth (everything is decided by now), and summarise."""
+    from tips_dist.report import summary
 
     if evaluation is not None:
         with showing("evaluating", folder):
             evaluation.evaluate(folder)
     with showing("summarising", folder):
-        found = summary.write_summary(folder)
+        return summary.write_summary(folder)
+
+
+def finish(folder: Path, found: Summary, *, as_json: bool) -> None:
+    """Say what was found and what was written."""
+    from tips_dist.report import formats, tables
+    from tips_dist.report.answer_words import answer_lines
+
     copy = mirror_once(folder)
     if as_json:
         print_json(found.plain())

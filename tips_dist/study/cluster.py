@@ -87,11 +87,11 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0, tr
         check_fits(resources, ray.nodes())
         yield machine_of(resources, ray.nodes())
         return
-    quiet: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, object] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
-        preload(resources, trials, cores())
         memory = 256 * 2**20 + 2 * data_bytes
-        start_ray({"address": "local", "include_dashboard": False, "object_store_memory": memory, **quiet})
+        with preloading(resources, trials, cores()):
+            start_ray({"address": "local", "include_dashboard": False, "object_store_memory": memory, **quiet})
     else:
         _join({"address": address, **quiet})
     try:
@@ -135,14 +135,21 @@ def _find_room(resources: Resources, address: str | None) -> None:
         raise UserError(f"{error}{hidden_cards()}") from None
 
 
-def preload(resources: Resources, trials: int, cores: int) -> None:
-    """Let the workers that Ray starts with a cluster of our own, one a core, import what a trial needs.
+@contextlib.contextmanager
+def preloading(resources: Resources, trials: int, cores: int) -> Iterator[None]:
+    """Let the workers of a cluster that the body starts, one a core, import what a trial needs.
 
     They do so while the driver gets ready itself; but not where most of them would never have a trial.
     """
     at_once = min(trials, int(cores / resources.cpus), resources.max_concurrent or trials)
-    if 2 * at_once * resources.workers >= cores:
-        os.environ.setdefault(PRELOAD, ",".join(NEEDED))
+    if PRELOAD in os.environ or 2 * at_once * resources.workers < cores:
+        yield
+        return
+    os.environ[PRELOAD] = ",".join(NEEDED)
+    try:
+        yield
+    finally:
+        del os.environ[PRELOAD]
 
 
 def _silence() -> None:

@@ -167,7 +167,7 @@ def ask(
     waiting = {}
     for node in nodes:
         where = NodeAffinitySchedulingStrategy(node, soft=False)
-        options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": where}
+        options = {"num_cpus": 0, "max_retries": 1, "scheduling_strategy": where}
         waiting[question.options(**options).remote(words, mark, runs)] = node
     answers = dict.fromkeys(nodes, Asked(None, silence=f"no answer within {seconds:.0f} s", late=True))
     ends = time.monotonic() + seconds

@@ -1,8 +1,7 @@
 """Starting a Ray of our own on a machine as it is: busy, with a long ``TMPDIR``, with proxies for everything.
 
-Ray gives up early where processors are scarce (its raylet gives its agents 15 s, which nothing changes), and what it
-had started by then stays behind and makes them scarcer. So it is tried for some minutes, one try at a time, and nothing
-of a try that failed is left when the next one begins.
+Ray gives up early where processors are scarce, and what it had started by then stays behind and makes them scarcer. So
+one try has time (:data:`PATIENCE`, :func:`ports_known`), and nothing of a try that failed is left when the next begins.
 """
 
 from __future__ import annotations
@@ -10,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tips_dist.files import UnavailableError, UserError, shown
@@ -25,11 +27,14 @@ START_SECONDS = 240.0  # for all tries together, from the first failure on
 MOST_SOCKET = 107  # bytes of a Unix socket's path
 SESSION = "/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1"  # how Ray's longest one ends
 ROOMS = ("/tmp", "/var/tmp", "/dev/shm")  # Ray makes a folder of its own below
+AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+NODE = "RAY_OVERRIDE_NODE_ID_FOR_TESTING"  # the one way to tell Ray its node's id
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PATIENCE = {  # Ray's own limits are for idle machines
     "RAY_agent_register_timeout_ms": "120000",
-    "RAY_raylet_start_wait_time_s": "40",  # longer is in vain: a raylet that waits for its agents has ended by then
+    "RAY_raylet_start_wait_time_s": "120",
     "RAY_gcs_server_port_wait_time_s": "120",
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "120",
     "RAY_worker_register_timeout_seconds": "300",
 }
 
@@ -94,7 +99,7 @@ def start_ray(options: Mapping[str, object], seconds: float = START_SECONDS) -> 
         nonlocal tries
         tries += 1
         try:
-            with clean_start(), _any_agent_port():
+            with clean_start(), ports_known(room):
                 ray.init(**options)
         except Exception as error:
             if tries == 1 and not _hopeless(error):
@@ -111,16 +116,48 @@ def start_ray(options: Mapping[str, object], seconds: float = START_SECONDS) -> 
 
 
 @contextlib.contextmanager
-def _any_agent_port() -> Iterator[None]:
-    """Let Ray's agent take any port: left alone it insists on 52365 for seconds where another Ray has that."""
-    from ray._private import parameter
+def ports_known(room: str) -> Iterator[None]:
+    """Let Ray's raylet know the ports of its agents beforehand.
 
-    real: Any = parameter.RayParams
-    parameter.RayParams = functools.partial(real, dashboard_agent_listen_port=0)
+    Left alone it waits for its agents, programs of some weight, to write them down, and ends when one takes longer than
+    15 s; and one of them insists on port 52365 for seconds where another Ray has that. Where this Ray does not know
+    what is used here, it is left alone.
+    """
+    try:
+        from ray import NodeID, _raylet
+        from ray._private import parameter
+
+        names = {key: str(getattr(_raylet, f"{key.upper()}_NAME")) for key in AGENT_PORTS}
+        node, real = NodeID.from_random().hex(), parameter.RayParams
+    except (ImportError, AttributeError):
+        yield
+        return
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    session = f"session_{datetime.now():%Y-%m-%d_%H-%M-%S_%f}_{os.getpid()}"
+    folder = Path(room, "ray", session)
+    folder.mkdir(parents=True)
+    for key, name in names.items():
+        _raylet.persist_port(str(folder), node, name, ports[key])
+    parameter.RayParams = functools.partial(_with, real, {**ports, "session_name": session})
+    os.environ[NODE] = node
     try:
         yield
     finally:
         parameter.RayParams = real
+        os.environ.pop(NODE, None)
+
+
+def _with(make: Callable[..., Any], changes: Mapping[str, object], **options: object) -> Any:
+    return make(**{**options, **changes})
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports of loopback that nobody listens on just now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def _hopeless(error: Exception) -> bool:

@@ -21,6 +21,7 @@ from tips_dist.terminal import notice
 LATE_SECONDS = 60.0  # for nodes that are to come, where a trial has its place already
 
 SeeNodes = Callable[[], Sequence[RayNode]]
+Demand = Callable[[Resources], contextlib.AbstractContextManager[None]]
 
 
 def await_room(
@@ -28,6 +29,7 @@ def await_room(
     look: SeeNodes,
     grows: Callable[[], bool],
     *,
+    demand: Demand | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
@@ -37,6 +39,7 @@ def await_room(
         resources: what a trial asks.
         look: the cluster's nodes as they are now.
         grows: whether an autoscaler would add nodes.
+        demand: asks for a trial's place while the body waits, so that an autoscaler knows what to start.
         clock, sleep: for tests.
 
     Raises:
@@ -60,9 +63,10 @@ def await_room(
 
     refused, waited = _refused(resources, look()), ""
     if refused is not None and coming():
-        with _demanded(resources):
+        with (demand or placed)(resources):
             wait("a place for a trial", lambda: not (_refused(resources, look()) and coming()), limit)
-        refused, waited = _refused(resources, look()), f"; nodes got {limit:g} s to come ({WAIT})"
+        refused = _refused(resources, look())
+        waited = f"; nodes got {limit:g} s to come ({WAIT})" if coming() else ""
     if refused is not None:
         raise UserError(f"{refused}{waited}")
     if missing():
@@ -99,14 +103,11 @@ def _refused(resources: Resources, nodes: Sequence[RayNode]) -> UserError | None
 
 
 @contextlib.contextmanager
-def _demanded(resources: Resources) -> Iterator[None]:
-    """Ask Ray for a trial's place, so that an autoscaler knows what to start."""
+def placed(resources: Resources) -> Iterator[None]:
+    """Ask Ray for a trial's place, for as long as the body lasts."""
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
 
-    if not ray.is_initialized():  # tests
-        yield
-        return
     wanted = settled(resources, ray.nodes())
     group = placement_group([share(wanted)] * wanted.workers, strategy="PACK")
     try:

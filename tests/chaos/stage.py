@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class Driver:
         step_seconds: float = 0.02,
         environment: dict[str, str] | None = None,
         hog: str | None = None,
+        inside: Sequence[str] = (),
     ) -> None:
         action = "resume" if run_folder(folder) else "start"
         command = [sys.executable, "-m", "tests.chaos.stage", action, str(folder), f"--step-seconds={step_seconds}"]
@@ -84,7 +85,7 @@ class Driver:
         own = {k: v for k, v in os.environ.items() if address or not k.startswith("RAY_")}
         self.folder = folder
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env={**own, **(environment or {})}, stderr=subprocess.PIPE, text=True
+            [*inside, *command], cwd=ROOT, env={**own, **(environment or {})}, stderr=subprocess.PIPE, text=True
         )
         STARTED.append(self)
 

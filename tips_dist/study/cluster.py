@@ -236,6 +236,7 @@ class RayNode(TypedDict):
 
     NodeID: str
     NodeManagerHostname: NotRequired[str]
+    NodeManagerAddress: NotRequired[str]
     Alive: bool
     Resources: dict[str, float]
 

@@ -288,8 +288,8 @@ def _nodes(nodes: Sequence[RayNode], runs: Path) -> Iterator[Checked]:
 
 def _folders(answer: NodeAnswer, host: str, runs: Path) -> Iterator[Checked]:
     if not answer["shared"]:
-        advice = "all nodes must see the driver's run folders: choose a shared file system with --runs"
-        yield Checked(f"run folders in {runs}", "failed", "not those of the driver", advice, host)
+        found = "not those of the driver: trials send it what they write"
+        yield Checked(f"run folders in {runs}", "ok", found, where=host)
     elif answer["folder"] is not None:
         yield Checked(**{**answer["folder"], "where": host})
 

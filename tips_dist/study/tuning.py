@@ -29,6 +29,8 @@ from tips_dist.runfolder.lock import timestamp
 from tips_dist.runfolder.spent import Spent
 from tips_dist.stability import ranking
 from tips_dist.study.cluster import at_home, cards_in_words, settled, share
+from tips_dist.study.courier import at_hand
+from tips_dist.study.desk import RayDesk, office
 from tips_dist.study.looks import seeds_at
 from tips_dist.study.preflight import Needs, barred, lacks_here, needs_of, no_card, placed_elsewhere
 from tips_dist.study.reasons import Failures
@@ -79,16 +81,19 @@ def run_trials(
         strategy="PACK",
         **placed_elsewhere(list(without), resources.workers),
     )
-    driver = Driver(study, run, search, unfinished, progress, strangers=wanted is not None, room=Room(resources))
-    trainable = tune.with_parameters(
-        trial_function,
-        data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
-        run=str(run),
-        train=train,
-        resources=resources,
-        wanted=wanted,
-    )
-    with tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
+    with office(run, ray.nodes()) as desk, tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
+        driver = Driver(
+            study, run, search, unfinished, progress, strangers=wanted is not None, room=Room(resources), desk=desk
+        )
+        trainable = tune.with_parameters(
+            trial_function,
+            data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
+            run=str(run),
+            train=train,
+            resources=resources,
+            wanted=wanted,
+            desk=desk,
+        )
         tuner = tune.Tuner(
             tune.with_resources(trainable, asked),
             tune_config=tune.TuneConfig(
@@ -118,6 +123,7 @@ def trial_function(
     train: Train | None,
     resources: Resources,
     wanted: Needs | None = None,
+    desk: RayDesk | None = None,
 ) -> None:
     """What a Ray worker runs for one trial (see :func:`tips_dist.study.trainable.run_trial`)."""
     why = lacks_here(wanted) if wanted else None  # a node that came later
@@ -137,17 +143,18 @@ def trial_function(
 
             train = functools.partial(cast("Any", train), plan=stack.enter_context(spread(resources, device)))
         try:
-            run_trial(
-                Path(run),
-                config["trial"],
-                ray.get(data[0]),
-                train,
-                tune.report,
-                threads=max(1, int(resources.cpus)),
-                device=device,
-                heartbeat=resources.heartbeat_seconds,
-                node=ray.get_runtime_context().get_node_id(),
-            )
+            with at_hand(Path(run), [config["trial"]], desk, tune.report) as (folder, tell):
+                run_trial(
+                    folder,
+                    config["trial"],
+                    ray.get(data[0]),
+                    train,
+                    tell,
+                    threads=max(1, int(resources.cpus)),
+                    device=device,
+                    heartbeat=resources.heartbeat_seconds,
+                    node=ray.get_runtime_context().get_node_id(),
+                )
         except StorageError as error:
             tune.report({"trial": config["trial"], "halt": str(error)})
 
@@ -165,6 +172,7 @@ class Driver(Searcher):  # type: ignore[misc]
         *,
         strangers: bool = False,
         room: Callable[[], int] | None = None,
+        desk: RayDesk | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self.study, self.run, self.search, self.progress = study, run, search, progress
@@ -178,6 +186,7 @@ class Driver(Searcher):  # type: ignore[misc]
         self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node that lacks something
         self._said: set[str] = set()
         self._room = room
+        self._desk = desk
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
         """The next trial: unfinished ones first, under their old ids and parameters."""
@@ -209,6 +218,8 @@ class Driver(Searcher):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the search how a trial ended, as its record says."""
         trial = self.live.pop(trial_id)
+        if self._desk is not None:
+            self._desk.release(trial.id)  # so that its record is ours alone
         try:
             seconds = float((result or {}).get("time_total_s", 0.0))
             spent = Spent(**{key.removeprefix(SPENT): n for key, n in (result or {}).items() if key.startswith(SPENT)})

@@ -137,7 +137,7 @@ def ports_known(room: str) -> Iterator[None]:
     folder = Path(room, "ray", session)
     folder.mkdir(parents=True)
     for key, name in names.items():
-        _raylet.persist_port(str(folder), node, name, ports[key])
+        _raylet.persist_port(str(folder), node, name, ports[key])  # type: ignore[attr-defined]
     parameter.RayParams = functools.partial(_with, real, {**ports, "session_name": session})
     os.environ[NODE] = node
     try:

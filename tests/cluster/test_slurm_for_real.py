@@ -155,6 +155,7 @@ def test_a_study_over_the_time_limit_to_its_end(cluster: Slurm, tmp_path: Path) 
     assert min(before.values()) < 1500, before
     cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60", "StartTime=now")
     assert cluster.until_ended(job, 1500) == "COMPLETED", out(tmp_path)[-3000:]
+    assert "starts anew" not in out(tmp_path)
     (run,) = runs.iterdir()
     assert layout.STUDENT.at(run).exists()
     frame = RunFolder(run).frame()

@@ -145,7 +145,12 @@ def test_a_study_over_the_time_limit_to_its_end(cluster: Slurm, tmp_path: Path) 
     }
     job = cluster.submit(*options, str(SCRIPT), *words, folder=tmp_path, **environment)
     runs = tmp_path / "runs"
-    cluster.until("both trials have trained for a while", lambda: len(reached(runs)) == 2, 1200)
+
+    def trained() -> bool:
+        assert cluster.job(job)["JobState"] != "FAILED", out(tmp_path)[-3000:]
+        return len(reached(runs)) == 2
+
+    cluster.until("both trials have trained for a while", trained, 1200)
     cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={cluster.minutes(job) + 2}")
     cluster.until("the time limit has sent it back", lambda: cluster.job(job)["Restarts"] == "1", 300)
     said = out(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import subprocess
 import sys
@@ -147,13 +148,14 @@ def test_a_card_that_torch_does_not_see_is_said_before_the_first_trial() -> None
         barred(None, Resources(gpus=1), [])
 
 
-def test_a_real_node_answers(ray_session: None) -> None:
+def test_a_real_node_answers(ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file travels, a package that is nowhere is named, and the question itself needs no tips_dist on the node."""
     import ray
 
     (node,) = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     before = time.time()
-    asked = ask([node], [FILE])[node]
+    monkeypatch.setattr(preflight, "ask", functools.partial(ask, seconds=300.0))  # a busy machine
+    asked = preflight.ask([node], [FILE])[node]
     assert asked.answer is not None
     assert before <= asked.after <= asked.answer["time"] <= asked.before
     assert [one.state for one in judged_nodes(asked, needs_of([FILE]), "here")] == ["ok"] * 3

@@ -127,6 +127,7 @@ def ports_known(room: str) -> Iterator[None]:
         from ray import NodeID, _raylet
         from ray._private import parameter
 
+        persist: Any = getattr(_raylet, "persist_port")  # noqa: B009 (which its stubs do not know)
         names = {key: str(getattr(_raylet, f"{key.upper()}_NAME")) for key in AGENT_PORTS}
         node, real = NodeID.from_random().hex(), parameter.RayParams
     except (ImportError, AttributeError):
@@ -137,7 +138,7 @@ def ports_known(room: str) -> Iterator[None]:
     folder = Path(room, "ray", session)
     folder.mkdir(parents=True)
     for key, name in names.items():
-        _raylet.persist_port(str(folder), node, name, ports[key])  # type: ignore[attr-defined]
+        persist(str(folder), node, name, ports[key])
     parameter.RayParams = functools.partial(_with, real, {**ports, "session_name": session})
     os.environ[NODE] = node
     try:

@@ -52,6 +52,8 @@ def run(
 
     def work(view: Progress) -> Path:
         if begun is not None:
+            if job:
+                _say_where(begun)
             poses = studies.open_recorded(begun, study, study_file.parent)
             return studies.resume(begun, address=address, progress=view, poses=poses, storage=storage, track=track)
         return studies.start(
@@ -64,6 +66,7 @@ def run(
             progress=view,
             storage=storage,
             track=track,
+            made=_say_where if job else None,
         )
 
     _follow(work, _trials(study), begun, truth, as_json, job=job, track=track)
@@ -128,6 +131,13 @@ def _follow(
             say(f"Interrupted; the state is saved. Go on with: {line}", stderr=True)
             raise typer.Exit(130) from None
         raise
+
+
+def _say_where(run: Path) -> None:
+    """Tell whoever reads the log of a job where its run folder lies (study/job_folder.py reads it there)."""
+    from tips_dist.study.packing import WORKS_IN
+
+    print(f"{WORKS_IN}{run.resolve()}", flush=True)
 
 
 def _ended(folder: Path | None) -> list[StudyEvent]:

@@ -126,7 +126,7 @@ def main() -> None:
         print(json.dumps({command: asdict(cost) for command, cost in found.items()}, indent=2))
         return
     print(
-        f"{asked.trials} trials of {asked.seeds} seeds and {asked.evaluations} evaluations; {asked.delay:g} s per request"
+        f"{asked.trials} trials of {asked.seeds} seeds, {asked.evaluations} evaluations; {asked.delay:g} s per request"
     )
     for command, cost in found.items():
         print(f"| {command} | {cost.seconds:.1f} s | {cost.cpu_seconds:.1f} s of CPU | {cost.gigabytes:.2f} GB |")

@@ -10,7 +10,7 @@ LEAVE_OUT_cmu := --set 'leave_out=[jump,run]'
 LEFT_OUT := data/cmu-left-out
 RESULTS := runs/results
 
-.PHONY: study study-results test chaos attack audit hashes licences soak bench bench-study gpu fuzz lint format clean scorecard bank mutants docs schema
+.PHONY: study study-results test chaos attack audit hashes licences soak bench bench-recipe bench-study gpu fuzz lint format clean scorecard bank mutants docs schema
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -80,6 +80,17 @@ bench: $(STAMP)
 ## gpu: everything that wants a card, proven and measured in five minutes; bench-results/gpu.json. Without one: a line
 gpu: $(STAMP)
 	$(BIN)/python -m benchmarks.gpu
+
+## bench-recipe: which recipe reaches an error soonest, on real bodies (DATA=FILE or FOLDER as for study-results); about an
+## hour and a half on two cores, interrupted, call it again; the tables go into benchmarks/README.md
+bench-recipe: data/cmu.truth3d.h5
+	$(BIN)/python -m benchmarks.recipe train --part 0/2 & first=$$!; \
+		$(BIN)/python -m benchmarks.recipe train --part 1/2 && wait $$first
+	$(BIN)/python -m benchmarks.recipe table
+
+data/cmu.truth3d.h5: | $(STAMP)
+	@test -e '$(DATA)' || { echo "$(DATA): no motion there; docs/data.md says how to get it, then: make $(MAKECMDGOALS) DATA=FILE or FOLDER"; exit 2; }
+	$(BIN)/tips-dist data import $(FORMAT) $(DATA) -o data/cmu
 
 ## bench-study: what Ray and the records cost beside training
 bench-study: $(STAMP)

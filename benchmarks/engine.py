@@ -1,35 +1,36 @@
 """What the training engine reaches: ``make bench`` (``--quick`` is a rehearsal with small shapes).
 
 Every figure is a ratio of two rates taken in this process in turns, so that a busy machine slows both alike; the
-median over repeats is given. Writes ``bench-results/engine.json`` and the table between the markers of README.md.
+median over repeats is given, with the least and the most of them. Writes ``bench-results/engine.json`` and the table
+between the markers of README.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.machine import machine, replace_between
 from benchmarks.plain import Plain
 from tips_dist.config import Configuration
 from tips_dist.data.procedural import generate
-from tips_dist.files import write_json, write_text
-from tips_dist.models import lifter_parameters, matched_width
+from tips_dist.files import write_json
+from tips_dist.forecast import flops
+from tips_dist.models import matched_width
 from tips_dist.study_file import parse_study
 from tips_dist.training import precision
 from tips_dist.training.engine import Engine
@@ -37,8 +38,6 @@ from tips_dist.training.loop import train
 from tips_dist.training.sampling import Batch
 from tips_dist.training.state import State
 
-README = Path(__file__).parent / "README.md"
-BEGIN, END = "<!-- engine:begin -->", "<!-- engine:end -->"
 Work = Callable[[], object]
 
 
@@ -49,14 +48,17 @@ class Results:
     quick: bool
     rows: list[tuple[str, str, str]] = field(default_factory=list)
     curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
-    numbers: dict[str, Any] = field(default_factory=dict)
+    numbers: dict[str, list[float]] = field(default_factory=dict)
     profiles: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def add(self, title: str, value: float | None, form: str = "{:.2f}x", reach: str = "") -> None:
-        text = "not measured" if value is None else form.format(value)
+    def add(self, title: str, values: Sequence[float], form: str = "{:.2f}x", reach: str = "") -> None:
+        """One row: the median of the repeats' ``values``, and their range; none: not measured here."""
+        text = form.format(statistics.median(values)) if values else "not measured"
+        if len(values) > 1:
+            text += f" ({form.format(min(values))} to {form.format(max(values))})"
         self.rows.append((title, text, reach))
-        self.numbers[title] = value
-        print(f"{title:<78} {text:>12}  {reach}", flush=True)
+        self.numbers[title] = list(values)
+        print(f"{title:<78} {text:>30}  {reach}", flush=True)
 
 
 def configure(width: int, batch: int, name: str = "solo", **training: Any) -> Configuration:
@@ -100,19 +102,6 @@ def plain_stepper(configuration: Configuration, seeds: int) -> Work:
     return step
 
 
-def flops(configuration: Configuration, seeds: int) -> float:
-    """Floating-point operations that a step needs: two per weight and pose, forward; twice that backward.
-
-    Lifter: the poses, the new views, and the turned views. Discriminator: real poses and new views, once.
-    """
-    width, batch = configuration.model.width, configuration.training.batch_size
-    turns = 3 if configuration.training.turns == "all" else 1
-    blocks = configuration.model.discriminator_blocks
-    lifter = lifter_parameters(configuration.representation, matched_width(configuration.representation, width))
-    discriminator = (34 + 2 * blocks * width + 1) * width
-    return 6.0 * seeds * batch * ((2 + turns) * lifter + 2 * discriminator)
-
-
 def seconds(work: Work, least: float) -> float:
     """Seconds per call, over at least ``least`` seconds and two calls."""
     calls, began = 0, time.perf_counter()
@@ -134,9 +123,14 @@ def compare(works: Mapping[str, Work], results: Results, least: float = 0.5) -> 
     return found
 
 
-def ratio(found: Mapping[str, list[float]], slow: str, fast: str) -> float:
-    """How many times faster ``fast`` is than ``slow``: the median of the repeats' ratios."""
-    return statistics.median(a / b for a, b in zip(found[slow], found[fast], strict=True))
+def ratios(found: Mapping[str, list[float]], slow: str, fast: str) -> list[float]:
+    """How many times faster ``fast`` is than ``slow``, repeat by repeat."""
+    return [a / b for a, b in zip(found[slow], found[fast], strict=True)]
+
+
+def percents(factors: Sequence[float]) -> list[float]:
+    """How much more each factor is than 1, in percent."""
+    return [100 * (factor - 1) for factor in factors]
 
 
 def products(seeds: int, batch: int, width: int) -> dict[str, Work]:
@@ -167,21 +161,25 @@ def share_of_best(results: Results) -> None:
         one = 2.0 * seeds * batch * width * width
         best = [one / min(turn) for turn in zip(*(found[name] for name in rivals), strict=True)]
         rates = [flops(configuration, seeds) / value for value in found["step"]]
-        share = statistics.median(rate / top for rate, top in zip(rates, best, strict=True))
-        title = f"Share of the best float32 rate, S={seeds} B={batch} W={width}"
-        results.add(title, 100 * share, "{:.0f} %", reach)
-        results.numbers[f"GF/s best, S={seeds} B={batch} W={width}"] = statistics.median(best) / 1e9
-        results.numbers[f"GF/s step, S={seeds} B={batch} W={width}"] = statistics.median(rates) / 1e9
+        shares = [100 * rate / top for rate, top in zip(rates, best, strict=True)]
+        results.add(f"Share of the best float32 rate, S={seeds} B={batch} W={width}", shares, "{:.0f} %", reach)
+        results.numbers[f"GF/s best, S={seeds} B={batch} W={width}"] = [one / 1e9 for one in best]
+        results.numbers[f"GF/s step, S={seeds} B={batch} W={width}"] = [one / 1e9 for one in rates]
 
 
 def against_plain(results: Results) -> None:
-    for name, seeds in (("solo", 1), ("solo", 8), ("torso_legs", 8))[: 1 if results.quick else 3]:
-        works = {"plain": plain_stepper(configure(256, 256, name), seeds)}
-        works |= {kind: stepper(configure(256, 256, name, precision=kind), seeds) for kind in ("float32", "bf16")}
+    """One seed against one program: what the engine gains by itself. Eight against eight programs: and by packing."""
+    kinds = [("float32", "1.5x"), *([("bf16", "")] if precision.bf16_units() else [])]
+    shapes = [("solo", 1, 64), ("solo", 1, 128), ("solo", 1, 256), ("torso_legs", 1, 256)]
+    shapes += [("solo", 8, 256), ("torso_legs", 8, 256)]
+    for name, seeds, width in shapes[: 1 if results.quick else None]:
+        works = {"plain": plain_stepper(configure(width, 256, name), seeds)}
+        works |= {kind: stepper(configure(width, 256, name, precision=kind), seeds) for kind, _ in kinds}
         found = compare(works, results, 1.0)
-        for kind, reach in (("float32", "2x"), ("bf16", "3x")):
-            title = f"Engine against plain PyTorch, {name}, S={seeds} B=256 W=256, {kind}"
-            results.add(title, ratio(found, "plain", kind), reach=reach)
+        for kind, reach in kinds:
+            title = f"{'Engine' if seeds == 1 else 'Engine and packing'} against plain PyTorch, {name}, S={seeds} "
+            title += f"B=256 W={width}, {kind}"
+            results.add(title, ratios(found, "plain", kind), reach=reach if (seeds, width) == (1, 256) else "")
 
 
 def packing(results: Results) -> None:
@@ -193,18 +191,18 @@ def packing(results: Results) -> None:
                 alone()
 
         found = compare({"alone": eight, "packed": stepper(configure(width, batch), 8)}, results)
-        results.add(f"Packed S=8 against one after another, B={batch} W={width}", ratio(found, "alone", "packed"),
+        results.add(f"Packed S=8 against one after another, B={batch} W={width}", ratios(found, "alone", "packed"),
                     reach=reach)  # fmt: skip
     width = 64 if results.quick else 256
     half = State(configure(width, width), tuple(range(8)), torch.device("cpu"))
     half.compact([1, 3, 5, 7])
     found = compare({"whole": stepper(configure(width, width), 8), "half": engine_of(half)}, results)
-    results.add(f"Step rate after half of S=8 is compacted away, B={width} W={width}", ratio(found, "whole", "half"),
+    results.add(f"Step rate after half of S=8 is compacted away, B={width} W={width}", ratios(found, "whole", "half"),
                 reach="1.7x")  # fmt: skip
     own = {"training.generator_lr": [1e-4 * (1 + k) for k in range(8)], "losses.cycle_2d": [1.0 + k for k in range(8)]}
     varied = State(configure(64, 64), tuple(range(8)), torch.device("cpu"), own)
     found = compare({"own": engine_of(varied), "same": stepper(configure(64, 64), 8)}, results)
-    results.add("Cost of values per seed, S=8 B=64 W=64", 100 * (ratio(found, "own", "same") - 1), "{:+.1f} %")
+    results.add("Cost of values per seed, S=8 B=64 W=64", percents(ratios(found, "own", "same")), "{:+.1f} %")
 
 
 def averaging(results: Results) -> None:
@@ -225,23 +223,24 @@ def averaging(results: Results) -> None:
             spent[0], began = 0.0, time.perf_counter()
             seconds(step, 0.1 if results.quick else 2.0)
             shares.append(100 * spent[0] / (time.perf_counter() - began))
-        results.add(f"Averaging's share of a step, S={seeds} B=256 W={width}", statistics.median(shares), "{:.1f} %",
+        results.add(f"Averaging's share of a step, S={seeds} B=256 W={width}", shares, "{:.1f} %",
                     "2 %" if width == 256 else "")  # fmt: skip
 
 
 def variants(results: Results) -> None:
     for width in (64, 256)[: 1 if results.quick else 2]:
         works: dict[str, Work] = {kind: stepper(configure(width, 256), 8, kind) for kind in exact_backends()}
-        works["bf16"] = stepper(configure(width, 256, precision="bf16"), 8)
+        if precision.bf16_units():
+            works["bf16"] = stepper(configure(width, 256, precision="bf16"), 8)
         found = compare(works, results)
         for kind in list(works)[1:]:
             title = f"{kind} against torch's default float32, S=8 B=256 W={width}"
-            results.add(title, ratio(found, "default", kind))
+            results.add(title, ratios(found, "default", kind))
     if shutil.which("g++") is None or results.quick:
-        results.add("torch.compile against eager, S=8 B=256 W=256", None)
+        results.add("torch.compile against eager, S=8 B=256 W=256", [])
         return
     works = {"eager": stepper(configure(256, 256), 8), "compiled": stepper(configure(256, 256, compile=True), 8)}
-    results.add("torch.compile against eager, S=8 B=256 W=256", ratio(compare(works, results), "eager", "compiled"))
+    results.add("torch.compile against eager, S=8 B=256 W=256", ratios(compare(works, results), "eager", "compiled"))
 
 
 KINDS = {
@@ -256,7 +255,9 @@ KINDS = {
 
 def profile(results: Results) -> None:
     """Where the time of a step goes, in percent: what bounds the gain from anything but faster products."""
-    for kind, seeds, width in (("float32", 8, 256), ("bf16", 8, 256), ("float32", 1, 256))[: 1 if results.quick else 3]:
+    shapes = [("float32", 8, 256), ("float32", 1, 256), ("float32", 8, 64), ("float32", 8, 128)]
+    shapes += [("bf16", 8, 256)] if precision.bf16_units() else []
+    for kind, seeds, width in shapes[: 1 if results.quick else None]:
         step = stepper(configure(width, 256, precision=kind), seeds)
         step()
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
@@ -288,10 +289,10 @@ def whole_runs(results: Results) -> None:
     width = 64 if results.quick else 256
     pairs = [(rate(width, 256, 2, workers=1), rate(width, 256, 2, workers=2)) for _ in range(1 if results.quick else 2)]
     results.add(f"2 workers of 1 thread against 1 worker of {cores}, S=2 B=256 W={width}",
-                statistics.median(two / one for one, two in pairs))  # fmt: skip
+                [two / one for one, two in pairs])  # fmt: skip
     pairs = [(rate(width, 256, 2), rate(width, 256, 2, every=1)) for _ in range(1 if results.quick else 5)]
-    cost = statistics.median(without / often - 1 for without, often in pairs)
-    results.add(f"Cost of a checkpoint every 50 steps, S=2 B=256 W={width}", 100 * cost, "{:+.1f} %", "under 2 %")
+    cost = percents([without / often for without, often in pairs])
+    results.add(f"Cost of a checkpoint every 50 steps, S=2 B=256 W={width}", cost, "{:+.1f} %", "under 2 %")
 
 
 def memory(results: Results) -> None:
@@ -299,7 +300,7 @@ def memory(results: Results) -> None:
         code = f"from benchmarks.engine import peak_memory; print(peak_memory({seeds}, {width}))"
         return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
-    results.add("Memory per seed, B=256 W=256", (peak(9, 256) - peak(1, 256)) / 8, "{:.0f} MB")
+    results.add("Memory per seed, B=256 W=256", [(peak(9, 256) - peak(1, 256)) / 8], "{:.0f} MB")
     step = stepper(configure(16, 16), 2)
     steps = 1000 if results.quick else 10_000
     for _ in range(steps // 10):
@@ -308,7 +309,7 @@ def memory(results: Results) -> None:
     for _ in range(steps):
         step()
     results.add(
-        f"Growth of memory over {steps:,} steps, S=2 B=16 W=16", resident_megabytes() - before, "{:+.1f} MB", "0"
+        f"Growth of memory over {steps:,} steps, S=2 B=16 W=16", [resident_megabytes() - before], "{:+.1f} MB", "0"
     )
 
 
@@ -318,7 +319,8 @@ def peak_memory(seeds: int, width: int) -> float:
     for _ in range(3):
         step()
     # Not ru_maxrss: a new process starts with its parent's peak there.
-    peak = next(line.split()[1] for line in _lines("/proc/self/status") if line.startswith("VmHWM"))
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(line.split()[1] for line in status if line.startswith("VmHWM"))
     return int(peak) / 1024
 
 
@@ -370,21 +372,12 @@ def main() -> None:
     began, results = time.perf_counter(), Results(options.quick)
     for part in (share_of_best, against_plain, packing, averaging, variants, profile, whole_runs, memory, curves):
         part(results)
-    model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if "model name" in line), "CPU")
-    machine = f"{os.cpu_count()} x {model}, torch {torch.__version__}, {platform.python_version()}, "
-    machine += f"{datetime.date.today()}, load {os.getloadavg()[0]:.1f}. {options.note}".strip()
-    took = time.perf_counter() - began
+    told, took = machine(options.note), time.perf_counter() - began
     found = {"figures": results.numbers, "curves": results.curves, "profiles": results.profiles}
-    write_json(Path("bench-results/engine.json"), {"machine": machine, "seconds": took, **found})
+    write_json(Path("bench-results/engine.json"), {"machine": told, "seconds": took, **found})
     print(f"{took:.0f} s; bench-results/engine.json")
     if not options.quick:
-        text = README.read_text()
-        head, rest = text.split(BEGIN, 1)
-        write_text(README, f"{head}{BEGIN}\n{table(results, machine)}\n{END}{rest.split(END, 1)[1]}")
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
+        replace_between("engine", table(results, told))
 
 
 if __name__ == "__main__":

@@ -24,11 +24,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.engine import configure, flops
+from benchmarks.engine import configure
 from benchmarks.gpu_bench import Bench, Row, Skipped, engine, need_card, rate, stepper
 from benchmarks.gpu_proofs import determinism, golden, graph, named_precision, resume, two_cards, waits
 from benchmarks.plain import Plain
 from tips_dist.files import write_json
+from tips_dist.forecast import flops
 from tips_dist.models import matched_width
 from tips_dist.training import precision
 from tips_dist.training.sampling import Batch

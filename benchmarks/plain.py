@@ -110,7 +110,7 @@ class Plain:
         returned = project(rotate(again, views.transpose(1, 2)))
         quarter = []
         for turn in batch.turns[row]:
-            turned = rotate(pose, turn)
+            turned = rotate(pose[:: len(pose) // len(turn)], turn)
             quarter.append((self.offsets(project(turned)) - turned[:, :, 2]) ** 2)
         totals: dict[str, Tensor] = {name: torch.zeros(()) for name in ("cycle_2d", "turn_90")}
         for part, lifter in zip(self.parts, self.lifters, strict=True):

@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.fakes import FakeTraining, fake_conclude, fake_poses
 from tips_dist.config import Study
-from tips_dist.data.store import write_poses
+from tips_dist.data.writer import write_poses
 from tips_dist.study.records import StudyEvent
 from tips_dist.study.run import start
 from tips_dist.study_file import parse_study

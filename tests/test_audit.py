@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tips_dist.audit import audit_run, in_words, read_goal, read_policy
+from tips_dist.audit import audit_run, audit_words, read_goal, read_policy
 from tips_dist.config import Configuration, Policy
 from tips_dist.files import UserError
 from tips_dist.runfolder import History, example, layout
@@ -36,7 +36,7 @@ def test_the_eventual_best_is_kept_and_the_diverged_seed_stopped(tmp_path: Path)
     assert found.totals.best_killed is False
     assert found.totals.steps_saved is not None
     assert 0.1 < found.totals.steps_saved < 0.4
-    assert "would have kept the eventual best" in in_words(found)
+    assert "would have kept the eventual best" in audit_words(found)
 
 
 def test_stopping_that_kills_the_best_says_so(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_stopping_that_kills_the_best_says_so(tmp_path: Path) -> None:
     found = audit_run(run_folder(tmp_path, {0: LATE_BLOOMER, 1: IMPROVING}), hasty)
     assert found.totals.best_killed is True
     assert found.totals.best_risk_lost == pytest.approx(70 / 50 - 1)
-    assert "would have stopped the eventual best" in in_words(found)
+    assert "would have stopped the eventual best" in audit_words(found)
 
 
 def test_another_policy_may_keep_it(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_another_policy_may_keep_it(tmp_path: Path) -> None:
 def test_cut_histories_are_said_and_left_out(tmp_path: Path) -> None:
     found = audit_run(run_folder(tmp_path, {0: IMPROVING, 1: DIVERGING[:12]}))
     assert found.totals.cut == 1
-    assert "1 of 2 histories were cut" in in_words(found)
+    assert "1 of 2 histories were cut" in audit_words(found)
 
 
 def test_a_seed_that_ended_non_finite_is_not_cut(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from tests.conftest import Invoke
 from tips_dist import __version__, cli
 from tips_dist.data import procedural
-from tips_dist.data.store import write_poses
+from tips_dist.data.writer import write_poses
 from tips_dist.files import StorageError, UserError
 from tips_dist.runfolder.example import build
 from tips_dist.storage import Store

@@ -43,7 +43,7 @@ def test_a_step_is_the_same_number_or_on_the_device(step: int) -> None:
 @pytest.mark.parametrize("probability", [0.0, 0.1, 0.5, 0.9, 1 - 1e-9])
 def test_so_many_are_chosen(probability: float) -> None:
     words = counters.words(counters.keys([0, 1], "x", CPU), 0, (40_000,), (1,))
-    shares = counters.chosen(words, probability).float().mean(1)
+    shares = counters.drawn(words, probability).float().mean(1)
     assert shares.tolist() == pytest.approx([probability] * 2, abs=4 * math.sqrt(0.25 / 160_000))
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tips_dist.devices import chosen
+from tips_dist.devices import device_for
 from tips_dist.files import UserError
 
 
@@ -9,17 +9,17 @@ from tips_dist.files import UserError
 def test_auto_takes_a_card_where_there_is_one(cards: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
-    assert chosen(None) == chosen("auto") == ("cuda" if cards else "cpu")
-    assert chosen("cpu") == "cpu"
+    assert device_for(None) == device_for("auto") == ("cuda" if cards else "cpu")
+    assert device_for("cpu") == "cpu"
     for asked, needed in (("cuda", 1), ("cuda:0", 1), ("cuda:1", 2)):
         if cards >= needed:
-            assert chosen(asked) == asked
+            assert device_for(asked) == asked
         else:
             with pytest.raises(UserError, match=f"--device {asked}: torch sees no such card: it sees"):
-                chosen(asked)
+                device_for(asked)
 
 
 @pytest.mark.parametrize("asked", ["gpu", "cuda:", "cuda:x", "cuda:-1", "", "cuda:0\n", "mps", "meta"])
 def test_another_word_is_one_line(asked: str) -> None:
     with pytest.raises(UserError, match="expected auto, cpu, cuda, or cuda:N"):
-        chosen(asked)
+        device_for(asked)

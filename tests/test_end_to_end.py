@@ -22,7 +22,7 @@ from tests.s3 import new_bucket, serving
 from tests.study.conftest import run_trials_inline
 from tips_dist import cli
 from tips_dist.data import procedural
-from tips_dist.data.store import write_poses, write_truth
+from tips_dist.data.writer import write_poses, write_truth
 from tips_dist.runfolder import RunFolder
 from tips_dist.stability.statistic import trial_risk
 from tips_dist.storage import Store

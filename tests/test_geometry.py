@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from tips_dist import geometry
-from tips_dist.skeleton import REPRESENTATIONS
+from tips_dist.skeleton import REPRESENTATIONS, J
 
 angles = st.floats(-math.pi, math.pi)
 
@@ -169,3 +169,112 @@ def test_a_joint_of_two_lifters_takes_the_sign_of_the_first() -> None:
     assert [joint for joint in range(17) if signs[joint] == -1] == sorted(left)
     assert [joint for joint in range(17) if signs[joint] == 1] == sorted(right - left)
     assert left & right
+
+
+# --- every value by its definition, written out pose by pose ---------------------------------------------------------
+
+
+def bend_of(pose: np.ndarray, girdle: str, side: str, middle: str, end: str) -> float:
+    """How far a joint lies forward of the line from its girdle's joint to the limb's end, in lengths of that line."""
+    up = pose[J["thorax"]] - pose[J["hip"]]
+    forward = np.cross(pose[J[f"left_{girdle}"]] - pose[J[f"right_{girdle}"]], [up[0], up[1], 0.0])
+    forward /= np.linalg.norm(forward)
+    start = pose[J[f"{side}_{girdle}"]]
+    limb, joint = pose[J[f"{side}_{end}"]] - start, pose[J[f"{side}_{middle}"]] - start
+    along = np.clip(joint @ limb / (limb @ limb), 0, 1)
+    return float((joint - along * limb) @ forward / np.linalg.norm(limb))
+
+
+def bends_of(poses: torch.Tensor) -> np.ndarray:
+    """Both knees, and both elbows the other way round: (V, 4)."""
+    return np.array(
+        [
+            [bend_of(pose, "hip", side, "knee", "ankle") for side in ("left", "right")]
+            + [-bend_of(pose, "shoulder", side, "elbow", "wrist") for side in ("left", "right")]
+            for pose in poses.numpy()
+        ]
+    )
+
+
+def plausibility_of(poses: torch.Tensor) -> float:
+    bends, z = bends_of(poses), poses[..., 2].numpy()
+    share = bends.sum(0) / np.abs(bends).sum(0)
+
+    def together(a: np.ndarray, b: np.ndarray) -> float:
+        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+    left_hip, right_hip = z[:, J["left_hip"]], z[:, J["right_hip"]]
+    left, right, thorax = z[:, J["left_shoulder"]], z[:, J["right_shoulder"]], z[:, J["thorax"]]
+    axes = together(left_hip - right_hip, left - right)
+    return float(
+        share[:2].mean()
+        + 0.5 * share[2:].mean()
+        + axes
+        + together(left_hip, -right_hip)
+        + together(left - thorax, thorax - right)
+    )
+
+
+def test_bends_by_their_definition() -> None:
+    poses = random_poses(11, 30)
+    np.testing.assert_allclose(geometry.limb_bend(poses), bends_of(poses), atol=1e-9)
+
+
+def test_plausibility_by_its_definition() -> None:
+    for seed in range(4):
+        poses = random_poses(seed, 12)
+        assert geometry.plausibility(poses).item() == pytest.approx(plausibility_of(poses), abs=1e-9)
+
+
+def test_the_confidence_of_a_sign_is_half_of_what_its_flip_costs() -> None:
+    representation = REPRESENTATIONS["torso_legs"]
+    poses = people(count=12).double() + 0.15 * random_poses(2, 12)
+    view, offsets = geometry.project(poses), poses[..., 2]
+    signs, confidence = geometry.resolve_signs(view, offsets[None], representation)
+    assert signs.tolist() == [[1.0, 1.0]]
+
+    def score(*parts: float) -> float:
+        return plausibility_of(
+            geometry.lift(view, offsets * geometry.joint_signs(torch.tensor(parts).double(), representation))
+        )
+
+    expected = [(score(1, 1) - score(-1, 1)) / 2, (score(1, 1) - score(1, -1)) / 2]
+    assert all(one > 0 for one in expected)
+    np.testing.assert_allclose(confidence[0], np.clip(expected, 0, 1), atol=1e-6)
+
+
+def test_signs_are_told_of_the_joints_that_are_there() -> None:
+    """Absent knees and elbows say nothing, whatever stands in their place."""
+    representation, poses = REPRESENTATIONS["solo"], people(count=12).double()
+    present = torch.ones(12, 17, dtype=torch.bool)
+    present[:, [J["left_knee"], J["right_knee"], J["left_elbow"], J["right_elbow"]]] = False
+    wrong = poses.clone()
+    wrong[..., 2] = torch.where(present, poses[..., 2], -5 * poses[..., 2])
+    found = geometry.resolve_signs(geometry.project(poses), wrong[None, ..., 2], representation, present)
+    clean = geometry.collapse(geometry.lift(geometry.project(poses), poses[..., 2]), present)
+    mirrored = geometry.collapse(geometry.lift(geometry.project(poses), -poses[..., 2]), present)
+    margin = (geometry.plausibility(clean) - geometry.plausibility(mirrored)).abs() / 2
+    assert found[1].item() == pytest.approx(margin.clamp(0, 1).item(), abs=1e-9)
+
+
+def test_mirrored_depth_is_depth_times_sign_joint_by_joint() -> None:
+    poses, signs = random_poses(4, 3), torch.where(torch.arange(17) % 3 == 0, -1.0, 1.0).double()
+    expected = poses.numpy() * np.stack([np.ones(17), np.ones(17), signs.numpy()], axis=-1)
+    np.testing.assert_array_equal(geometry.mirror_depth(poses, signs), expected)
+    np.testing.assert_array_equal(geometry.mirror_depth(poses, signs.expand(3, 17)), expected)
+
+
+@given(angles, angles)
+def test_a_rotation_turns_about_the_vertical_and_then_tilts(azimuth: float, elevation: float) -> None:
+    expected = Rotation.from_euler("yx", [azimuth, elevation]).as_matrix()  # about fixed axes, in this order
+    found = geometry.rotation(torch.tensor(azimuth).double(), torch.tensor(elevation).double())
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_lift_and_project_at_the_nearest_depth() -> None:
+    poses = torch.full((1, 17, 2), 0.5).double()
+    lifted = geometry.lift(poses, torch.tensor([-9.5] * 8 + [2.0] * 9).double())
+    assert lifted[0, :, 2].tolist() == [-9.0] * 8 + [2.0] * 9
+    assert lifted[0, :, 0].tolist() == [0.5] * 8 + [6.0] * 9
+    behind = torch.tensor([3.0, 2.0, -9.5]).double()
+    assert geometry.project(behind[None])[0].tolist() == [3.0, 2.0]

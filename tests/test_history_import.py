@@ -13,7 +13,7 @@ import tips_dist as td
 from tests.test_watch import VIEWS, Loop, watched
 from tips_dist.cli import app
 from tips_dist.data import procedural
-from tips_dist.data.store import write_poses, write_truth
+from tips_dist.data.writer import write_poses, write_truth
 from tips_dist.files import UserError
 from tips_dist.runfolder import layout
 

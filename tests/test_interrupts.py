@@ -16,7 +16,7 @@ import pytest
 from tests.fakes import FakeTraining
 from tests.study.conftest import launch_in, use_inline
 from tips_dist import cli
-from tips_dist.data.store import write_truth
+from tips_dist.data.writer import write_truth
 from tips_dist.mirror import Mirror
 from tips_dist.runfolder import RunFolder, TrialState, read_trials
 from tips_dist.study import run as studies

@@ -17,7 +17,8 @@ from PIL import Image
 
 from tips_dist import views
 from tips_dist.data import procedural
-from tips_dist.data.store import Poses, normalisation_scale, write_poses
+from tips_dist.data.store import Poses, normalisation_scale
+from tips_dist.data.writer import write_poses
 from tips_dist.drawing import SIDE_COLOUR
 from tips_dist.files import UserError
 from tips_dist.lifting import Input, lift_file, read_input

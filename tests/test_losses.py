@@ -178,3 +178,73 @@ def test_the_pose_loss_is_a_weighed_mean_over_joints_and_a_mean_over_poses() -> 
     expected = [np.mean([np.dot(pose, weights.numpy()) for pose in seed]) for seed in errors]
     assert losses.pose_loss(first, second, weights).tolist() == pytest.approx(expected)
     assert losses.pose_loss(first, second, weights.expand(2, 3, 17)).tolist() == pytest.approx(expected)
+
+
+def bend_by_hand(poses: torch.Tensor, margin: float, there: np.ndarray) -> list[float]:
+    """Of each seed: what is wrong of each limb, slower beyond 1, a mean over poses; knees and half the elbows."""
+    bends = geometry.limb_bend(poses, losses.LEAST_FORWARD).numpy()  # (S, B, 4)
+    wrong = np.maximum(margin - bends, 0) * there
+    wrong = np.where(wrong > 1, 1 + np.log(np.maximum(wrong, 1)), wrong).mean(1)
+    return list(wrong[:, :2].mean(-1) + 0.5 * wrong[:, 2:].mean(-1))
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.3, 2.5])
+def test_bend_by_its_definition(margin: float) -> None:
+    poses = random_poses(12, 2, 6)
+    assert losses.bend(poses, margin).tolist() == pytest.approx(bend_by_hand(poses, margin, np.ones((2, 6, 4))))
+    assert losses.bend(poses).tolist() == pytest.approx(bend_by_hand(poses, 0.0, np.ones((2, 6, 4))))
+
+
+@pytest.mark.parametrize(
+    ("absent", "limbs"),
+    [
+        ("left_knee", [0]),
+        ("right_ankle", [1]),
+        ("left_hip", [0, 1]),
+        ("right_hip", [0, 1]),
+        ("thorax", [0, 1, 2, 3]),
+        ("left_elbow", [2]),
+        ("right_wrist", [3]),
+        ("right_shoulder", [2, 3]),
+        ("neck", []),
+    ],
+)
+def test_a_limb_that_lacks_a_joint_bends_right(absent: str, limbs: list[int]) -> None:
+    poses, present, there = random_poses(13, 2, 6), torch.ones(2, 6, 17, dtype=torch.bool), np.ones((2, 6, 4))
+    present[1, :4, J[absent]] = False
+    there[1, :4, limbs] = 0
+    assert losses.bend(poses, 0.3, present).tolist() == pytest.approx(bend_by_hand(poses, 0.3, there))
+
+
+def test_adversarial_and_turn_losses_by_their_definitions() -> None:
+    scores = torch.tensor([[0.25, 1.5], [-1.0, 0.5]], dtype=torch.float64)
+    squares = (scores.numpy() - 0.9) ** 2
+    assert losses.adversarial_loss(scores, 0.9, "least_squares").tolist() == pytest.approx(squares.mean(1).tolist())
+    p = 1 / (1 + np.exp(-scores.numpy()))
+    entropy = -(0.9 * np.log(p) + 0.1 * np.log(1 - p)).mean(1)
+    assert losses.adversarial_loss(scores, 0.9, "cross_entropy").tolist() == pytest.approx(entropy.tolist())
+    elementwise = losses.label_loss(scores, torch.zeros_like(scores), "least_squares")
+    assert elementwise.tolist() == (scores**2).tolist()
+    first, second = random_poses(14, 2, 3)[..., 2], random_poses(15, 2, 3)[..., 2]
+    weights = torch.arange(17.0, dtype=torch.float64)
+    expected = (((first - second) ** 2).numpy() * weights.numpy()).sum(-1).mean(-1)
+    assert losses.turn_consistency(first, second, weights).tolist() == pytest.approx(expected.tolist())
+
+
+def test_the_2d_cycle_is_in_root_to_head_distances() -> None:
+    first, second = random_poses(16, 2, 3)[..., :2], random_poses(17, 2, 3)[..., :2]
+    weights = losses.joint_weights(REPRESENTATIONS["solo"]).double()
+    assert losses.cycle_2d(first, second, weights).tolist() == pytest.approx(
+        (100 * losses.pose_loss(first, second, weights)).tolist()
+    )
+    assert weights.tolist() == pytest.approx([1 / 17] * 17)
+
+
+def test_adversarial_shares_of_every_joint() -> None:
+    for name, representation in REPRESENTATIONS.items():
+        shares = losses.adversarial_shares(representation)
+        if len(representation.lifters) == 1:
+            assert shares.tolist() == [1.0] * 17
+            continue
+        last = {joint: len(part.joints) / 17 for part in representation.lifters for joint in part.joints}
+        assert shares.tolist() == pytest.approx([last[joint] for joint in range(17)]), name

@@ -117,4 +117,4 @@ def test_monitor_says_when_its_port_is_taken(invoke: Invoke, tmp_path: Path) -> 
         port = busy.getsockname()[1]
         code, _, err = invoke("monitor", run, "--port", port)
     assert code == 2
-    assert f"--port {port}" in err
+    assert f"--port {port}: TensorBoard cannot listen on 127.0.0.1:{port}" in err

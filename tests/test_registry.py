@@ -10,7 +10,7 @@ import pytest
 
 from tips_dist import registry
 from tips_dist.files import UserError
-from tips_dist.registry import HOMES, SESSION, Source, UnknownName, entries, entry, register, registering, unregister
+from tips_dist.registry import HOMES, SESSION, Origin, UnknownName, entries, entry, register, registering, unregister
 from tips_dist.skeleton import REPRESENTATIONS, BodyPart, Representation
 from tips_dist.study_file import parse_study
 
@@ -42,7 +42,7 @@ def test_a_registered_representation_can_be_named_in_a_study() -> None:
 
 
 def test_a_name_that_is_taken_names_both_sources() -> None:
-    with registering(Source("mine", "1.0", where="mine.py")), pytest.raises(UserError) as error:
+    with registering(Origin("mine", "1.0", where="mine.py")), pytest.raises(UserError) as error:
         register("representations", "solo", HALVES)
     assert "mine 1.0 (mine.py)" in str(error.value)
     assert "taken by tips-dist" in str(error.value)
@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_refused_with_its_name(kind: str, name: str, value:
 
 def test_a_plug_in_that_fails_leaves_nothing() -> None:
     def load() -> None:
-        with registering(Source("bad")):
+        with registering(Origin("bad")):
             register("losses", "half_done", len)
             raise ZeroDivisionError
 

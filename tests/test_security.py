@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,16 @@ def test_pods_are_not_root() -> None:
         text = path.read_text()
         assert text.count("image: ") == text.count("runAsNonRoot: true"), path
     assert "\nUSER ray\n" in (ROOT / "cluster" / "Dockerfile").read_text()
+
+
+def test_a_cluster_of_our_own_gets_a_token_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tips_dist.study.cluster import prepare_environment
+
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    tokens = set()
+    for _ in range(2):
+        monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name[:4] != "RAY_"})
+        prepare_environment(None)
+        assert os.environ["RAY_AUTH_MODE"] == "token"
+        tokens.add(os.environ["RAY_AUTH_TOKEN"])
+    assert sorted(map(len, tokens)) == [64, 64]

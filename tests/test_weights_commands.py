@@ -12,7 +12,8 @@ import torch
 from tests.evaluation.examples import Joints, fitted_lifter, true_offsets
 from tips_dist import cli
 from tips_dist.data import procedural
-from tips_dist.data.store import Poses, normalisation_scale, normalised, write_poses, write_truth
+from tips_dist.data.store import Poses, normalisation_scale, normalised
+from tips_dist.data.writer import write_poses, write_truth
 from tips_dist.models import save_weights
 
 HALF = ("--split", "half")

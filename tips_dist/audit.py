@@ -15,7 +15,7 @@ from tips_dist.stability.goals import thresholds
 from tips_dist.study_yaml import load_yaml
 
 
-def in_words(audit: Audit) -> str:
+def audit_words(audit: Audit) -> str:
     """The totals of an audit in words."""
     totals, lines = audit.totals, []
     if totals.cut:

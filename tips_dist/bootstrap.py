@@ -228,7 +228,10 @@ def _resampled(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # such a resample is left out of the quantiles
         return np.concatenate(
-            [reduce(values[drawn].reshape(len(drawn[0]), -1), axis=1) for drawn in _drawn(*values.shape, seed=seed)]
+            [
+                reduce(values[drawn].reshape(len(drawn[0]), -1), axis=1)
+                for drawn in _drawn(len(values), values.shape[1], seed)
+            ]
         )
 
 

@@ -87,10 +87,18 @@ def _run(
     go_on: Annotated[
         bool, typer.Option("--continue", help="Go on with the newest unfinished run of this very study, if any.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it asks for (trials, memory, disk, time), and start nothing.")
+    ] = False,
     job: Annotated[bool, typer.Option("--job", hidden=True)] = False,
     plugin: Plugins = None,
 ) -> None:
     """Run a study: train, judge, stop, select, distil, and summarise."""
+    if dry_run:
+        from tips_dist.commands.foretelling import foretell
+
+        foretell(study, overrides or [], as_json=as_json)
+        return
     from tips_dist.commands import study as command
 
     command.run(

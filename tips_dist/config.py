@@ -17,9 +17,9 @@ from tips_dist.files import UserError
 from tips_dist.sections import Before, Section, set_dotted, validate
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
-Seed = Annotated[int, Field(ge=0, le=2**53)]  # what every JSON reader takes exactly
+SeedNumber = Annotated[int, Field(ge=0, le=2**53)]  # what every JSON reader takes exactly
 Blocks = Annotated[int, Field(ge=1, le=64)]
-Batch = Annotated[int, Field(ge=1, le=2**20)]
+BatchSize = Annotated[int, Field(ge=1, le=2**20)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -29,7 +29,7 @@ class Procedural(Section):
     """Poses made by the embedded generator instead of read from a file."""
 
     poses: Annotated[int, Field(ge=1, le=10_000_000)] = 20_000  # how many; they are made in memory
-    seed: Seed = 0  # random start of the generator
+    seed: SeedNumber = 0  # random start of the generator
     cameras: Annotated[int, Field(ge=1, le=64)] = 2  # that see each sequence at the same moments
 
 
@@ -68,7 +68,7 @@ class Training(Section):
     """How one run trains."""
 
     steps: Count = 6000  # each a batch of every seed; a multiple of evaluate_every
-    batch_size: Batch = 256  # poses per step and seed
+    batch_size: BatchSize = 256  # poses per step and seed
     evaluate_every: Count = 50  # steps between evaluation steps
     checkpoint_every: Count = 10  # evaluation steps between resumable checkpoints
     validation_poses: Annotated[int, Field(ge=32)] = 512  # on which signals are measured and checkpoints judged
@@ -90,6 +90,7 @@ class Training(Section):
     precision: Literal["float32", "tf32", "bf16"] = "float32"  # of matrix products; tf32 is float32 on a CPU
     compile: bool = False  # torch.compile both networks (with CUDA graphs on a card)
     turns: Literal["sampled", "all"] = "sampled"  # 90° consistency: one of ±90°, 180° per pose and step, or all
+    turned_every: Count = 1  # 90° consistency is asked of every n-th pose of a batch; a divisor of batch_size
     candidates: Annotated[Count, Before(2)] = 8  # checkpoints kept per seed, by risk, spread over the good stretch
     record_depths: bool = True  # keep the validation depths of every evaluation step, for audits and evaluation
     signals: list[str] = []  # further signals to measure, registered by plug-ins
@@ -101,6 +102,8 @@ class Training(Section):
             raise ValueError(
                 f"steps: {self.steps} is not a multiple of evaluate_every ({self.evaluate_every}); try {nearest}"
             )
+        if self.batch_size % self.turned_every:
+            raise ValueError(f"turned_every: {self.turned_every} does not divide batch_size ({self.batch_size})")
         return self
 
 
@@ -219,7 +222,7 @@ class Distillation(Section):
 
     teachers: Annotated[Count, Before(3)] = 10  # checkpoints in all, of all seeds, that teach the student
     steps: Count = 2000  # of the student's training
-    batch_size: Batch = 256  # poses per step
+    batch_size: BatchSize = 256  # poses per step
     lr: Positive = 1e-3  # Adam's learning rate
     noise: NonNegative = 0.0  # added to every input joint: its deviation as a share of the mean root-head distance
     joint_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of joints put where their parent is
@@ -282,7 +285,7 @@ class Study(Section):
     """A whole study file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,60}$")]  # run folders are called after it
-    seed: Seed = 0  # the one random start that all others of the study follow from
+    seed: SeedNumber = 0  # the one random start that all others of the study follow from
     data: Data = Data()  # the 2D poses
     representations: Annotated[list[str], Field(min_length=1)]  # how the 2D pose is cut up for lifting
     seeds: Annotated[int, Field(ge=1, le=4096)] = 4  # per configuration, packed into one program
@@ -354,7 +357,7 @@ class Study(Section):
         Raises:
             UserError: a key is unknown or a value does not fit its type.
         """
-        values: dict[str, Any] = {
+        values: dict[str, object] = {
             "representation": representation,
             "model": self.model.model_dump(),
             "training": self.training.model_dump(),

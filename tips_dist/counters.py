@@ -51,7 +51,7 @@ def words(keys: Tensor, first: int, shape: Sequence[int], strides: Sequence[int]
     return _mix(place)
 
 
-def chosen(words: Tensor, probability: float) -> Tensor:
+def drawn(words: Tensor, probability: float) -> Tensor:
     """Choose with a probability (to 2^-16), four numbers a word: (…, N) -> (…, 4 N) bool."""
     limit = min(round(probability * 2**16), 2**16 - 1) - 2**15  # of a signed number of 16 bits
     return words.view(torch.int16) < limit

@@ -9,7 +9,7 @@ from tips_dist.files import UserError
 AUTO = "auto"
 
 
-def chosen(asked: str | None) -> str:
+def device_for(asked: str | None) -> str:
     """The device that ``--device`` means: ``auto`` (or nothing) takes a card where torch sees one.
 
     Raises:

@@ -54,7 +54,7 @@ SAMPLE = 1024  # poses on which teachers are compared with their median
 LEAST_SPREAD = 1e-3  # root-to-head distances: teachers that are closer count as equal
 _CHUNK = 16_384
 
-Progress = Callable[[int, int], None]  # teachers heard, of how many
+Heard = Callable[[int, int], None]  # teachers heard, of how many
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Learning:
     best_step: int = 0
 
 
-def distill(run: Path, poses: Poses, *, device: str | None = None, progress: Progress | None = None) -> Path:
+def distill(run: Path, poses: Poses, *, device: str | None = None, progress: Heard | None = None) -> Path:
     """Train the student of a run from its selected teachers; write ``student/``; return the weights' path.
 
     Deterministic: the same run folder and poses give the same student.
@@ -177,7 +177,7 @@ def teach(
     inputs: Tensor,
     *,
     device: torch.device | None = None,
-    progress: Progress | None = None,
+    progress: Heard | None = None,
 ) -> tuple[Tensor, Tensor, Disagreement]:
     """The depths the student is to learn and the teachers' spread (N, 17) each, and a summary of how far they disagree.
 

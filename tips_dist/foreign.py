@@ -20,7 +20,8 @@ import numpy.typing as npt
 import yaml
 
 from tips_dist.config import Configuration, Study
-from tips_dist.data.store import SPLITS, Poses, normalisation_scale, read_poses, write_poses
+from tips_dist.data.store import SPLITS, Poses, normalisation_scale, read_poses
+from tips_dist.data.writer import write_poses
 from tips_dist.files import UserError, write_text
 from tips_dist.monitoring import Monitor
 from tips_dist.runfolder import History, HistoryRow, Outcome, SeedOutcome, StudyRecord, Trial, TrialState, layout
@@ -256,7 +257,7 @@ class ForeignTrial:
     def write(self, state: TrialState, error: str | None = None) -> Trial:
         """Write the record, with the outcome if it has ended."""
         seconds = time.monotonic() - self._began
-        changes: dict[str, Any] = {"state": state, "wall_seconds": round(seconds, 3), "error": error}
+        changes: dict[str, object] = {"state": state, "wall_seconds": round(seconds, 3), "error": error}
         if state.final:
             self.monitor.close()
             ended = [self._outcome(seed) for seed in self.record.seeds]

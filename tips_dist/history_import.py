@@ -36,7 +36,7 @@ from tips_dist.stability.risk import risk as risk_of
 from tips_dist.training.validation import validation_rows, validation_set
 
 OWN = ("step", "seed", "trial", "risk")
-Values = dict[str, float | None]
+_Values = dict[str, float | None]
 Depths = npt.NDArray[np.floating[Any]]
 
 
@@ -45,11 +45,11 @@ class _Seed:
     """One seed of the table, in order: steps, the numbers of each, the risks that the table gives."""
 
     steps: list[int] = field(default_factory=list)
-    values: list[Values] = field(default_factory=list)
+    values: list[_Values] = field(default_factory=list)
     risks: list[float | None] = field(default_factory=list)
 
 
-Table = dict[str, dict[int, _Seed]]  # trial -> seed -> its rows
+_Table = dict[str, dict[int, _Seed]]  # trial -> seed -> its rows
 
 
 def import_history(
@@ -130,7 +130,7 @@ def import_history(
 
 def _record(trial: ForeignTrial, seeds: Mapping[int, _Seed], folder: Path) -> None:
     """Judge the rows step by step, as if they came now."""
-    by_step: dict[int, dict[int, tuple[Values, float | None]]] = defaultdict(dict)
+    by_step: dict[int, dict[int, tuple[_Values, float | None]]] = defaultdict(dict)
     for seed, one in seeds.items():
         for step, values, risk in zip(one.steps, one.values, one.risks, strict=True):
             by_step[step][seed] = values, risk
@@ -146,7 +146,7 @@ def _record(trial: ForeignTrial, seeds: Mapping[int, _Seed], folder: Path) -> No
 class _Lifted:
     """Saved depths, and the signals that follow from them."""
 
-    def __init__(self, poses: Poses, depths: Any, table: Table) -> None:
+    def __init__(self, poses: Poses, depths: Any, table: _Table) -> None:
         self.poses, self.held_out = poses, poses.rows("validation")
         array, where = _array(depths)
         seeds = max(len(one) for one in table.values())
@@ -198,9 +198,9 @@ def _array(depths: Any) -> tuple[Depths, str]:
     return array, where
 
 
-def _read(path: Path, columns: Mapping[str, str]) -> Table:
+def _read(path: Path, columns: Mapping[str, str]) -> _Table:
     """The table, row by row."""
-    table: Table = defaultdict(lambda: defaultdict(_Seed))
+    table: _Table = defaultdict(lambda: defaultdict(_Seed))
     for where, row in _rows(path, columns):
         step = _whole(row.pop("step"), f"{where}: step")
         seed = _whole(row.pop("seed", "") or "0", f"{where}: seed")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tips_dist.config import Study
 from tips_dist.files import UserError, read_text, shown
-from tips_dist.registry import BUILT_IN, HOMES, SESSION, Entry, Source, adopt, entries, entry, registering
+from tips_dist.registry import BUILT_IN, HOMES, SESSION, Entry, Origin, adopt, entries, entry, registering
 from tips_dist.study_file import named
 
 GROUP = "tips_dist"
@@ -40,9 +40,9 @@ class Plugin:
     text: str | None = None  # of a file; None: an installed package
 
     @property
-    def source(self) -> Source:
+    def source(self) -> Origin:
         """As the registry knows it."""
-        return Source(self.name, self.version, self.digest, self.where)
+        return Origin(self.name, self.version, self.digest, self.where)
 
 
 _loaded: dict[str, Plugin] = {}

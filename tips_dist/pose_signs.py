@@ -82,12 +82,12 @@ def resolve_pose_signs(
     votes = None
     if instants is not None and len(instants):
         votes = view_votes(lifted, instants, representation, present)
-    right, mirrored = tell(lifted, representation, instants, votes)
+    right, mirrored = tell_mirrored(lifted, representation, instants, votes)
     told = torch.where(right < 0, -1.0, 1.0) * signs.unsqueeze(-2)
     return PoseSigns(told, right.abs(), mirrored)
 
 
-def tell(
+def tell_mirrored(
     lifted: Tensor,
     representation: Representation,
     instants: Tensor | None = None,

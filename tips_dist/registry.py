@@ -48,7 +48,7 @@ Check = Callable[[str, Any], None]
 
 
 @dataclass(frozen=True)
-class Source:
+class Origin:
     """Where a registered part comes from."""
 
     name: str  # of the plug-in
@@ -60,8 +60,8 @@ class Source:
         return f"{self.name} {self.version}".strip() + (f" ({self.where})" if self.where else "")
 
 
-BUILT_IN = Source("tips-dist")
-SESSION = Source("this session")  # registered by hand, in a notebook or a test: nothing that travels
+BUILT_IN = Origin("tips-dist")
+SESSION = Origin("this session")  # registered by hand, in a notebook or a test: nothing that travels
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Entry:
     kind: str
     name: str
     value: Any
-    source: Source
+    source: Origin
     options: Mapping[str, Any]
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ class UnknownName(UserError, KeyError):  # noqa: N818
 _entries: dict[str, dict[str, Entry]] = {kind: {} for kind in HOMES}
 _checks: dict[str, Check] = {}
 _homes_loaded: set[str] = set()
-_source: list[Source] = []
+_source: list[Origin] = []
 
 
 @overload
@@ -150,7 +150,7 @@ def built_in(kind: str, check: Check | None = None) -> contextlib.AbstractContex
 
 
 @contextlib.contextmanager
-def registering(source: Source) -> Iterator[None]:
+def registering(source: Origin) -> Iterator[None]:
     """Within this context what is registered comes from ``source``; if it fails, nothing of it stays."""
     before = {kind: dict(entries) for kind, entries in _entries.items()}
     _source.append(source)
@@ -165,7 +165,7 @@ def registering(source: Source) -> Iterator[None]:
         _source.pop()
 
 
-def adopt(source: Source, module: str) -> None:
+def adopt(source: Origin, module: str) -> None:
     """What ``module`` (or one below it) registered when it was imported by hand comes from ``source``."""
     for found in _entries.values():
         for name, one in found.items():
@@ -200,7 +200,7 @@ def entries(kind: str) -> list[Entry]:
     return list(_entries[kind].values())
 
 
-class Table(Mapping[str, T], Generic[T]):
+class Registered(Mapping[str, T], Generic[T]):
     """What is registered of a kind, live: name -> part. Iterates what is built in or loaded, in order."""
 
     def __init__(self, kind: str) -> None:

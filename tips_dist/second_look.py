@@ -18,7 +18,7 @@ from tips_dist.data.store import Poses
 from tips_dist.files import UserError
 from tips_dist.models import load_weights
 from tips_dist.runfolder.choices import SecondLook
-from tips_dist.selection import Seen
+from tips_dist.selection import SecondOpinion
 from tips_dist.stability import signals
 from tips_dist.stability.risk import MIXED, Regime, regime_of, risk
 from tips_dist.training.validation import validation_set
@@ -35,12 +35,12 @@ class Looker:
         self.regime: Regime | None = None
         self._sets: dict[tuple[float, float], signals.ValidationSet] = {}
 
-    def look(self, file: Path, configuration: Configuration) -> Seen:
+    def look(self, file: Path, configuration: Configuration) -> SecondOpinion:
         """Judge one candidate; a file that cannot be used is said, not raised."""
         try:
             lifter, _ = load_weights(file)
         except UserError as error:
-            return Seen(note=f"cannot be looked at again: {error}")
+            return SecondOpinion(note=f"cannot be looked at again: {error}")
         validation = self._validation(configuration)
         with torch.inference_mode():
             offsets = lifter(validation.poses[None])
@@ -48,7 +48,9 @@ class Looker:
         values = {name: _number(float(value)) for name, value in found.items()}
         regime, told = regime_of(values), risk(values)
         self.regime = self.regime or regime
-        return Seen(told, values.get(MIXED), None if told is not None else "the second look found no finite risk")
+        return SecondOpinion(
+            told, values.get(MIXED), None if told is not None else "the second look found no finite risk"
+        )
 
     def record(self) -> SecondLook:
         """What was looked at."""

@@ -37,8 +37,12 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+<<<<<<< HEAD
 @functools.cache  # asked for thousands of times where a large run is read
 def before(section: type[Section]) -> Mapping[str, Any]:
+=======
+def before(section: type[Section]) -> dict[str, object]:
+>>>>>>> main
     """The knobs of a section that declare :class:`Before`, with what runs did that do not know them."""
     return {
         name: mark.value
@@ -48,15 +52,16 @@ def before(section: type[Section]) -> Mapping[str, Any]:
     }
 
 
-def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
+def set_dotted(values: dict[str, object], key: str, value: object) -> None:
     """Set ``values["a"]["b"]`` for the dotted key ``a.b``, making sections as needed."""
     *sections, last = key.split(".")
     if len(sections) > 8:
         raise UserError(f"{shown(key)}: no section is that deep")
     for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
             raise UserError(f"{key}: '{section}' is not a section")
+        values = inner
     values[last] = value
 
 
@@ -91,13 +96,13 @@ def recorded(section: type[SectionT], values: Any) -> SectionT:
 def with_unset(study: SectionT, own: SectionT, recorded: SectionT) -> SectionT:
     """``study`` with the recorded value of every knob that neither ``study`` nor ``own`` sets."""
     unset = set(type(study).model_fields) - study.model_fields_set - own.model_fields_set
-    changes: dict[str, Any] = {name: getattr(recorded, name) for name in unset}
+    changes: dict[str, object] = {name: getattr(recorded, name) for name in unset}
     for name in _inner(type(study)):
         changes[name] = with_unset(getattr(study, name), getattr(own, name), getattr(recorded, name))
     return study.model_copy(update=changes)
 
 
-def _filled(section: type[Section], values: dict[str, Any]) -> dict[str, Any]:
+def _filled(section: type[Section], values: Mapping[str, object]) -> dict[str, object]:
     result = {**before(section), **values}
     for name, inner in _inner(section).items():
         value = result.get(name, {})
@@ -106,7 +111,7 @@ def _filled(section: type[Section], values: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _forget(section: Section, values: dict[str, Any]) -> None:
+def _forget(section: Section, values: Mapping[str, Any]) -> None:
     """Leave in ``model_fields_set`` only what stands in ``values``."""
     section.__pydantic_fields_set__.intersection_update(values)
     for name in _inner(type(section)):

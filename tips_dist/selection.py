@@ -20,7 +20,7 @@ from tips_dist.config import Configuration
 from tips_dist.files import UserError
 from tips_dist.phases import phase
 from tips_dist.runfolder import Choice, RunFolder, SeedOutcome, Selection, Teacher, Trial, layout
-from tips_dist.runfolder.choices import Look, SecondLook
+from tips_dist.runfolder.choices import CandidateLook, SecondLook
 from tips_dist.runfolder.weights import read_weights_record
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability.verdicts import crossing_at, taints
@@ -35,7 +35,7 @@ RULE = (
 
 
 @dataclass(frozen=True)
-class Seen:
+class SecondOpinion:
     """What the second look thought of one candidate; ``note`` says why it thought nothing."""
 
     risk: float | None = None
@@ -43,10 +43,10 @@ class Seen:
     note: str | None = None
 
 
-class Looker(Protocol):
+class SecondLooker(Protocol):
     """What looks a second time: :class:`tips_dist.second_look.Looker`, which needs torch, as this module does not."""
 
-    def look(self, file: Path, configuration: Configuration) -> Seen:
+    def look(self, file: Path, configuration: Configuration) -> SecondOpinion:
         """Judge one candidate."""
         ...
 
@@ -55,7 +55,7 @@ class Looker(Protocol):
         ...
 
 
-def select(folder: Path, looker: Looker | None = None) -> Selection:
+def select(folder: Path, looker: SecondLooker | None = None) -> Selection:
     """Choose candidates and teachers of a run and write ``selection.json``.
 
     Args:
@@ -100,7 +100,7 @@ def select(folder: Path, looker: Looker | None = None) -> Selection:
 class _Candidate:
     """One candidate with what each stage thought of it."""
 
-    look: Look
+    look: CandidateLook
     file: str
     part_signs: list[int] = field(default_factory=list)
     sign_confidence: list[float] = field(default_factory=list)
@@ -121,7 +121,7 @@ class _Seed:
     candidates: list[_Candidate]
 
     @classmethod
-    def of(cls, run: Path, trial: Trial, outcome: SeedOutcome, looker: Looker | None) -> _Seed:
+    def of(cls, run: Path, trial: Trial, outcome: SeedOutcome, looker: SecondLooker | None) -> _Seed:
         """Read what was kept of a seed, and look at it again."""
         best = [outcome.best_step] if outcome.best_step is not None and outcome.best_risk is not None else []
         found = [_first_look(run, trial, outcome, step) for step in outcome.candidates or best]
@@ -165,7 +165,7 @@ def _first_look(run: Path, trial: Trial, seed: SeedOutcome, step: int) -> _Candi
     """What training thought of a candidate, or why it cannot be chosen."""
     file = layout.candidate_file(trial.id, seed.seed, step)
     risk = seed.best_risk if step == seed.best_step else None
-    one = _Candidate(Look(step=step, risk=risk), file)
+    one = _Candidate(CandidateLook(step=step, risk=risk), file)
 
     def refused(note: str) -> _Candidate:
         return replace(one, look=one.look.model_copy(update={"note": note}))
@@ -190,10 +190,10 @@ def _first_look(run: Path, trial: Trial, seed: SeedOutcome, step: int) -> _Candi
     risk = weights.risk if weights.risk is not None else risk
     if risk is None:
         return refused(f"{file} does not say its risk")
-    return _Candidate(Look(step=step, risk=risk), file, weights.part_signs, weights.sign_confidence)
+    return _Candidate(CandidateLook(step=step, risk=risk), file, weights.part_signs, weights.sign_confidence)
 
 
-def _second_look(run: Path, one: _Candidate, trial: Trial, looker: Looker) -> _Candidate:
+def _second_look(run: Path, one: _Candidate, trial: Trial, looker: SecondLooker) -> _Candidate:
     if one.look.note is not None:
         return one
     seen = looker.look(run / one.file, trial.configuration)

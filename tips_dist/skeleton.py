@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tips_dist.files import UserError
-from tips_dist.registry import Table, built_in, register
+from tips_dist.registry import Registered, built_in, register
 
 JOINTS: tuple[str, ...] = (
     "hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax", "neck",
@@ -90,7 +90,7 @@ _FIVE = (
     BodyPart("right_leg", RIGHT_LEG),
 )
 
-REPRESENTATIONS: Table[Representation] = Table("representations")
+REPRESENTATIONS: Registered[Representation] = Registered("representations")
 """Every registered representation by its name, those of plug-ins too."""
 
 

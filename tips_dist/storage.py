@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredFile:
     """A file at an address: bytes and the time it was written (s since 1970)."""
 
     size: int
@@ -57,7 +57,7 @@ class Store:
             raise UserError(f"{url}: not an address that pyarrow or fsspec can open ({_line(error)})") from None
         self._local = urlsplit(url).scheme in ("file", "local")
 
-    def list(self, *, few: bool = False) -> dict[str, Entry]:
+    def list(self, *, few: bool = False) -> dict[str, StoredFile]:
         """Every file below the address (``few``: directly below), by its path relative to it; may be none."""
         from pyarrow.fs import FileSelector, FileType
 
@@ -65,7 +65,7 @@ class Store:
         found = self._patiently(lambda: self._files.get_file_info(selector))
         prefix = self._base.rstrip("/") + "/"
         entries = {
-            info.path.removeprefix(prefix): Entry(info.size or 0, (info.mtime_ns or 0) / 1e9)
+            info.path.removeprefix(prefix): StoredFile(info.size or 0, (info.mtime_ns or 0) / 1e9)
             for info in found
             if info.type == FileType.File
         }
@@ -234,7 +234,7 @@ def fetch_file(url: str, patience: float = 30.0) -> Path:
     info = store._patiently(lambda: store._files.get_file_info(store._base))
     if info.type != FileType.File:
         raise UserError(f"{url}: no such file")
-    entry = Entry(info.size or 0, (info.mtime_ns or 0) / 1e9)
+    entry = StoredFile(info.size or 0, (info.mtime_ns or 0) / 1e9)
     path = cache_folder(url)
     if not same(path, entry):
         store.get("", path)
@@ -300,7 +300,7 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def same(path: Path, entry: Entry) -> bool:
+def same(path: Path, entry: StoredFile) -> bool:
     """Whether a local file is the copy of what lies at the address now."""
     try:
         found = path.stat()

@@ -14,7 +14,7 @@ import io
 import json
 import tokenize
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tips_dist import config
@@ -102,7 +102,7 @@ _BOUNDS = {
 _TYPES = {"integer": "whole number", "string": "text", "boolean": "true or false", "null": "null"}
 
 
-def _words(value: dict[str, Any], definitions: dict[str, Any]) -> str:
+def _words(value: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     if "$ref" in value:
         return _words(definitions[value["$ref"].split("/")[-1]], definitions)
     if "enum" in value or "const" in value:

@@ -30,6 +30,7 @@ from tips_dist.files import UserError
 from tips_dist.models import load_weights, parameters_per_seed, save_weights
 from tips_dist.models.base import BaseLifter, check_lifter
 from tips_dist.registry import entry
+from tips_dist.runfolder.records import Parameter
 from tips_dist.skeleton import JOINTS, REPRESENTATIONS, ROOT
 from tips_dist.stability.detectors import Detector, Recipe
 from tips_dist.stability.signals import Measured, ValidationSet, further
@@ -374,7 +375,7 @@ class SamplerContract:
         search = f"search: {{trials: 12, sampler: {self.name}}}"
         return parse_study(f"name: contract\nrepresentations: [solo]\n{search}\nspace:\n  {self.space}\n", "contract")
 
-    def draws(self, folder: Path, count: int) -> list[dict[str, Any]]:
+    def draws(self, folder: Path, count: int) -> list[dict[str, Parameter]]:
         """The first trials of a search that is told made-up risks."""
         from tips_dist.runfolder import TrialState, example
         from tips_dist.study.search import TrialSearch

@@ -194,7 +194,7 @@ class Tracking:
             UserError: no tracker has that name, or its library is not installed.
         """
         self._run, self._notice = run, notice or terminal.notice
-        self._trackers: dict[str, Any] = {}
+        self._trackers: dict[str, Tracker] = {}
         self._until: dict[tuple[str, str], int] = {}  # (tracker, trial) -> the last step that it has
         self._ended: set[tuple[str, str]] = set()
         self._verdicts: dict[tuple[str, str, int], str] = {}

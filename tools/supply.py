@@ -77,8 +77,9 @@ def licences() -> None:
             rows.append(f"| {name} | not installed here | |")
             continue
         classes = [line.rpartition(" :: ")[2] for line in about.get_all("Classifier") or [] if line[:7] == "License"]
-        text = (about.get("License") or "not said").strip().partition("\n")[0]
-        said = about.get("License-Expression") or ", ".join(classes) or text
+        told = {key: about[key] for key in ("License", "License-Expression") if key in about}
+        text = (told.get("License") or "not said").strip().partition("\n")[0]
+        said = told.get("License-Expression") or ", ".join(classes) or text
         rows.append(f"| {name} | {about['Version']} | {said.replace('|', '/')[:120]} |")
     head = (
         "# Licences of what an install brings\n\nMade by `make licences` from each package's own metadata.\n\n"

@@ -43,7 +43,7 @@ class Count:
     cases: int = 0
     codes: dict[str, int] = field(default_factory=dict)
     defects: dict[str, list[str]] = field(
-        default_factory=lambda: {"traceback": [], "leftover": [], "slow": [], "memory": []}
+        default_factory=lambda: {"traceback": [], "leftover": [], "outside": [], "slow": [], "memory": []}
     )
 
     def add(self, case: Case, code: int | None, said: str, seconds: float, megabytes: float, left: list[str]) -> None:
@@ -58,8 +58,10 @@ class Count:
             self.defects["traceback"].append(f"{what}: exit {code}: {said.strip()[-700:]}")
         if any((sign < " " and sign not in "\n\t") or "\x7f" <= sign < "\xa0" for sign in said):
             self.defects["traceback"].append(f"{what}: a control character reached the terminal")
-        if left:
-            self.defects["leftover"].append(f"{what}: exit {code}: {left[:5]}")
+        outside = [name for name in left if not name.startswith(OUTPUTS + OWN)]
+        for defect, names in (("outside", outside), ("leftover", [name for name in left if name not in outside])):
+            if names:
+                self.defects[defect].append(f"{what}: exit {code}: {names[:5]}")
         refused = kind not in ("done", "accepted")
         if code is None or (refused and seconds > SECONDS):
             self.defects["slow"].append(f"{what}: {seconds:.1f} s")
@@ -75,7 +77,7 @@ class Count:
 def build(arena: Path) -> Path:
     """The files that every case begins with."""
     from tips_dist.data import procedural
-    from tips_dist.data.store import write_poses, write_truth
+    from tips_dist.data.writer import write_poses, write_truth
 
     shutil.copytree(FIXTURES, arena)
     poses, joints = procedural.generate(1500, 0)[:2]

@@ -51,7 +51,7 @@ class Outcome:
 def prepare(folder: Path) -> Path:
     """A study with its data and truth in a folder; returns the study file."""
     from tips_dist.data import procedural
-    from tips_dist.data.store import write_poses, write_truth
+    from tips_dist.data.writer import write_poses, write_truth
 
     folder.mkdir(parents=True)
     poses, joints = procedural.generate(1500, 0)[:2]

@@ -28,14 +28,15 @@ def test_hostile_cases_are_refused_in_one_line_leave_nothing_and_take_little(pri
 def test_the_arena_sees_defects(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def bad(*_: object, **__: object) -> None:
         Path("others/id_rsa").write_text("mine")
-        Path(".left.tmp").touch()
+        Path("finished/.left.tmp").touch()
         raise RuntimeError("\x1b[2J")
 
     monkeypatch.setattr("tips_dist.commands.reading.show_status", bad)
     count = arena.Count()
     arena.run(arena.Case("bad", ("status", "finished")), pristine, tmp_path / "arena", count)
     assert count.defects["traceback"]
-    assert count.defects["leftover"]
+    assert "id_rsa" in count.defects["outside"][0]
+    assert ".left.tmp" in count.defects["leftover"][0]
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ distillation: {steps: 20}
 
 def prepare(folder: Path, study: str = STUDY) -> Path:
     """Write a study file (and its data) into ``folder``."""
-    from tips_dist.data.store import write_poses
+    from tips_dist.data.writer import write_poses
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.yaml").write_text(study)

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.data.importers.layouts import LAYOUTS, Layout
-from tips_dist.data import importers, inspection, procedural, store
+from tips_dist.data import importers, inspection, procedural, store, writer
 from tips_dist.files import UserError
 
 SECONDS = 60  # for one case, before it counts as hung
@@ -122,7 +122,7 @@ def main(target: str, first: int, count: int) -> None:
             poses = procedural.generate(200, 0)[0]
             stretch = np.repeat(np.array([-1, 0, 1, -1], np.int32), 50)
             scores = np.random.default_rng(0).uniform(0, 1, (200, 17)).astype(np.float32)
-            store.write_poses(pristine / "p.pose2d.h5", dataclasses.replace(poses, stretch=stretch, scores=scores))
+            writer.write_poses(pristine / "p.pose2d.h5", dataclasses.replace(poses, stretch=stretch, scores=scores))
 
         def make(source: Path) -> Layout | None:
             if layout is None:

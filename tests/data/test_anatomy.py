@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tests.data.importers import detectors, layouts
 from tips_dist.cli import app
-from tips_dist.data import anatomy, importers, inspection, procedural, store
+from tips_dist.data import anatomy, importers, inspection, procedural, store, writer
 from tips_dist.files import UserError
 from tips_dist.skeleton import MIRROR, J
 
@@ -161,7 +161,7 @@ def test_too_few_poses_are_said_to_be_too_few(tmp_path: Path) -> None:
     few = dataclasses.replace(
         MADE, **{name: getattr(MADE, name)[rows] for name in (*store.COLUMNS,)}
     )  # fmt: skip
-    store.write_poses(tmp_path / "p.pose2d.h5", few)
+    writer.write_poses(tmp_path / "p.pose2d.h5", few)
     assert inspection.inspect(tmp_path / "p.pose2d.h5")["persons_examined"].startswith("0 of ")
 
 
@@ -176,9 +176,9 @@ def test_mean_poses_show_left_on_the_right_from_the_front_and_knees_forward_from
 
 
 def test_strict_fails_on_any_finding_and_json_lists_them(tmp_path: Path) -> None:
-    store.write_poses(tmp_path / "good.pose2d.h5", MADE)
+    writer.write_poses(tmp_path / "good.pose2d.h5", MADE)
     poses = MADE.poses[:, MIRROR]
-    store.write_poses(tmp_path / "bad.pose2d.h5", dataclasses.replace(MADE, poses=poses))
+    writer.write_poses(tmp_path / "bad.pose2d.h5", dataclasses.replace(MADE, poses=poses))
     run = CliRunner().invoke
     assert run(app, ["data", "inspect", str(tmp_path / "good.pose2d.h5"), "--strict"]).exit_code == 0
     assert run(app, ["data", "inspect", str(tmp_path / "bad.pose2d.h5")]).exit_code == 0

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tips_dist.data import procedural, store
+from tips_dist.data import procedural, store, writer
 from tips_dist.data.hdf5 import reading
 from tips_dist.files import UserError
 
@@ -24,7 +24,7 @@ TEXT = h5py.string_dtype()
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    store.write_poses(tmp_path / "p.pose2d.h5", procedural.generate(40, 0)[0])
+    writer.write_poses(tmp_path / "p.pose2d.h5", procedural.generate(40, 0)[0])
     return tmp_path / "p.pose2d.h5"
 
 
@@ -47,12 +47,12 @@ def test_a_disk_without_locks_is_read_and_written_and_a_run_says_what_to_do(tmp_
     code = """
 import sys
 from pathlib import Path
-from tips_dist.data import procedural, store
+from tips_dist.data import procedural, store, writer
 from tips_dist.files import UserError
 from tips_dist.runfolder.lock import locked
 folder = Path(sys.argv[1])
 poses, _ = procedural.generate(60, 0)
-store.write_poses(folder / "a.pose2d.h5", poses)
+writer.write_poses(folder / "a.pose2d.h5", poses)
 assert store.read_poses(folder / "a.pose2d.h5").digest == poses.digest
 try:
     with locked(folder):

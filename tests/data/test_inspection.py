@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tips_dist.data import hygiene, inspection, procedural, store
+from tips_dist.data import hygiene, inspection, procedural, writer
 from tips_dist.files import UserError
 from tips_dist.skeleton import MIRROR
 
@@ -20,7 +20,7 @@ def found(**changes: object) -> dict[str, hygiene.Finding]:
 
 
 def test_counts_add_up_and_the_answer_is_plain_json(tmp_path: Path) -> None:
-    store.write_poses(tmp_path / "p.pose2d.h5", MADE, {"seed": 3})
+    writer.write_poses(tmp_path / "p.pose2d.h5", MADE, {"seed": 3})
     answer = inspection.inspect(tmp_path / "p.pose2d.h5")
     assert json.loads(json.dumps(answer)) == answer
     assert answer["poses"] == sum(split["poses"] for split in answer["splits"].values()) == len(MADE)
@@ -82,7 +82,7 @@ def test_near_copies_across_splits_are_found() -> None:
 def test_draws_a_png_and_refuses_other_names(tmp_path: Path) -> None:
     poses = MADE.poses.copy()
     poses[9] = poses[8]
-    store.write_poses(tmp_path / "p.pose2d.h5", dataclasses.replace(MADE, poses=poses))
+    writer.write_poses(tmp_path / "p.pose2d.h5", dataclasses.replace(MADE, poses=poses))
     inspection.draw_picture(tmp_path / "p.pose2d.h5", tmp_path / "p.png", rows=3)
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match=r"\.png"):

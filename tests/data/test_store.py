@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tips_dist.data import hdf5, procedural, store
+from tips_dist.data import hdf5, procedural, store, writer
 from tips_dist.files import StorageError, UserError
 
 MADE, TRUTH = procedural.generate(400, seed=3)
@@ -20,7 +20,7 @@ MADE, TRUTH = procedural.generate(400, seed=3)
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "some.pose2d.h5"
-    store.write_poses(path, MADE)
+    writer.write_poses(path, MADE)
     return path
 
 
@@ -62,7 +62,7 @@ def _with_stretches_and_scores() -> store.Poses:
 
 def test_stretches_and_scores_travel_with_the_poses(tmp_path: Path) -> None:
     poses = _with_stretches_and_scores()
-    store.write_poses(tmp_path / "a.pose2d.h5", poses)
+    writer.write_poses(tmp_path / "a.pose2d.h5", poses)
     read = store.read_poses(tmp_path / "a.pose2d.h5")
     assert read.digest == poses.digest != MADE.digest
     np.testing.assert_array_equal(read.stretch, poses.stretch)
@@ -186,7 +186,7 @@ def test_missing_foreign_and_truncated_files(file: Path, tmp_path: Path) -> None
     with pytest.raises(UserError, match="not an HDF5 file"):
         store.read_poses(foreign)
     truth = tmp_path / "some.truth3d.h5"
-    store.write_truth(truth, TRUTH, MADE.digest)
+    writer.write_truth(truth, TRUTH, MADE.digest)
     with pytest.raises(UserError, match="a truth file"):
         store.read_poses(truth)
     with pytest.raises(UserError, match="is a folder"):
@@ -199,7 +199,7 @@ def test_missing_foreign_and_truncated_files(file: Path, tmp_path: Path) -> None
 
 
 def test_truth_carries_the_digest_of_its_poses(tmp_path: Path) -> None:
-    store.write_truth(tmp_path / "t.h5", TRUTH, MADE.digest)
+    writer.write_truth(tmp_path / "t.h5", TRUTH, MADE.digest)
     with h5py.File(tmp_path / "t.h5") as file:
         assert file.attrs["poses_digest"] == MADE.digest
         assert file["joints"].shape == (400, 17, 3)
@@ -216,9 +216,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
 
     monkeypatch.setattr(store, "_extend", full)
     with pytest.raises(StorageError, match="disk is full"):
-        store.write_poses(file, MADE)
+        writer.write_poses(file, MADE)
     with pytest.raises(StorageError, match="disk is full"):
-        store.write_dataset(file, tmp_path / "t.h5", lambda writer: writer.append(vars(MADE), TRUTH))
+        writer.write_dataset(file, tmp_path / "t.h5", lambda opened: opened.append(vars(MADE), TRUTH))
     assert file.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 

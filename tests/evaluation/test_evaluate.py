@@ -14,7 +14,8 @@ import torch
 from tests.evaluation.examples import NOISE, SEEDS, STEPS, Joints, example_run, small_poses, true_offsets
 from tips_dist import geometry
 from tips_dist.data import procedural
-from tips_dist.data.store import Poses, normalisation_scale, normalised, write_poses, write_truth
+from tips_dist.data.store import Poses, normalisation_scale, normalised
+from tips_dist.data.writer import write_poses, write_truth
 from tips_dist.evaluation.evaluate import evaluate_run, evaluate_weights
 from tips_dist.evaluation.measuring import Bench, check_spread
 from tips_dist.files import UserError

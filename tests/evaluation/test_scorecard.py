@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from tests.evaluation.examples import NOISE, SEEDS, STEPS, example_run
 from tips_dist.cli import app
 from tips_dist.data import procedural
-from tips_dist.data.store import write_truth
+from tips_dist.data.writer import write_truth
 from tips_dist.evaluation import choices, rules
 from tips_dist.evaluation.evaluate import labelled_histories
 from tips_dist.evaluation.histories import LabelledHistory, label

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pytest
 
 from tests.evaluation.examples import small_poses
-from tips_dist.data.store import Poses, write_poses, write_truth
+from tips_dist.data.store import Poses
+from tips_dist.data.writer import write_poses, write_truth
 from tips_dist.evaluation.truth import read_truth
 from tips_dist.files import UserError
 

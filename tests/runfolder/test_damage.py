@@ -15,7 +15,7 @@ import pytest
 
 from tips_dist import cli
 from tips_dist.data import procedural
-from tips_dist.data.store import write_poses, write_truth
+from tips_dist.data.writer import write_poses, write_truth
 from tips_dist.evaluation.evaluate import evaluate_run
 from tips_dist.files import UserError
 from tips_dist.models import load_weights

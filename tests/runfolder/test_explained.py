@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tips_dist.config import Data, Procedural
 from tips_dist.data import procedural
-from tips_dist.data.store import write_poses
+from tips_dist.data.writer import write_poses
 from tips_dist.files import UserError
 from tips_dist.runfolder import Curves, History, HistoryRow, RunFolder, Trial, WeightsRecord, example, layout
 from tips_dist.runfolder.curves import METRICS, Curve

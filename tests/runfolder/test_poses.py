@@ -11,7 +11,7 @@ import pytest
 from tests.fakes import fake_poses
 from tips_dist.config import Data
 from tips_dist.data import procedural
-from tips_dist.data.store import write_poses
+from tips_dist.data.writer import write_poses
 from tips_dist.files import UserError
 from tips_dist.runfolder import RunFolder, example
 from tips_dist.runfolder.poses import expect, run_poses, study_poses

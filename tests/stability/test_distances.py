@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import wasserstein_distance
 
-from tips_dist.skeleton import BONES
-from tips_dist.stability.distances import SAMPLES, Reference, bone_vectors, two_sample
+from tips_dist.skeleton import BONES, LEGS, TORSO
+from tips_dist.stability.distances import SAMPLES, Projections, Reference, bone_vectors, two_sample
 
 
 def poses(seed: int, count: int, spread: float = 0.1) -> torch.Tensor:
@@ -66,3 +67,20 @@ def test_two_sample_statistics_by_their_definitions() -> None:
 def test_many_poses_are_thinned_evenly() -> None:
     many = poses(2, 3 * SAMPLES)
     np.testing.assert_allclose(Reference.build(many).vectors, bone_vectors(many[::3]))
+
+
+def test_sliced_distances_are_means_over_directions_of_scipys() -> None:
+    """The whole along every direction; a part along the first half of them, the other joints at the root."""
+    directions = torch.randn(34, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found = Projections.build(REAL, directions).distances(torch.stack([FAKE, REAL]))
+
+    def sliced(joints: tuple[int, ...], count: int) -> float:
+        kept = np.isin(np.arange(17), joints)[None, :, None]
+        real, fake = (10 * (flat.numpy() * kept).reshape(len(flat), 34) for flat in (REAL, FAKE))
+        along = directions.numpy()[:, :count].T
+        return float(np.mean([wasserstein_distance(real @ line, fake @ line) for line in along]))
+
+    assert found[""][0].item() == pytest.approx(sliced(tuple(range(17)), 8))
+    assert found["_torso"][0].item() == pytest.approx(sliced(TORSO, 4))
+    assert found["_legs"][0].item() == pytest.approx(sliced(LEGS, 4))
+    assert [values[1].item() for values in found.values()] == [0, 0, 0]

@@ -7,7 +7,7 @@ import pytest
 from tips_dist.config import Goal, Policy, Stopping
 from tips_dist.files import UserError
 from tips_dist.sections import recorded
-from tips_dist.stability.goals import table, thresholds
+from tips_dist.stability.goals import goal_table, thresholds
 from tips_dist.study_file import parse_study
 
 STUDY = "name: a\nrepresentations: [solo]\n"
@@ -26,7 +26,7 @@ def test_another_goal_is_one_line(text: str) -> None:
 
 
 def test_the_table_fills_in_what_the_policy_leaves_open() -> None:
-    rows = table()
+    rows = goal_table()
     for place, loss in enumerate(rows["loss"]):
         filled = thresholds(Policy(), Goal(loss=loss))
         assert all(getattr(filled, name) == rows[name][place] for name in rows if name != "loss")
@@ -40,7 +40,7 @@ def test_the_table_fills_in_what_the_policy_leaves_open() -> None:
 
 
 def test_who_risks_more_waits_less() -> None:
-    rows = table()
+    rows = goal_table()
     assert rows["loss"] == sorted(rows["loss"])
     assert rows["plateau_share"] == sorted(rows["plateau_share"], reverse=True)
     assert rows["drifting_alarm"] == sorted(rows["drifting_alarm"], reverse=True)

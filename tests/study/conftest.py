@@ -12,7 +12,7 @@ import yaml
 
 from tests.fakes import FakeTraining, fake_conclude, fake_poses
 from tips_dist.config import Resources, Study
-from tips_dist.data.store import write_poses
+from tips_dist.data.writer import write_poses
 from tips_dist.study_file import parse_study
 
 LR = {"training.generator_lr": {"log_uniform": [1.0e-5, 1.0e-2]}}

@@ -24,7 +24,7 @@ from tests.fakes import fake_poses
 from tests.study.conftest import study_text
 from tips_dist.cli import app
 from tips_dist.config import Study
-from tips_dist.data.store import write_poses
+from tips_dist.data.writer import write_poses
 from tips_dist.files import UserError
 from tips_dist.study import jobs, packing
 from tips_dist.study.jobs import Announcer, Jobs, heard

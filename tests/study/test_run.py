@@ -15,7 +15,7 @@ import pytest
 
 from tests.fakes import FakeTraining, fake_conclude, fake_poses
 from tests.study.conftest import LR, study_values
-from tips_dist.data.store import write_poses
+from tips_dist.data.writer import write_poses
 from tips_dist.files import UserError, read_json, write_json
 from tips_dist.runfolder import RunFolder, read_trial, read_trials
 from tips_dist.study.records import StudyEvent

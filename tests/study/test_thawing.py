@@ -11,7 +11,7 @@ import pytest
 from tests.fakes import FakeTraining, fake_conclude
 from tips_dist.files import UserError
 from tips_dist.runfolder import RunFolder, TrialState, read_trial, read_trials
-from tips_dist.runfolder.budget import budget
+from tips_dist.runfolder.budget import budget_of
 from tips_dist.study.run import resume, status
 from tips_dist.study.thawing import saved_steps
 
@@ -100,7 +100,7 @@ def test_a_trial_that_was_stopped_as_a_whole_goes_on_as_a_whole(inline: Launch) 
     run = inline(representations=["solo"])
     whole = read_trial(run, "solo-000")
     whole.now(state=TrialState.STOPPED, outcome=None, stopped_step=20, error="stopped at step 20").write(run)
-    found = budget(read_trials(run))
+    found = budget_of(read_trials(run))
     assert (found.frozen, found.saved, found.stopped_trials) == (2, 40, 1)
     with pytest.raises(UserError, match="thaw it as a whole: solo-000"):
         thawed(run, "solo-000:1")
@@ -108,19 +108,19 @@ def test_a_trial_that_was_stopped_as_a_whole_goes_on_as_a_whole(inline: Launch) 
     again = read_trial(run, "solo-000")
     assert (again.state, again.error, again.thaw) == ("finished", None, [0, 1])
     assert stopped(run)["solo-000"] == [40, 40]
-    assert budget(read_trials(run)).saved == 0
+    assert budget_of(read_trials(run)).saved == 0
 
 
 def test_by_default_saved_steps_are_saved(inline: Launch) -> None:
     run = inline(training(verdict="plateaued"), representations=["solo"])
-    assert budget(read_trials(run)).model_dump() == {
+    assert budget_of(read_trials(run)).model_dump() == {
         "planned": 160,
         "trained": 90,
         "frozen": 3,
         "revived": 0,
         "stopped_trials": 0,
     }
-    assert budget(read_trials(run)).saved == 70
+    assert budget_of(read_trials(run)).saved == 70
 
 
 def test_saved_steps_go_to_sound_frozen_seeds_of_low_risk(inline: Launch) -> None:
@@ -130,7 +130,7 @@ def test_saved_steps_go_to_sound_frozen_seeds_of_low_risk(inline: Launch) -> Non
     revived = [seed for trial in trials for seed in trial.seed_outcomes if seed.seed in trial.thaw]
     assert 0 < len(revived) < 3
     assert all((seed.best_risk or 9) <= risks[1] for seed in revived)
-    assert saved_steps(RunFolder(run).study, trials) == budget(trials).saved > 0
+    assert saved_steps(RunFolder(run).study, trials) == budget_of(trials).saved > 0
     assert not any(trial.thaw for trial in read_trials(inline(training(), name="bad", stopping={"freed": "thaw"})))
 
 

@@ -104,6 +104,8 @@ def test_a_step_with_batch_norm_does_not_depend_on_the_number_of_workers() -> No
 def test_a_batch_that_does_not_divide_among_the_workers_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="16 poses do not divide among resources"):
         train(tiny(), [0], world(), tmp_path, workers=3)
+    with pytest.raises(UserError, match=r"resources\.workers = 2, in groups of training\.turned_every = 16"):
+        train(tiny("solo", "training.turned_every=16"), [0], world(), tmp_path, workers=2)
 
 
 def test_a_dead_worker_ends_the_trial_with_its_name_and_the_checkpoint_is_good(tmp_path: Path) -> None:

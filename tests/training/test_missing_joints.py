@@ -48,7 +48,7 @@ def play(state: State, batch: Batch) -> dict[str, torch.Tensor]:
 
 
 def game(name: str, present: torch.Tensor | None, *overrides: str) -> tuple[Any, Batch]:
-    configuration = tiny(name, "training.turns=all", *EVERYTHING, *overrides)
+    configuration = tiny(name, "training.turns=all", "training.turned_every=2", *EVERYTHING, *overrides)
     poses = 0.1 * torch.randn(100, 17, 2, generator=stream(0, "test")) * torch.tensor([0.0] + [1.0] * 16)[:, None]
     sampler = Sampler(poses, configuration, CPU, present=present)
     return State(configuration, (0, 1), CPU), next(sampler.batches((0, 1), 0))

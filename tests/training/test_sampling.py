@@ -79,6 +79,15 @@ def test_turns_are_quarter_and_half_turns() -> None:
     assert torch.allclose(every, every.round(), atol=1e-6)
 
 
+def test_turns_of_every_second_pose_are_those_it_has_anyway_and_workers_share_them() -> None:
+    whole = draw([1], 0, 1, training__turns="all")[0].turns
+    some = draw([1], 0, 1, training__turns="all", training__turned_every=2)[0].turns
+    assert torch.equal(some, whole[:, :, ::2])
+    told = configuration(training__turns="all", training__turned_every=2)
+    shares = [next(Sampler(POSES, told, CPU, rank, 2).batches([1], 0)).turns for rank in (0, 1)]
+    assert torch.equal(torch.cat(shares, dim=2), some)
+
+
 def test_instance_noise_falls_linearly_to_nothing_and_leaves_the_root() -> None:
     batches = [draw([1], start, 10, training__instance_noise=0.5, training__batch_size=256) for start in (0, 10)]
     noise = [batch.noise for stretch in batches for batch in stretch if batch.noise is not None]

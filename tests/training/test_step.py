@@ -20,11 +20,11 @@ from tips_dist.training.step import adversarial_step
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("turns", ["sampled", "all"])
+@pytest.mark.parametrize(("turns", "every"), [("sampled", 1), ("all", 1), ("all", 2)])
 @pytest.mark.parametrize("name", ["solo", "torso_legs"])
-def test_losses_and_gradients_are_those_of_the_plain_program(name: str, turns: str) -> None:
+def test_losses_and_gradients_are_those_of_the_plain_program(name: str, turns: str, every: int) -> None:
     more = ("losses.label_swap=0.2", "losses.adversarial=0.7", "losses.bend=2", "losses.bend_margin=0.1")
-    configuration = tiny(name, f"training.turns={turns}", *more)
+    configuration = tiny(name, f"training.turns={turns}", f"training.turned_every={every}", *more)
     representation = REPRESENTATIONS[name]
     state: Any = State(configuration, (0, 1), CPU)
     poses = torch.randn(100, 17, 2, generator=stream(0, "test")) * 0.1 * torch.tensor([0.0] + [1.0] * 16)[:, None]

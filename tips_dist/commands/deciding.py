@@ -38,7 +38,7 @@ def select_candidates(folder: Path, *, as_json: bool) -> None:
 
 def audit(folder: Path, policy: Path | None, goal: str | None = None, *, as_json: bool) -> None:
     """Replay a stopping policy over the recorded histories and print what it would have done."""
-    from tips_dist.audit import audit_run, in_words, read_goal, read_policy
+    from tips_dist.audit import audit_run, audit_words, read_goal, read_policy
     from tips_dist.report.formats import print_tables
     from tips_dist.report.tables import Table, number
 
@@ -59,17 +59,17 @@ def audit(folder: Path, policy: Path | None, goal: str | None = None, *, as_json
         )
         for row in found.seeds
     ]
-    print_tables(console(), [Table("What this policy would have done", head, rows)], [in_words(found)])
+    print_tables(console(), [Table("What this policy would have done", head, rows)], [audit_words(found)])
 
 
 def distill_run(folder: Path, poses: Path | None, device: str = "auto") -> None:
     """Distil the selected teachers into one student."""
-    from tips_dist.devices import chosen
+    from tips_dist.devices import device_for
     from tips_dist.distillation import distill as distill_student
     from tips_dist.runfolder import RunFolder
     from tips_dist.runfolder.lock import locked
 
     run = RunFolder(folder)
     with locked(run.path), showing("distilling the student", run.path):
-        written = distill_student(folder, run.poses(poses), device=chosen(device))
+        written = distill_student(folder, run.poses(poses), device=device_for(device))
     say(f"Wrote {written}")

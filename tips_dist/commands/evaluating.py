@@ -46,13 +46,13 @@ TABLES = {
 
 def evaluate(folder: Path, truth: Path, poses: Path | None, *, device: str = "auto", as_json: bool) -> None:
     """Evaluate a run, print the tables that show it."""
-    from tips_dist.devices import chosen
+    from tips_dist.devices import device_for
     from tips_dist.evaluation.evaluate import evaluate_run
     from tips_dist.report import formats, summary, tables
     from tips_dist.report.answer_words import answer_lines
 
     with showing("evaluating", folder):
-        result = evaluate_run(folder, truth, poses, device=chosen(device))
+        result = evaluate_run(folder, truth, poses, device=device_for(device))
         found = summary.write_summary(folder)
     if as_json:
         print_json(result.plain())
@@ -75,12 +75,14 @@ def evaluate_network(
     """Evaluate one candidate or student on one split of any data set, print the tables."""
     if poses is None:
         raise UserError(f"evaluate {weights}: say which poses with --poses NAME.pose2d.h5")
-    from tips_dist.devices import chosen
+    from tips_dist.devices import device_for
     from tips_dist.evaluation import evaluate as evaluations
     from tips_dist.report import errors, formats
 
     with showing("evaluating"):
-        result = evaluations.evaluate_weights(weights, truth, poses, split=split, output=output, device=chosen(device))
+        result = evaluations.evaluate_weights(
+            weights, truth, poses, split=split, output=output, device=device_for(device)
+        )
     if as_json:
         print_json(result.plain())
         return
@@ -93,10 +95,10 @@ def evaluate_network(
 
 def at_the_end(folder: Path, truth: Path) -> None:
     """Evaluate a run that has just ended: everything is decided by now."""
-    from tips_dist.devices import AUTO, chosen
+    from tips_dist.devices import AUTO, device_for
     from tips_dist.evaluation.evaluate import evaluate_run
 
-    evaluate_run(folder, truth, device=chosen(AUTO))
+    evaluate_run(folder, truth, device=device_for(AUTO))
 
 
 def show_scorecard(

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tips_dist.config import Study
     from tips_dist.study.records import StudyEvent
 
-Progress = Callable[["StudyEvent"], None]
-Work = Callable[[Progress], Path]
+OnEvent = Callable[["StudyEvent"], None]
+Work = Callable[[OnEvent], Path]
 
 
 def run(
@@ -50,7 +50,7 @@ def run(
     _check_truth(truth)
     begun = studies.unfinished(study, runs.expanduser(), storage) if go_on or job else None
 
-    def work(view: Progress) -> Path:
+    def work(view: OnEvent) -> Path:
         if begun is not None:
             if job:
                 _say_where(begun)
@@ -92,7 +92,7 @@ def resume_study(
     study = RunFolder(folder).study.study
     more = (trials or 0) * len(study.representations)
 
-    def work(view: Progress) -> Path:
+    def work(view: OnEvent) -> Path:
         return studies.resume(
             folder,
             trials=trials,
@@ -152,7 +152,7 @@ def _ended(folder: Path | None) -> list[StudyEvent]:
 
 
 @contextlib.contextmanager
-def _view(trials: int, known: Sequence[StudyEvent], *, job: bool) -> Iterator[Progress]:
+def _view(trials: int, known: Sequence[StudyEvent], *, job: bool) -> Iterator[OnEvent]:
     """The live table; a job prints its events instead, for the table of whoever follows it."""
     if job:
         from tips_dist.study.jobs import Announcer

@@ -24,7 +24,7 @@ def train_alone(
     as_json: bool,
 ) -> None:
     """Train one configuration of a study in this process and print how its seeds ended."""
-    from tips_dist.devices import chosen
+    from tips_dist.devices import device_for
     from tips_dist.files import UserError
     from tips_dist.monitoring import Monitor
     from tips_dist.runfolder.poses import study_poses
@@ -44,7 +44,7 @@ def train_alone(
             study_poses(study.data, study_file.parent),
             folder,
             report=_print_progress,
-            device=chosen(device),
+            device=device_for(device),
             monitor=monitor,
         )
     finally:

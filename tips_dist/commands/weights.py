@@ -30,7 +30,7 @@ def lift_poses(
     if output is None and picture is None and animation is None:
         raise UserError("lift: nothing to write; give --output FILE, --picture FILE or --animate FILE")
     with showing("lifting"):
-        from tips_dist.devices import chosen
+        from tips_dist.devices import device_for
         from tips_dist.lifting import lift_file
 
         result = lift_file(
@@ -43,7 +43,7 @@ def lift_poses(
             animation=animation,
             signs=signs,
             uncertainty=uncertainty,
-            device=chosen(device),
+            device=device_for(device),
         )
     print_found(result, as_json=as_json)
 

@@ -85,17 +85,17 @@ _SHORT = re.compile(r"(l|r)_?(shoulder|elbow|wrist|hip|knee|ankle|foot|eye|ear)"
 # Words that no human keypoint holds: the files of animals share many of the other names.
 _ANIMAL = re.compile(r"paw|tail|hoof|withers|(front|back|fore|hind)_?(leg|foot|feet|elbow|knee)|snout|beak|wing|thai")
 
-Recipe = Mapping[str, float]
-_HALF_WAY: Recipe = {"=hip": 0.5, "=thorax": 0.5}
+_Mix = Mapping[str, float]
+_HALF_WAY: _Mix = {"=hip": 0.5, "=thorax": 0.5}
 
 
-def _above(share: float, *names: str) -> Recipe:
+def _above(share: float, *names: str) -> _Mix:
     """The place at this share of the way from the thorax to the mean of some keypoints."""
     return {"=thorax": 1 - share, **{name: share / len(names) for name in names}}
 
 
 # Joint -> recipes, the best first: weights of keypoints, or of joints made before ("=thorax").
-PLACES: dict[str, tuple[Recipe, ...]] = {
+PLACES: dict[str, tuple[_Mix, ...]] = {
     "hip": ({"left_hip": 0.5, "right_hip": 0.5}, {"hip": 1}),
     "thorax": ({"thorax": 1}, {"left_shoulder": 0.5, "right_shoulder": 0.5}, {"neck": 1}),
     "spine": ({"spine": 1}, _HALF_WAY),
@@ -157,7 +157,7 @@ class JointMap:
         return poses, np.stack([made[f"={joint}"][1] for joint in JOINTS], axis=1)
 
     @functools.cached_property
-    def _recipes(self) -> dict[str, tuple[Recipe, ...]]:
+    def _recipes(self) -> dict[str, tuple[_Mix, ...]]:
         return _recipes(frozenset(self.names))
 
 
@@ -167,11 +167,11 @@ def _surer(minimum: float, first: tuple[Array, Array], second: tuple[Array, Arra
     return np.where(replace[:, None], second[0], first[0]), np.where(replace, second[1], first[1])
 
 
-def _recipes(names: frozenset[str]) -> dict[str, tuple[Recipe, ...]]:
+def _recipes(names: frozenset[str]) -> dict[str, tuple[_Mix, ...]]:
     """The recipes that these names suffice for; a joint that they do not suffice for is absent."""
     if names >= set(JOINTS):  # Human3.6M's own joints
         return {joint: ({joint: 1},) for joint in JOINTS}
-    made: dict[str, tuple[Recipe, ...]] = {}
+    made: dict[str, tuple[_Mix, ...]] = {}
     for joint, recipes in PLACES.items():
         known = names | {f"={done}" for done in made}
         if possible := tuple(recipe for recipe in recipes if recipe.keys() <= known):

@@ -34,15 +34,15 @@ def archive(path: Path) -> Iterator[zipfile.ZipFile]:
         raise UserError(f"{path}: cannot be read as .npz; truncated or damaged? ({error!s:.100})") from None
 
 
-def keys(opened: zipfile.ZipFile) -> list[str]:
+def array_names(opened: zipfile.ZipFile) -> list[str]:
     """Names of the arrays in an archive."""
     return [name.removesuffix(".npy") for name in opened.namelist() if name.endswith(".npy")]
 
 
 def member_stream(opened: zipfile.ZipFile, path: Path, key: str) -> IO[bytes]:
     """The bytes of one array file in an archive."""
-    if key not in keys(opened):
-        raise UserError(f"{path}: no array '{key}'; there are {', '.join(keys(opened)[:20]) or 'none'}")
+    if key not in array_names(opened):
+        raise UserError(f"{path}: no array '{key}'; there are {', '.join(array_names(opened)[:20]) or 'none'}")
     return opened.open(f"{key}.npy")
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tips_dist.data import cameras as rigs
-from tips_dist.data.store import POSE_SUFFIX, TRUTH_SUFFIX, Poses, write_dataset
+from tips_dist.data.store import POSE_SUFFIX, TRUTH_SUFFIX, Poses
+from tips_dist.data.writer import write_dataset
 from tips_dist.files import JSON, UserError
 from tips_dist.skeleton import JOINTS, MIRROR, J
 
@@ -45,7 +46,7 @@ SIDES = ("left", "right")
 LIMITS |= {f"{side}_{name}": limits for side in SIDES for name, limits in SIDED.items()}
 
 # Mean bone vectors of an adult in the rest pose (mm), left side; the right side mirrors it.
-REST: dict[str, Any] = {
+REST: dict[str, float | tuple[float, float, float]] = {
     "hips": (125.0, -40.0, 0.0), "thigh": 445.0, "shin": 430.0, "spine": 230.0, "chest": 250.0,
     "neck": (0.0, 115.0, 45.0), "head": (0.0, 110.0, -15.0), "shoulders": (155.0, -15.0, 0.0),
     "upper_arm": 285.0, "forearm": 255.0,

@@ -79,7 +79,7 @@ class StoppingScore:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenOfAll:
     """What a user gets from all seeds together: the checkpoint of the lowest risk, and the one of the lowest error."""
 
     run: str
@@ -127,7 +127,7 @@ class Scorecard:
     covered: (
         Statistic | None
     )  # share of checkpoints whose error lies in the risk's 90 % interval, of the last three quarters
-    chosen: Chosen | None
+    chosen: ChosenOfAll | None
     ordering: dict[str, Ordering]
     selection: dict[str, Regret]
     detection: dict[str, Detection]
@@ -180,7 +180,7 @@ def scorecard(histories: Sequence[LabelledHistory], policy: Policy | None = None
         cut=sum(history.cut for history in histories),
         drawn="trials" if everything.over_trials else "seeds",
         covered=judged.mean(np.array([covered(history) for history in judged.histories])) if judged.histories else None,
-        chosen=chosen(histories),
+        chosen=chosen_of_all(histories),
         ordering=ordering(judged) if judged.histories else {},
         selection=selection_regrets(judged) if judged.histories else {},
         detection=detection(whole, policy) if whole.histories else {},
@@ -270,7 +270,7 @@ def stopping(card: Card, policy: Policy | None = None) -> dict[str, StoppingScor
     return found
 
 
-def chosen(histories: Sequence[LabelledHistory]) -> Chosen | None:
+def chosen_of_all(histories: Sequence[LabelledHistory]) -> ChosenOfAll | None:
     """The checkpoint of the lowest risk of all, against that of the lowest error of all; None without a risk."""
     places = [(h, place) for h in histories if (place := h.lowest_risk()) is not None and np.isfinite(h.errors[place])]
     known = [history for history in histories if np.isfinite(history.errors).any()]
@@ -279,7 +279,7 @@ def chosen(histories: Sequence[LabelledHistory]) -> Chosen | None:
     ours, place = min(places, key=lambda pair: (pair[0].risks[pair[1]], pair[0].key))
     oracle = min(known, key=lambda history: (np.nanmin(history.errors), history.key))
     best = int(np.nanargmin(oracle.errors))
-    return Chosen(
+    return ChosenOfAll(
         run=ours.run,
         trial=ours.trial,
         seed=ours.seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -159,7 +159,7 @@ def per_seed(make: Make) -> type[PerSeed]:
             (B, 17, 2) and gives depth offsets (B, 17).
     """
     name = getattr(make, "__name__", "Lifter")
-    members: dict[str, Any] = {"make": staticmethod(make), "__module__": getattr(make, "__module__", __name__)}
+    members: dict[str, object] = {"make": staticmethod(make), "__module__": getattr(make, "__module__", __name__)}
     return type(name, (PerSeed,), members)
 
 

@@ -133,7 +133,7 @@ class PackedDropout(nn.Module):
         self.calls += 1
         shape = (pack // len(keys), count // size, size, each)
         words = counters.words(keys, first, shape, (count * workers * each, workers * size * each, each, 1))
-        return counters.chosen(words, 1 - self.probability)[..., :width].reshape(features.shape)
+        return counters.drawn(words, 1 - self.probability)[..., :width].reshape(features.shape)
 
 
 def _alone(value: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ METRIC = "n_mpjpe_resolved"
 SEE_REPORT = "See it all on one page"
 FEW_SEEDS = 5  # per configuration; below, an interval over seeds is much too narrow
 
-Errors = Mapping[tuple[str, int], float]  # (trial, seed) -> mm
+SeedMeans = Mapping[tuple[str, int], float]  # (trial, seed) -> mm
 Array = NDArray[np.float64]
 
 
@@ -95,7 +95,7 @@ def _best(
 
 
 def _chosen(
-    best: Sequence[BestConfiguration], runs: Sequence[SeedRun], split: str | None, measured: Errors
+    best: Sequence[BestConfiguration], runs: Sequence[SeedRun], split: str | None, measured: SeedMeans
 ) -> list[Comparison]:
     """Pairs of best configurations, by error where it was measured, else by risk."""
     found = []
@@ -131,7 +131,7 @@ def _pooled(row: Difference) -> Comparison:
 # ------------------------------------------------------------------------------------------------ errors
 
 
-def measured_errors(evaluation: Evaluation | None, runs: Sequence[SeedRun]) -> tuple[str | None, Errors]:
+def measured_errors(evaluation: Evaluation | None, runs: Sequence[SeedRun]) -> tuple[str | None, SeedMeans]:
     """The best split that the checkpoints of seeds were measured on (None: none), and their errors in mm."""
     for split, found in (("test", _test(evaluation)), ("validation", _validation(runs))):
         if found:
@@ -139,16 +139,16 @@ def measured_errors(evaluation: Evaluation | None, runs: Sequence[SeedRun]) -> t
     return None, {}
 
 
-def _test(evaluation: Evaluation | None) -> Errors:
+def _test(evaluation: Evaluation | None) -> SeedMeans:
     rows = evaluation.selected_test if evaluation is not None else ()
     return {(row.trial, row.seed): value for row in rows if (value := row.of(METRIC)) is not None}
 
 
-def _validation(runs: Sequence[SeedRun]) -> Errors:
+def _validation(runs: Sequence[SeedRun]) -> SeedMeans:
     return {(run.trial, run.seed): value for run in runs if (value := run.error("selected", METRIC)) is not None}
 
 
-def error_row(seeds: Sequence[SeedRun], values: Errors) -> Array:
+def error_row(seeds: Sequence[SeedRun], values: SeedMeans) -> Array:
     """The errors of one trial's seeds as (1, seeds), NaN where there is none."""
     return np.array([[values.get((item.trial, item.seed), np.nan) for item in seeds]], dtype=float)
 

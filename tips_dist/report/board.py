@@ -47,7 +47,7 @@ LAYOUT: dict[str, dict[str, list[Any]]] = {  # charts of one kind each: TensorBo
 }
 SYMBOL = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "triangle-down": "v", "star": "*"}
 SYMBOL |= {"x": "X", "cross": "P"}  # plotly's names, as matplotlib has them
-DASH: dict[str, Any] = {
+DASH: dict[str, str | tuple[int, tuple[int, ...]]] = {
     "dash": "--",
     "dot": ":",
     "dashdot": "-.",

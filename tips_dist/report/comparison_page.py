@@ -18,7 +18,7 @@ from tips_dist.report.style import REPRESENTATION, Style, style
 from tips_dist.report.tables import interval
 from tips_dist.runfolder import RunFolder, Summary
 
-Look = Callable[[str], Style]
+_Look = Callable[[str], Style]
 LOOKS = [(one.dash, one.symbol) for one in REPRESENTATION.values()]  # of the runs; colours stay with representations
 
 
@@ -58,7 +58,7 @@ def _named(series: Sequence[Series], name: str) -> list[Series]:
     return [replace(one, run=replace(one.run, representation=f"{one.run.representation}, {name}")) for one in series]
 
 
-def _forests(names: Sequence[str], summaries: Sequence[Summary], look: Look) -> list[Figure]:
+def _forests(names: Sequence[str], summaries: Sequence[Summary], look: _Look) -> list[Figure]:
     """Error if it was measured (test before validation), then risk: a dot per representation and run."""
     best = [
         (f"{one.representation}, {name}", one)
@@ -76,7 +76,7 @@ def _forests(names: Sequence[str], summaries: Sequence[Summary], look: Look) -> 
     return [*found, *([_forest("Risk", "risk, an estimate", risks, None, look)] if risks else [])]
 
 
-def _forest(title: str, unit: str, rows: Sequence[tuple[str, Statistic]], digits: int | None, look: Look) -> Figure:
+def _forest(title: str, unit: str, rows: Sequence[tuple[str, Statistic]], digits: int | None, look: _Look) -> Figure:
     figure = new_figure(unit, "", height=110 + 44 * len(rows))
     for place, (name, value) in enumerate(reversed(rows)):
         add_dot(figure, value, place, look(name), name, digits)

@@ -19,7 +19,7 @@ from tips_dist import bootstrap
 from tips_dist.report.answer import find_answer
 from tips_dist.report.runs import SeedRun, ranked, seed_runs
 from tips_dist.runfolder import RunFolder, Summary, Trial, layout
-from tips_dist.runfolder.budget import budget
+from tips_dist.runfolder.budget import budget_of
 from tips_dist.runfolder.curves import METRICS
 from tips_dist.runfolder.results import (
     CHECKPOINTS,
@@ -66,7 +66,7 @@ def summarise(run: RunFolder) -> Summary:
         teachers=selection.teachers if selection else [],
         rule=selection.rule if selection else None,
         student=run.evaluation.student if run.evaluation else None,
-        budget=budget(run.trials),
+        budget=budget_of(run.trials),
         fallbacks=_fallbacks(run.trials),
     )
     return found.model_copy(update={"answer": find_answer(run, found, runs)})

@@ -8,7 +8,7 @@ from tips_dist.runfolder.records import Trial, TrialState
 from tips_dist.runfolder.results import Budget
 
 
-def budget(trials: Iterable[Trial]) -> Budget:
+def budget_of(trials: Iterable[Trial]) -> Budget:
     """The budget of the trials that have ended well or were stopped; others have spent an amount that nobody knows."""
     planned = trained = frozen = 0
     counted = [trial for trial in trials if trial.state in (TrialState.FINISHED, TrialState.STOPPED)]

@@ -23,7 +23,7 @@ class Teacher(Part):
     disagreement: float | None = None  # with its trial's other seeds, see selection.py
 
 
-class Look(Part):
+class CandidateLook(Part):
     """What each stage thought of one candidate."""
 
     step: int
@@ -59,7 +59,7 @@ class Choice(Part):
     sign_confidence: list[float] | None = None
     second_risk: float | None = None
     disagreement: float | None = None
-    looks: list[Look] = []  # at all candidates of the seed, the chosen first
+    looks: list[CandidateLook] = []  # at all candidates of the seed, the chosen first
 
 
 class Selection(Record):

@@ -18,9 +18,14 @@ from tips_dist.files import UserError, write_text
 from tips_dist.phases import phase
 from tips_dist.runfolder import layout
 from tips_dist.runfolder.lock import locked
+<<<<<<< HEAD
 from tips_dist.runfolder.record import json_object
 from tips_dist.runfolder.records import StudyRecord, TrialState
 from tips_dist.storage import Entry, Store, cache_folder, inside, linked, matches, same
+=======
+from tips_dist.runfolder.records import StudyRecord
+from tips_dist.storage import Store, StoredFile, cache_folder, inside, linked, matches, same
+>>>>>>> main
 
 CACHE_PATIENCE = 600.0  # seconds to wait for another command that fills the same copy
 
@@ -114,6 +119,7 @@ def _check_place(local: Path, record: StudyRecord, shown: str) -> None:
         raise UserError(f"{local}: holds something that is no run folder, so {shown} is not fetched there")
 
 
+<<<<<<< HEAD
 def _fill(source: Source, local: Path, wanted: Mapping[str, Entry], record: StudyRecord) -> int:
     """Bring what is not here as it is there, in the order of copying (:func:`layout.order`) backwards.
 
@@ -123,6 +129,10 @@ def _fill(source: Source, local: Path, wanted: Mapping[str, Entry], record: Stud
         How many files that took.
     """
     stale = [name for name, entry in wanted.items() if not same(inside(local, name), entry)]
+=======
+def _fill(store: Store, local: Path, wanted: Mapping[str, StoredFile], record: StudyRecord) -> None:
+    stale = {name: entry for name, entry in wanted.items() if not same(inside(local, name), entry)}
+>>>>>>> main
     if not stale:
         return 0
     _check_links(local, stale)
@@ -157,6 +167,7 @@ def _check_links(local: Path, names: list[str]) -> None:
             linked(local, name)
 
 
+<<<<<<< HEAD
 def _drop(local: Path, there: Mapping[str, Entry], command: str) -> None:
     """Remove files of trials, and the note of who works on the run, that have gone from where it was fetched from."""
     wanted = layout.needs(command)
@@ -167,3 +178,13 @@ def _drop(local: Path, there: Mapping[str, Entry], command: str) -> None:
             ours = name not in there and layout.in_layout(name) and layout.copied(name) and matches(name, wanted)
             if ours and not (local / name).is_symlink():
                 (local / name).unlink(missing_ok=True)
+=======
+def _drop(local: Path, there: Mapping[str, StoredFile], command: str) -> None:
+    """Remove files of trials that have gone from the address."""
+    for place, _, names in os.walk(local / layout.TRIALS, followlinks=False):
+        for path in (Path(place, name) for name in names):
+            name = path.relative_to(local).as_posix()
+            ours = layout.in_layout(name) and layout.copied(name) and matches(name, layout.needs(command))
+            if ours and name not in there and not path.is_symlink():
+                path.unlink(missing_ok=True)
+>>>>>>> main

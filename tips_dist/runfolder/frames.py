@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import pandas
@@ -36,7 +36,7 @@ def _steps(run: RunFolder) -> pandas.DataFrame:
     return whole.merge(errors, how="left", on=["trial", "seed", "step"]) if len(errors) and len(whole) else whole
 
 
-def _trials(run: RunFolder) -> list[dict[str, Any]]:
+def _trials(run: RunFolder) -> list[dict[str, object]]:
     found = []
     for trial in run.trials:
         values = trial.model_dump(
@@ -46,7 +46,7 @@ def _trials(run: RunFolder) -> list[dict[str, Any]]:
     return found
 
 
-def _seeds(run: RunFolder) -> list[dict[str, Any]]:
+def _seeds(run: RunFolder) -> list[dict[str, object]]:
     return [
         {**_about(trial), **seed.model_dump(mode="json", exclude={"values", "candidates"})}
         for trial in run.trials
@@ -54,12 +54,12 @@ def _seeds(run: RunFolder) -> list[dict[str, Any]]:
     ]
 
 
-def _selection(run: RunFolder) -> list[dict[str, Any]]:
+def _selection(run: RunFolder) -> list[dict[str, object]]:
     choices = run.selection.seeds if run.selection is not None else []
     return [choice.model_dump(mode="json", exclude={"looks"}) for choice in choices]
 
 
-def _evaluation(run: RunFolder) -> list[dict[str, Any]]:
+def _evaluation(run: RunFolder) -> list[dict[str, object]]:
     trials = run.evaluation.trials if run.evaluation is not None else {}
     return [
         {"trial": name, "representation": trial.representation, "seed": seed, "checkpoint": which, **errors}
@@ -73,5 +73,5 @@ def _evaluation(run: RunFolder) -> list[dict[str, Any]]:
 _ROWS = {"trials": _trials, "seeds": _seeds, "selection": _selection, "evaluation": _evaluation}
 
 
-def _about(trial: Trial) -> dict[str, Any]:
+def _about(trial: Trial) -> dict[str, object]:
     return {"trial": trial.id, "representation": trial.representation, **trial.parameters}

@@ -64,7 +64,7 @@ def mixed(resolved: Tensor, instants: Tensor | None = None, found: Overlaps | No
     votes = None
     if found is not None:
         votes = torch.stack([pose_signs.votes_of(*found[f"_{part.name}"]) for part in _BOTH.lifters], dim=-1)
-    _, shares = pose_signs.tell(resolved, _BOTH, instants, votes)
+    _, shares = pose_signs.tell_mirrored(resolved, _BOTH, instants, votes)
     shares = torch.minimum(shares, 1 - shares)
     parts = {f"_{part.name}": shares[:, place] for place, part in enumerate(_BOTH.lifters)}
     whole = shares @ numbers(tuple(len(part.joints) / len(JOINTS) for part in _BOTH.lifters), shares.device)

@@ -20,9 +20,9 @@ from tips_dist.config import Policy, Stopping
 from tips_dist.files import UserError
 from tips_dist.registry import built_in, entry, register
 from tips_dist.stability import crossings
-from tips_dist.stability.crossings import Crossing
+from tips_dist.stability.crossings import MirrorCrossing
 from tips_dist.stability.goals import thresholds
-from tips_dist.stability.online import BaseDetector, Detector, Recipe, Signals, Threshold, number
+from tips_dist.stability.online import BaseDetector, Detector, Recipe, Signals, Threshold, value_of
 from tips_dist.stability.rises import Burst, Drift, Drifting, Plateau
 from tips_dist.stability.verdicts import (
     COLLAPSED,
@@ -75,8 +75,8 @@ class DiscriminatorDominance(Threshold):
 
     def finding(self, signals: Signals) -> tuple[str, str] | None:
         """Low loss for the recipe *and* high accuracy on held-out poses."""
-        position = self.recipe.position(number(signals, "discriminator/loss"))
-        accuracy = number(signals, "discriminator/accuracy")
+        position = self.recipe.position(value_of(signals, "discriminator/loss"))
+        accuracy = value_of(signals, "discriminator/accuracy")
         if position < self.policy.dominance and accuracy > self.policy.dominance_accuracy:
             return DIVERGED, f"the discriminator dominates (accuracy {accuracy:.2f} on held-out poses)"
         return None
@@ -91,7 +91,7 @@ class DiscriminatorFailure(Threshold):
 
     def finding(self, signals: Signals) -> tuple[str, str] | None:
         """A loss well above that of the best constant answer."""
-        position = self.recipe.position(number(signals, "discriminator/loss"))
+        position = self.recipe.position(value_of(signals, "discriminator/loss"))
         if position > self.policy.failure:
             return DIVERGED, f"the discriminator fails (its loss is {position:.1f} times the balanced one)"
         return None
@@ -106,7 +106,7 @@ class Collapse(Threshold):
 
     def finding(self, signals: Signals) -> tuple[str, str] | None:
         """The spread of depth over the spread of x, which azimuth-uniform views make equal."""
-        ratio = number(signals, "depth/spread_ratio")
+        ratio = value_of(signals, "depth/spread_ratio")
         if ratio < self.policy.flat:
             return COLLAPSED, f"flat poses (depth spread is {ratio:.2f} of the x spread)"
         if ratio > self.policy.deep:
@@ -123,7 +123,7 @@ DETECTORS: tuple[type[BaseDetector], ...] = (
     Drift,
     Drifting,
     Plateau,
-    Crossing,
+    MirrorCrossing,
 )
 """Those that judge every seed; a study may name further ones (``stopping.detectors``)."""
 
@@ -149,8 +149,8 @@ class Judge:
     def __init__(self, steps: int, recipe: Recipe, policy: Policy | None = None, further: Sequence[str] = ()) -> None:
         """Judge with the built-in detectors and ``further`` registered ones, by their names."""
         policy = thresholds(policy or Policy())
-        self._crossing = Crossing(policy, recipe, steps)
-        made: list[Detector] = [kind(policy, recipe, steps) for kind in DETECTORS if kind is not Crossing]
+        self._crossing = MirrorCrossing(policy, recipe, steps)
+        made: list[Detector] = [kind(policy, recipe, steps) for kind in DETECTORS if kind is not MirrorCrossing]
         self._all = {type(one).__name__: one for one in (*made, self._crossing)}  # by the key of their state
         for name in further:
             self._all[name] = entry("detectors", name).value(policy, recipe, steps)

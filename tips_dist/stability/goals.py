@@ -10,7 +10,6 @@ import functools
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ TABLE = Path(__file__).with_name("goals.json")
 
 
 @functools.cache
-def table() -> dict[str, list[float]]:
+def goal_table() -> dict[str, list[float]]:
     """Threshold -> its value at each goal; ``loss`` holds the goals."""
     rows = json.loads(TABLE.read_text())["goals"]
     return {name: [float(row[name]) for row in rows] for name in rows[0]}
@@ -28,10 +27,10 @@ def table() -> dict[str, list[float]]:
 
 def thresholds(policy: Policy, goal: Goal | None = None) -> Policy:
     """``policy`` with the goal's thresholds where it sets none itself; the default goal where none is given."""
-    found = table()
+    found = goal_table()
     losses = [math.log(loss) for loss in found["loss"]]
     where = math.log((goal or Goal()).loss)
-    changes: dict[str, Any] = {
+    changes: dict[str, float] = {
         name: float(np.interp(where, losses, values))
         for name, values in found.items()
         if name != "loss" and getattr(policy, name) is None

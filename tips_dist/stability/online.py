@@ -61,7 +61,7 @@ class Detector(Protocol):
         """Take in one evaluation step; return a verdict when (and as long as) the finding holds."""
         ...
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, JsonValue]:
         """The state as plain data (JSON)."""
         ...
 
@@ -125,7 +125,7 @@ class Threshold(BaseDetector):
         if self.run < self.policy.patience:
             return None
         kind, reason = finding
-        return Verdict(kind, reason, self.since, {name: number(signals, name) for name in self.needs})
+        return Verdict(kind, reason, self.since, {name: value_of(signals, name) for name in self.needs})
 
 
 def mixing(signals: Signals) -> dict[str, float]:
@@ -165,7 +165,7 @@ class Mixing(BaseDetector):
         return self.mixture
 
 
-def number(signals: Signals, name: str) -> float:
+def value_of(signals: Signals, name: str) -> float:
     """A signal that is there; NaN where it was not finite."""
     value = signals[name]
     return math.nan if value is None else value

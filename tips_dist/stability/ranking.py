@@ -29,7 +29,7 @@ Seeds = Sequence[tuple[float | None, str]]  # each seed's lowest risk so far (No
 
 
 @dataclass(frozen=True)
-class Finding:
+class Worse:
     """A trial that is surely worse: than which one, how sure (``p`` of ``allowed``), and both trials' risks."""
 
     best: str
@@ -51,7 +51,7 @@ def look(step: int, steps: int, every: int) -> bool:
     return any(step - every < share * steps <= step for share in LOOKS)
 
 
-def surely_worse(identity: str, trials: Mapping[str, Seeds]) -> Finding | None:
+def surely_worse(identity: str, trials: Mapping[str, Seeds]) -> Worse | None:
     """Whether a trial is surely worse than the best of ``trials``, itself among them, all at the same step.
 
     None as well where too few seeds are sound to tell. Unsound seeds count for neither side: how badly a seed broke
@@ -67,7 +67,7 @@ def surely_worse(identity: str, trials: Mapping[str, Seeds]) -> Finding | None:
         return None
     p = _welch(worse, better)
     allowed = ALPHA / len(LOOKS) / (len(trials) * (len(trials) - 1))
-    return Finding(best, mine, known[best], p, allowed) if p < allowed else None
+    return Worse(best, mine, known[best], p, allowed) if p < allowed else None
 
 
 def _welch(worse: Array, better: Array) -> float:

@@ -157,7 +157,7 @@ def resume(
         if trials is not None:
             record = extend(run, record, trials)
         if thaw is not None:
-            for note in thawing.thaw(run, thaw):
+            for note in thawing.thaw_seeds(run, thaw):
                 say(note)
         study = record.study
         if (why := thawing.one_seed(study)) is not None:

@@ -18,7 +18,7 @@ from tips_dist.files import StorageError, UserError
 from tips_dist.mirror import mirrored_by
 from tips_dist.phases import Phase
 from tips_dist.runfolder import Alive, RunFolder, Trial, TrialState, layout, read_trials
-from tips_dist.runfolder.budget import budget
+from tips_dist.runfolder.budget import budget_of
 from tips_dist.runfolder.lock import holder
 from tips_dist.runfolder.records import Holder, PhaseRecord
 from tips_dist.stability.statistic import trial_risk
@@ -85,7 +85,7 @@ def status(run: Path) -> Status:
     running = [_running(run, trial, working, study) for trial in trials if trial.state is TrialState.RUNNING]
     ended = [trial for trial in trials if trial.state is not TrialState.RUNNING]  # one that was thawed has an outcome
     verdicts = Counter(seed.verdict for trial in ended for seed in trial.seed_outcomes)
-    spent = budget(trials)
+    spent = budget_of(trials)
     for entry in running:
         verdicts.update(entry.verdicts)
     risks = [trial_risk((seed.best_risk, seed.verdict) for seed in trial.seed_outcomes) for trial in trials]

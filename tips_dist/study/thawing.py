@@ -14,7 +14,7 @@ from pathlib import Path
 from tips_dist.config import Study
 from tips_dist.files import UserError
 from tips_dist.runfolder import StudyRecord, Trial, TrialState, layout, read_trials
-from tips_dist.runfolder.budget import budget, frozen_seeds
+from tips_dist.runfolder.budget import budget_of, frozen_seeds
 from tips_dist.runfolder.weights import read_frozen_record
 from tips_dist.stability.verdicts import is_sound, kind_of
 from tips_dist.study import space
@@ -24,7 +24,7 @@ Chosen = dict[str, list[int]]  # trial -> seeds
 NOTHING = "nothing is frozen{among}, so nothing was thawed (versions before this one kept no seed that was stopped)"
 
 
-def thaw(run: Path, selectors: Sequence[str]) -> list[str]:
+def thaw_seeds(run: Path, selectors: Sequence[str]) -> list[str]:
     """Let frozen seeds go on: those that one of the ``selectors`` names, all of them where there is none.
 
     Args:
@@ -82,7 +82,7 @@ def saved_steps(record: StudyRecord, trials: Sequence[Trial]) -> int:
     """Seed-steps that stopping saved and nobody has got yet: further trials have, and seeds that were thawed."""
     asked = record.asked
     given = [trial for trial in trials if trial.number >= space.budget(asked, trial.representation)]
-    return budget(trials).saved - sum(trial.steps * len(trial.seeds) for trial in given)
+    return budget_of(trials).saved - sum(trial.steps * len(trial.seeds) for trial in given)
 
 
 def one_seed(study: Study) -> str | None:

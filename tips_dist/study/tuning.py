@@ -37,7 +37,7 @@ from tips_dist.terminal import notice
 
 FINISHED: str = Searcher.FINISHED
 LACKING_SECONDS = 5.0
-Progress = Callable[[StudyEvent], None]
+OnEvent = Callable[[StudyEvent], None]
 
 # Tune would hand the driver's cloud keys to its workers as `env_vars`, which Ray logs. No worker needs them.
 _KEYS = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
@@ -50,7 +50,7 @@ def run_trials(
     poses: Poses,
     search: TrialSearch,
     unfinished: Sequence[Trial],
-    progress: Progress,
+    progress: OnEvent,
     train: Train | None = None,
 ) -> None:
     """Run every unfinished trial and every one that the search still proposes. Ray is connected.
@@ -154,7 +154,7 @@ class Driver(Searcher):  # type: ignore[misc]
         run: Path,
         search: TrialSearch,
         unfinished: Sequence[Trial],
-        progress: Progress,
+        progress: OnEvent,
         *,
         foreign: bool = False,
     ) -> None:

@@ -90,10 +90,12 @@ def workers(plan: Plan, configuration: Configuration) -> Iterator[Group]:
     if plan.workers == 1:
         yield ALONE
         return
-    if configuration.training.batch_size % plan.workers:
+    training = configuration.training
+    if training.batch_size % (plan.workers * training.turned_every):
+        turned = f", in groups of training.turned_every = {training.turned_every}" * (training.turned_every > 1)
         raise UserError(
-            f"training.batch_size: {configuration.training.batch_size} poses do not divide among "
-            f"resources.workers = {plan.workers}"
+            f"training.batch_size: {training.batch_size} poses do not divide among "
+            f"resources.workers = {plan.workers}{turned}"
         )
     if plan.device == "cuda" and plan.launch is None and torch.cuda.device_count() < plan.workers:
         raise UserError(f"resources.workers: {plan.workers} workers need a card each, {torch.cuda.device_count()} seen")

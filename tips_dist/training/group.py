@@ -56,8 +56,7 @@ class Group:
         if self.rank == 0:
             content = torch.from_numpy(np.frombuffer(text, np.uint8).copy())
         dist.broadcast(content, 0)
-        found: dict[str, Any] = json.loads(content.numpy().tobytes())
-        return found
+        return dict(json.loads(content.numpy().tobytes()))
 
     def give(self, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Rank 0's named tensors (on the CPU), on every worker."""

@@ -52,8 +52,8 @@ def cut(seeds: int, pieces: int) -> list[slice]:
 
 def batch_rows(batch: Batch, rows: slice) -> Batch:
     """The batch of these seeds."""
-    values: dict[str, Any] = {name: value if value is None else value[rows] for name, value in vars(batch).items()}
-    return Batch(**values)
+    there: dict[str, Tensor] = {name: value for name, value in vars(batch).items() if value is not None}
+    return Batch(**{name: value[rows] for name, value in there.items()})
 
 
 def weights_rows(weights: Weights, rows: slice) -> Weights:

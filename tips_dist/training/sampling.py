@@ -26,7 +26,7 @@ class Batch:
     poses: Tensor  # (S, B, 17, 2) to be lifted
     real: Tensor  # (S, B, 17, 2) shown to the discriminator as they are
     views: Tensor  # (S, B, 3, 3) random new views
-    turns: Tensor  # (S, T, B, 3, 3) quarter and half turns
+    turns: Tensor  # (S, T, B / n, 3, 3) quarter and half turns of every n-th pose
     labels: Tensor  # (S, 2B) the discriminator's labels: real half, then fake half, some swapped
     noise: Tensor | None = None  # (S, 2B, 17, 2) added to what the discriminator sees
     present: Tensor | None = None  # (S, B, 17) which joints of ``poses`` are there; None: all of all poses
@@ -91,6 +91,7 @@ class Sampler:
             drawn[..., self.share] for drawn in (indices, azimuth, elevation, quarters, real_labels, fake_labels)
         )
         labels = torch.cat(labels_of, dim=-1)
+        quarters = quarters[..., :: training.turned_every]
         counted = training.instance_noise > 0 and training.random == "counted"
         keys = counters.keys(seeds, "noise", self.device) if counted else None
         for step in range(offset, steps):

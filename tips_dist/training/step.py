@@ -1,8 +1,8 @@
 """One adversarial step on packed seeds: (S, B, 17, 2) in, both players' losses out and gradients in place.
 
-Legend: S seeds, B poses of a batch, T turns. Seeds never mix: every reduction ends in one value per seed, and the sum
-over seeds that starts the backward pass hands each seed a gradient of exactly 1, so a non-finite seed cannot touch
-its neighbours.
+Legend: S seeds, B poses of a batch, T turns of every n-th of them. Seeds never mix: every reduction ends in one value
+per seed, and the sum over seeds that starts the backward pass hands each seed a gradient of exactly 1, so a non-finite
+seed cannot touch its neighbours.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def adversarial_step(
     pose = geometry.collapse(geometry.lift(batch.poses, offsets), present)
     seen = geometry.rotate(pose, batch.views)
     view = geometry.project(seen)
-    turned = geometry.rotate(pose.unsqueeze(1), batch.turns).flatten(1, 2)  # (S, T * B, 17, 3)
+    every = size // batch.turns.shape[2]
+    turned = geometry.rotate(pose[:, ::every].unsqueeze(1), batch.turns).flatten(1, 2)  # (S, T * B / n, 17, 3)
 
     # --- Lift the new views again, all in one call --------------------------------------------------------------
     again_views = torch.cat((view, geometry.project(turned)), dim=1)
@@ -70,7 +71,7 @@ def adversarial_step(
         turned=turned,
         turned_offsets=again_offsets[:, size:],
         joints=joints,
-        turned_joints=joints if present is None else joints.repeat(1, batch.turns.shape[1], 1),
+        turned_joints=joints if present is None else joints[:, ::every].repeat(1, batch.turns.shape[1], 1),
         present=present,
         bend_margin=weights.bend_margin,
     )

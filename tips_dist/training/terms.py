@@ -19,9 +19,10 @@ from tips_dist.registry import BUILT_IN, built_in, entry, register
 
 @dataclass(frozen=True)
 class Scene:
-    """What a term may look at; S seeds, B poses each, T turns. Units: poses and depths in root-to-head distances.
+    """What a term may look at; S seeds, B poses each, T turns of every n-th pose.
 
-    Of 2D poses (normalised image plane) that distance is about 0.1: ``geometry.CAMERA_DISTANCE`` times it is 1.
+    Units: poses and depths in root-to-head distances. Of 2D poses (normalised image plane) that distance is about 0.1:
+    ``geometry.CAMERA_DISTANCE`` times it is 1.
     """
 
     poses: Tensor  # (S, B, 17, 2) what was lifted
@@ -29,10 +30,10 @@ class Scene:
     seen: Tensor  # (S, B, 17, 3) the lifts, turned to the random new views
     again: Tensor  # (S, B, 17, 3) the new views, lifted again
     returned: Tensor  # (S, B, 17, 2) those, turned back and projected
-    turned: Tensor  # (S, T * B, 17, 3) the lifts, turned by quarters and halves
-    turned_offsets: Tensor  # (S, T * B, 17) the turned views' depths, lifted again
+    turned: Tensor  # (S, T * B / n, 17, 3) the lifts, turned by quarters and halves
+    turned_offsets: Tensor  # (S, T * B / n, 17) the turned views' depths, lifted again
     joints: Tensor  # (17,) or (S, B, 17): how much each joint counts
-    turned_joints: Tensor  # (17,) or (S, T * B, 17)
+    turned_joints: Tensor  # (17,) or (S, T * B / n, 17)
     present: Tensor | None  # (S, B, 17) which joints are there; None: all
     bend_margin: float = 0.0
 

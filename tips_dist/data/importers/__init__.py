@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypedDict
 
 from tips_dist.data.importers.pipeline import ImportRecord, Options, Source, convert
 from tips_dist.data.importers.recognise import Recognised, recognise
-from tips_dist.data.store import POSE_SUFFIX, SPLITS, TRUTH_SUFFIX, Writer, write_dataset
+from tips_dist.data.store import POSE_SUFFIX, SPLITS, TRUTH_SUFFIX
+from tips_dist.data.writer import Writer, write_dataset
 from tips_dist.files import JSON, UserError
 from tips_dist.phases import phase
 from tips_dist.registry import UnknownName, built_in, entries, entry, nearest, register

@@ -42,7 +42,9 @@ def _persons(path: Path) -> Iterator[Person]:
         where = f"{path}: entry {number}"
         if key != "" or not isinstance(element, dict) or "image_id" not in element:
             raise UserError(f"{where}: not AlphaPose's results; expected a list of people with image_id and keypoints")
-        yield Person(str(element["image_id"]), detections.numbers(where, element.get("keypoints")), _track(element))
+        yield Person(
+            str(element["image_id"]), detections.keypoint_numbers(where, element.get("keypoints")), _track(element)
+        )
 
 
 def _track(element: Mapping[str, object]) -> str:

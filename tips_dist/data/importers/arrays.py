@@ -103,7 +103,7 @@ def _columns(source: Path) -> Iterator[dict[str, _Column]]:
             yield {name: _Stored(dataset(source, file, name)) for name in SHAPES if name in file}
     elif source.suffix == ".npz":
         with npz.archive(source) as opened:
-            here = npz.keys(opened)
+            here = npz.array_names(opened)
             yield {name: npz.Column(opened, source, name) for name in SHAPES if name in here}
     else:
         raise UserError(f"{source}: expected an .npz archive or an HDF5 file")

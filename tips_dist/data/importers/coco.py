@@ -60,7 +60,7 @@ class _File:
         if names == _ANYBODY:
             self.others += 1
             return None
-        values = detections.numbers(where, element.get("keypoints"))
+        values = detections.keypoint_numbers(where, element.get("keypoints"))
         if names is None and len(values) // 3 not in {len(order) for order in joint_maps.ORDERS.values()}:
             raise UserError(f"{where}: keypoints: {len(values)} numbers, expected 51 (17 joints of x, y, score)")
         if names is not None and len(values) != 3 * len(names):

@@ -105,7 +105,7 @@ def gather(where: Path, persons: Iterator[Person], options: Options, record: Imp
     )
 
 
-def numbers(where: str, values: Any) -> array[float]:
+def keypoint_numbers(where: str, values: Any) -> array[float]:
     """The flat list of x, y, score of every keypoint, or an error that says what stands there instead."""
     if not isinstance(values, list) or not values or len(values) % 3:
         have = f"{len(values)} numbers" if isinstance(values, list) else "none"

@@ -36,7 +36,7 @@ _CALIBRATION_FRAMES = 400  # per subject and camera
 _WORST_PX = 15.0
 
 Array = npt.NDArray[Any]
-Tree = dict[str, dict[str, Any]]
+Tree = dict[str, dict[str, Array | list[Array]]]  # subject -> action -> what stands there, until it is checked
 
 
 def open_source(source: Path, options: Options, record: ImportRecord) -> Source:

@@ -27,7 +27,7 @@ def files(source: Path, suffix: str, what: str) -> list[Path]:
     return found
 
 
-def places(source: Path, paths: list[Path]) -> dict[Path, Place]:
+def file_places(source: Path, paths: list[Path]) -> dict[Path, Place]:
     """Where each file belongs: the last number in its name is the frame, its folder the camera.
 
     ``FILE``: one camera. ``CAMERA/FILE``: a folder for each camera. ``SEQUENCE/CAMERA/FILE``: and one for each

@@ -27,7 +27,7 @@ def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
         UserError: not MMPose's JSON, or nobody in it; the message names the file, the frame and the person.
     """
     paths = json_folder.files(source, ".json", "what MMPose's inferencer wrote")
-    images = json_folder.places(source, paths)
+    images = json_folder.file_places(source, paths)
     people = detections.gather(source, _persons(paths), options, record)
 
     def place(image: Any) -> Place:
@@ -71,7 +71,9 @@ def _values(where: str, instance: Any) -> Any:
         raise UserError(f"{where}: keypoints: expected [x, y] of each")
     if not isinstance(scores, list) or len(scores) != len(keypoints):
         raise UserError(f"{where}: keypoint_scores: expected one for each of the {len(keypoints)} keypoints")
-    return detections.numbers(where, [value for xy, s in zip(keypoints, scores, strict=True) for value in (*xy, s)])
+    return detections.keypoint_numbers(
+        where, [value for xy, s in zip(keypoints, scores, strict=True) for value in (*xy, s)]
+    )
 
 
 def _names(meta: Any) -> tuple[str, ...] | None:

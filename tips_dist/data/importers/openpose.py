@@ -26,7 +26,7 @@ def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
         UserError: not OpenPose's JSON, or nobody in it; the message names the file and the person.
     """
     paths = json_folder.files(source, ".json", "OpenPose's <name>_<frame>_keypoints.json, in a folder for each camera")
-    places = json_folder.places(source, paths)
+    places = json_folder.file_places(source, paths)
     people = detections.gather(source, _persons(paths), options, record)
     return detections.opened(
         f"OpenPose ({source.name})", people, lambda image: places[image], options, record
@@ -49,7 +49,7 @@ def _keypoints(where: str, element: Any) -> Any:
     values = element.get("pose_keypoints_2d") if isinstance(element, dict) else None
     if isinstance(values, list) and len(values) not in (54, 75):
         raise UserError(f"{where}: pose_keypoints_2d has {len(values)} numbers, expected 75 (BODY_25) or 54 (COCO)")
-    return detections.numbers(where, values)
+    return detections.keypoint_numbers(where, values)
 
 
 def _track(element: Mapping[str, object]) -> str:

@@ -21,7 +21,8 @@ from tips_dist.data.anatomy import Examination
 from tips_dist.data.cameras import rig
 from tips_dist.data.importers.thinning import stretches, thin_together
 from tips_dist.data.instants import out_of_time
-from tips_dist.data.store import LEAST_VALIDATION_SEQUENCES, ORDINARY, SPLITS, Writer
+from tips_dist.data.store import LEAST_VALIDATION_SEQUENCES, ORDINARY, SPLITS
+from tips_dist.data.writer import Writer
 from tips_dist.files import JSON, UserError
 from tips_dist.sections import Section
 from tips_dist.skeleton import HEAD, JOINTS

@@ -119,7 +119,7 @@ def _hdf5(path: Path) -> tuple[str | None, str]:
 
 def _archive(path: Path) -> tuple[str | None, str]:
     with npz.archive(path) as file:
-        names = npz.keys(file)
+        names = npz.array_names(file)
     if "poses" in names:
         return "arrays", "an array 'poses' in an .npz"
     if "positions_2d" in names:

@@ -32,7 +32,7 @@ def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     paths = json_folder.files(source, ".txt" if text else ".json", "Ultralytics' results, one file for each frame")
     if text and options.image_px is None:
         raise UserError(f"{source}: shares of the image, so say its size: image_px=[width, height]")
-    places = json_folder.places(source, paths)
+    places = json_folder.file_places(source, paths)
     persons = _from_text(paths, options.image_px or (1, 1)) if text else _from_json(paths)
     people = detections.gather(source, persons, options, record)
 
@@ -67,7 +67,7 @@ def _values(where: str, person: Any) -> Any:
     visible = keypoints.get("visible", [1.0] * len(x) if isinstance(x, list) else None)
     if not all(isinstance(values, list) for values in (x, y, visible)) or len({len(x), len(y), len(visible)}) != 1:  # type: ignore[arg-type]
         raise UserError(f"{where}: keypoints: expected lists x, y and visible of one length")
-    return detections.numbers(where, [value for triple in zip(x, y, visible, strict=True) for value in triple])  # type: ignore[arg-type]
+    return detections.keypoint_numbers(where, [value for triple in zip(x, y, visible, strict=True) for value in triple])  # type: ignore[arg-type]
 
 
 def _track(person: Any) -> str:

@@ -37,12 +37,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-<<<<<<< HEAD
 @functools.cache  # asked for thousands of times where a large run is read
-def before(section: type[Section]) -> Mapping[str, Any]:
-=======
-def before(section: type[Section]) -> dict[str, object]:
->>>>>>> main
+def before(section: type[Section]) -> Mapping[str, object]:
     """The knobs of a section that declare :class:`Before`, with what runs did that do not know them."""
     return {
         name: mark.value

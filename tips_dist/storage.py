@@ -130,7 +130,7 @@ class Store:
                 raise error.__cause__ from None
             raise
 
-    def bring(self, wanted: Mapping[str, Entry], folder: Path) -> Iterator[str]:
+    def bring(self, wanted: Mapping[str, StoredFile], folder: Path) -> Iterator[str]:
         """Copy many files into a folder, :data:`PARALLEL` at a time; yields the name of each that is there or has gone.
 
         A file that goes meanwhile, as a beaten candidate does, is removed from the folder.
@@ -139,7 +139,7 @@ class Store:
             StorageError: storage does not answer; what has come stays.
         """
 
-        def one(name: str, entry: Entry) -> str:
+        def one(name: str, entry: StoredFile) -> str:
             path = inside(folder, name)
             try:
                 self.get(name, path)

@@ -18,14 +18,9 @@ from tips_dist.files import UserError, write_text
 from tips_dist.phases import phase
 from tips_dist.runfolder import layout
 from tips_dist.runfolder.lock import locked
-<<<<<<< HEAD
 from tips_dist.runfolder.record import json_object
 from tips_dist.runfolder.records import StudyRecord, TrialState
-from tips_dist.storage import Entry, Store, cache_folder, inside, linked, matches, same
-=======
-from tips_dist.runfolder.records import StudyRecord
 from tips_dist.storage import Store, StoredFile, cache_folder, inside, linked, matches, same
->>>>>>> main
 
 CACHE_PATIENCE = 600.0  # seconds to wait for another command that fills the same copy
 
@@ -37,13 +32,13 @@ class Source(Protocol):
     def url(self) -> str:
         """Its name in errors, before what may be secret in it is left out."""
 
-    def list(self) -> dict[str, Entry]:
+    def list(self) -> dict[str, StoredFile]:
         """Every file, by its path relative to the run folder."""
 
     def read(self, name: str) -> bytes:
         """A small file's content."""
 
-    def bring(self, wanted: Mapping[str, Entry], folder: Path) -> Iterator[str]:
+    def bring(self, wanted: Mapping[str, StoredFile], folder: Path) -> Iterator[str]:
         """Copy files into a folder, atomically; yields the name of each that is there or has gone."""
 
 
@@ -119,8 +114,7 @@ def _check_place(local: Path, record: StudyRecord, shown: str) -> None:
         raise UserError(f"{local}: holds something that is no run folder, so {shown} is not fetched there")
 
 
-<<<<<<< HEAD
-def _fill(source: Source, local: Path, wanted: Mapping[str, Entry], record: StudyRecord) -> int:
+def _fill(source: Source, local: Path, wanted: Mapping[str, StoredFile], record: StudyRecord) -> int:
     """Bring what is not here as it is there, in the order of copying (:func:`layout.order`) backwards.
 
     The source is written meanwhile, the other way round, so what a record or a state tells of is there by then.
@@ -129,10 +123,6 @@ def _fill(source: Source, local: Path, wanted: Mapping[str, Entry], record: Stud
         How many files that took.
     """
     stale = [name for name, entry in wanted.items() if not same(inside(local, name), entry)]
-=======
-def _fill(store: Store, local: Path, wanted: Mapping[str, StoredFile], record: StudyRecord) -> None:
-    stale = {name: entry for name, entry in wanted.items() if not same(inside(local, name), entry)}
->>>>>>> main
     if not stale:
         return 0
     _check_links(local, stale)
@@ -167,8 +157,7 @@ def _check_links(local: Path, names: list[str]) -> None:
             linked(local, name)
 
 
-<<<<<<< HEAD
-def _drop(local: Path, there: Mapping[str, Entry], command: str) -> None:
+def _drop(local: Path, there: Mapping[str, StoredFile], command: str) -> None:
     """Remove files of trials, and the note of who works on the run, that have gone from where it was fetched from."""
     wanted = layout.needs(command)
     trials = [(Path(place), names) for place, _, names in os.walk(local / layout.TRIALS, followlinks=False)]
@@ -178,13 +167,3 @@ def _drop(local: Path, there: Mapping[str, Entry], command: str) -> None:
             ours = name not in there and layout.in_layout(name) and layout.copied(name) and matches(name, wanted)
             if ours and not (local / name).is_symlink():
                 (local / name).unlink(missing_ok=True)
-=======
-def _drop(local: Path, there: Mapping[str, StoredFile], command: str) -> None:
-    """Remove files of trials that have gone from the address."""
-    for place, _, names in os.walk(local / layout.TRIALS, followlinks=False):
-        for path in (Path(place, name) for name in names):
-            name = path.relative_to(local).as_posix()
-            ours = layout.in_layout(name) and layout.copied(name) and matches(name, layout.needs(command))
-            if ours and name not in there and not path.is_symlink():
-                path.unlink(missing_ok=True)
->>>>>>> main

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Self
 from tips_dist.files import StorageError, UserError, write_with
 from tips_dist.runfolder import layout
 from tips_dist.runfolder.fetching import below_shown, fetch_from
-from tips_dist.storage import Entry, cache_folder, inside, linked
+from tips_dist.storage import StoredFile, cache_folder, inside, linked
 from tips_dist.study import sending
 from tips_dist.study.jobs import ENDED, Jobs
 from tips_dist.study.packing import WORKS_IN
@@ -72,7 +72,7 @@ class JobFolder:
         self._wanted = [name for name in self._layout if name in needed or "*" in needed]
         self._run = _told(jobs, identity)
         self._open = contextlib.ExitStack()
-        self._stream: Iterator[tuple[str, IO[bytes], Entry]] = iter(())
+        self._stream: Iterator[tuple[str, IO[bytes], StoredFile]] = iter(())
         self._study = b""
         self._arrived: set[str] = set()
 
@@ -82,7 +82,7 @@ class JobFolder:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def list(self) -> dict[str, Entry]:
+    def list(self) -> dict[str, StoredFile]:
         """Every file of the run folder; begins to send those that the copy lacks."""
         have = {
             path.relative_to(self._local).as_posix(): (path.stat().st_size, path.stat().st_mtime)
@@ -97,7 +97,7 @@ class JobFolder:
         assert name == layout.STUDY.name
         return self._study
 
-    def bring(self, wanted: Mapping[str, Entry], folder: Path) -> Iterator[str]:
+    def bring(self, wanted: Mapping[str, StoredFile], folder: Path) -> Iterator[str]:
         """Copy files as they come, in as many jobs as it takes; yields the name of each that is there or has gone.
 
         Raises:
@@ -135,7 +135,7 @@ class JobFolder:
             self._put(folder, name, content, entry)
             yield name
 
-    def _put(self, folder: Path, name: str, content: IO[bytes], entry: Entry) -> None:
+    def _put(self, folder: Path, name: str, content: IO[bytes], entry: StoredFile) -> None:
         def write(temporary: Path) -> None:
             with temporary.open("wb") as target:
                 shutil.copyfileobj(content, target, 2**20)
@@ -145,7 +145,7 @@ class JobFolder:
         os.utime(path, (entry.changed, entry.changed))
         self._arrived.add(name)
 
-    def _ask(self, *, have: Mapping[str, Sequence[float]], only: Sequence[str] | None) -> dict[str, Entry]:
+    def _ask(self, *, have: Mapping[str, Sequence[float]], only: Sequence[str] | None) -> dict[str, StoredFile]:
         """Start a job that sends; returns what it lists, and leaves the rest to be taken."""
         self._open.close()
         nonce = secrets.token_hex(16)
@@ -165,7 +165,7 @@ class JobFolder:
         )
         self._stream = _members(output)
         listing = json.loads(next(self._stream)[1].read(MOST_LISTING))
-        there = {name: Entry(int(size), float(changed)) for name, (size, changed) in listing["files"].items()}
+        there = {name: StoredFile(int(size), float(changed)) for name, (size, changed) in listing["files"].items()}
         if layout.STUDY.name in there:
             self._study = next(self._stream)[1].read(MOST_LISTING)
         return there
@@ -268,10 +268,10 @@ class _Output(io.RawIOBase):
         super().close()
 
 
-def _members(output: _Output) -> Iterator[tuple[str, IO[bytes], Entry]]:
+def _members(output: _Output) -> Iterator[tuple[str, IO[bytes], StoredFile]]:
     """The files that come, one after the other: name, content (to be read before the next), size and time."""
     with tarfile.open(fileobj=io.BufferedReader(output, 2**18), mode="r|") as tar:
         for member in tar:
             content = tar.extractfile(member) if member.isreg() else None
             if content is not None:
-                yield member.name, content, Entry(member.size, float(member.mtime))
+                yield member.name, content, StoredFile(member.size, float(member.mtime))

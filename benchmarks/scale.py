@@ -24,12 +24,13 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tips_dist.mirror import HEAVY_INTERVALS
-from tips_dist.runfolder import example
+from tips_dist.runfolder import Outcome, TrialState, example
 from tips_dist.study_file import parse_study
 
 S3_WRITES = 3500.0  # per second and prefix, as documented
@@ -97,10 +98,9 @@ def search_costs(sampler: str, sizes: list[int], probe: int) -> dict[int, dict[s
                 for step in range(every, REPORTED * every + 1, every):
                     search.report(trial.id, trial.representation, step, random.random())
                 clock["report"].append((time.perf_counter() - begun) / REPORTED)
-                seeds = [{"seed": 0, "best_risk": random.random(), "verdict": "healthy", "stopped_step": 6000}]
-                seeds[0] |= {"reason": "", "onset": None, "best_step": 50}
-                outcome = {"training_seconds": 1.0, "parameters": {"lifter": 1, "discriminator": 1}, "seeds": seeds}
-                ended = trial.now(state="finished", outcome=outcome).write(run)
+                seeds = [example.outcome(seed, random.random()) for seed in range(study.seeds)]
+                outcome = Outcome(seeds=seeds, training_seconds=1.0, parameters={"lifter": 1, "discriminator": 1})
+                ended = trial.now(state=TrialState.FINISHED, outcome=outcome).write(run)
                 begun = time.perf_counter()
                 search.tell(ended)
                 clock["tell"].append(time.perf_counter() - begun)
@@ -251,25 +251,24 @@ def storage_load(trials: int, slots: int, assumed: Assumed, mirror: dict[str, fl
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--gpus", type=int, default=512)
-    parser.add_argument("--per-gpu", type=int, default=4)
-    parser.add_argument("--samplers", nargs="+", default=["random", "tpe"])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[50, 150, 400])
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
-    logging.disable(logging.WARNING)
-    slots, assumed = asked.gpus * asked.per_gpu, Assumed()
-    mirror, writer = mirror_costs(300), writer_costs(assumed)
+def measure(
+    trials: int,
+    gpus: int,
+    per_gpu: int,
+    samplers: Sequence[str],
+    sizes: list[int],
+    probed: tuple[int, int] = (300, 40),  # trials that the mirror and the writer are timed with
+) -> dict[str, Any]:
+    """All of it: costs measured here, the fleet simulated, the load of each limit."""
+    slots, assumed = gpus * per_gpu, Assumed()
+    mirror, writer = mirror_costs(probed[0]), writer_costs(assumed, probed[1])
     machine = {"cpus": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
-    result: dict[str, Any] = {"trials": asked.trials, "slots": slots, "assumed": asdict(assumed), "machine": machine}
+    result: dict[str, Any] = {"trials": trials, "slots": slots, "assumed": asdict(assumed), "machine": machine}
     result |= {"mirror": mirror, "writer": writer}
-    for sampler in asked.samplers:
-        costs = search_costs(sampler, asked.sizes, probe=50)
-        fleet = simulate(asked.trials, slots, assumed, costs)
-        load = storage_load(asked.trials, slots, assumed, mirror, fleet.hours)
+    for sampler in samplers:
+        costs = search_costs(sampler, sizes, probe=50)
+        fleet = simulate(trials, slots, assumed, costs)
+        load = storage_load(trials, slots, assumed, mirror, fleet.hours)
         limits = {
             "driver (search and reports)": fleet.driver_peak,
             "round of the mirror against its interval": load["seconds_per_round"] / assumed.interval,
@@ -281,18 +280,31 @@ def main() -> None:
                 load["records_per_second"] / writer["records_per_second"]
                 + load["bytes_per_second"] / writer["bytes_per_second"]
             )
-        first = max(limits, key=lambda name: limits[name])
         result[sampler] = {
             "measured": {str(size): values for size, values in costs.items()},
             "fleet": asdict(fleet),
             "storage": load,
-            "journal_bytes": asked.trials * grown(costs, "journal_bytes_per_trial", asked.trials),
-            "memory_bytes": asked.trials * costs[max(costs)]["memory_bytes_per_trial"],
-            "object_store_bytes": assumed.poses_bytes * asked.gpus,
+            "journal_bytes": trials * grown(costs, "journal_bytes_per_trial", trials),
+            "memory_bytes": trials * costs[max(costs)]["memory_bytes_per_trial"],
+            "object_store_bytes": assumed.poses_bytes * gpus,
             "load_of_limits": limits,
-            "first_limit": first,
-            "reached_at_gpus": {name: round(asked.gpus / share) for name, share in limits.items()},
+            "first_limit": max(limits, key=lambda name: limits[name]),
+            "reached_at_gpus": {name: round(gpus / share) for name, share in limits.items()},
         }
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--gpus", type=int, default=512)
+    parser.add_argument("--per-gpu", type=int, default=4)
+    parser.add_argument("--samplers", nargs="+", default=["random", "tpe"])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[50, 150, 400])
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    logging.disable(logging.WARNING)
+    result = measure(asked.trials, asked.gpus, asked.per_gpu, asked.samplers, asked.sizes)
     print(json.dumps(result, indent=2)) if asked.json else show(result, asked.gpus, asked.per_gpu)
 
 

@@ -164,10 +164,13 @@ class JobFolder:
             contextlib.closing(_Output(self._jobs.output(job, follow=True), nonce, self.url))
         )
         self._stream = _members(output)
-        listing = json.loads(next(self._stream)[1].read(MOST_LISTING))
-        there = {name: StoredFile(int(size), float(changed)) for name, (size, changed) in listing["files"].items()}
-        if layout.STUDY.name in there:
-            self._study = next(self._stream)[1].read(MOST_LISTING)
+        try:
+            listing = json.loads(next(self._stream)[1].read(MOST_LISTING))["files"]
+            there = {str(name): StoredFile(int(size), float(changed)) for name, (size, changed) in listing.items()}
+            if layout.STUDY.name in there:
+                self._study = next(self._stream)[1].read(MOST_LISTING)
+        except (ValueError, TypeError, LookupError, AttributeError, StopIteration) as error:
+            raise UserError(f"{self.url}: its answer is no run folder ({error!r:.100})") from None
         return there
 
 
@@ -232,7 +235,7 @@ class _Output(io.RawIOBase):
     """What a sender packed, unpacked: begins behind the nonce, ends where the sender ended, breaks loudly before."""
 
     def __init__(self, chunks: Iterator[bytes], nonce: str, url: str) -> None:
-        self._chunks, self._url = chunks, url
+        self._chunks, self.url = chunks, url
         self._unpack, self._packed = zlib.decompressobj(wbits=31), b""
         mark = f"\n{nonce}\n".encode()
         while mark not in self._packed:
@@ -242,7 +245,7 @@ class _Output(io.RawIOBase):
     def _next(self) -> bytes:
         for chunk in self._chunks:
             return chunk
-        raise StorageError(f"{self._url}: the connection broke; do it again to go on")
+        raise StorageError(f"{self.url}: the connection broke; do it again to go on")
 
     def readable(self) -> bool:
         return True
@@ -253,7 +256,7 @@ class _Output(io.RawIOBase):
             try:
                 found = self._unpack.decompress(self._packed, len(view))
             except zlib.error as error:
-                raise StorageError(f"{self._url}: what came is damaged ({error}); do it again to go on") from None
+                raise StorageError(f"{self.url}: what came is damaged ({error}); do it again to go on") from None
             self._packed = self._unpack.unconsumed_tail
             if found:
                 view[: len(found)] = found
@@ -270,8 +273,11 @@ class _Output(io.RawIOBase):
 
 def _members(output: _Output) -> Iterator[tuple[str, IO[bytes], StoredFile]]:
     """The files that come, one after the other: name, content (to be read before the next), size and time."""
-    with tarfile.open(fileobj=io.BufferedReader(output, 2**18), mode="r|") as tar:
-        for member in tar:
-            content = tar.extractfile(member) if member.isreg() else None
-            if content is not None:
-                yield member.name, content, StoredFile(member.size, float(member.mtime))
+    try:
+        with tarfile.open(fileobj=io.BufferedReader(output, 2**18), mode="r|") as tar:
+            for member in tar:
+                content = tar.extractfile(member) if member.isreg() else None
+                if content is not None:
+                    yield member.name, content, StoredFile(member.size, float(member.mtime))
+    except tarfile.TarError as error:
+        raise StorageError(f"{output.url}: what came is damaged ({error}); do it again to go on") from None

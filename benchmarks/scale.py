@@ -5,7 +5,8 @@
 What one trial costs the driver is *measured here* with the code that a study runs: proposals of the search, reports to
 it and records on disk (medians, at several sizes of the journal, so that growth shows), its memory, copies by the
 mirror's own rounds to a local address, and what the writer on the driver's node takes in where nodes have no disk in
-common (`study/office.py`). The fleet is then simulated event by event, with training times and file sizes that are
+common (`study/office.py`). All of that is processor time, so that a busy machine does not matter; waiting for a disk is
+not in it. The fleet is then simulated event by event, with training times and file sizes that are
 *assumed* and printed. Not measured: Ray's own scheduling at 2,048 actors (Ray's published envelope has tens of
 thousands), the network, real object stores (their documented limit of 3,500 writes a second and prefix is used).
 
@@ -19,6 +20,7 @@ import heapq
 import importlib.util
 import json
 import logging
+import math
 import os
 import random
 import statistics
@@ -31,13 +33,13 @@ from typing import Any
 
 from tips_dist.mirror import HEAVY_INTERVALS
 from tips_dist.runfolder import Outcome, TrialState, example
+from tips_dist.study.search import DRAWN_STEPS, TrialSearch
 from tips_dist.study_file import parse_study
 
 S3_WRITES = 3500.0  # per second and prefix, as documented
 REPORTED = 3  # reports to the search timed for each trial
 RECORDS, WEIGHTS = 10, 4  # evaluations of each trial, and checkpoints, that the writer is timed with
 S3_PRICE = 5.0e-6  # dollars per write
-DRAWN_STEPS = 50  # of a trial that the search records
 STUDY = """
 name: scale
 data: {procedural: {poses: 20000}}
@@ -75,8 +77,6 @@ def search_costs(sampler: str, sizes: list[int], probe: int) -> dict[int, dict[s
     """Seconds to propose, to report and to tell, journal and memory bytes per trial, with ``size`` trials behind it."""
     import optuna
 
-    from tips_dist.study.search import TrialSearch
-
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = parse_study(STUDY.replace("SAMPLER", sampler), "scale.yaml")
     found = {}
@@ -86,24 +86,25 @@ def search_costs(sampler: str, sizes: list[int], probe: int) -> dict[int, dict[s
         search, done = TrialSearch(study, run), 0
         search.propose()  # imports what it needs
         before = memory()
-        every = study.training.steps // DRAWN_STEPS
+        training = study.training
+        every = training.evaluate_every * math.ceil(training.steps / training.evaluate_every / DRAWN_STEPS)
         for size in sizes:
             clock: dict[str, list[float]] = {"propose": [], "report": [], "tell": []}
             while done < size:
-                begun = time.perf_counter()
+                begun = time.process_time()
                 trial = search.propose()
                 assert trial is not None
-                clock["propose"].append(time.perf_counter() - begun)
-                begun = time.perf_counter()
+                clock["propose"].append(time.process_time() - begun)
+                begun = time.process_time()
                 for step in range(every, REPORTED * every + 1, every):
                     search.report(trial.id, trial.representation, step, random.random())
-                clock["report"].append((time.perf_counter() - begun) / REPORTED)
+                clock["report"].append((time.process_time() - begun) / REPORTED)
                 seeds = [example.outcome(seed, random.random()) for seed in range(study.seeds)]
                 outcome = Outcome(seeds=seeds, training_seconds=1.0, parameters={"lifter": 1, "discriminator": 1})
                 ended = trial.now(state=TrialState.FINISHED, outcome=outcome).write(run)
-                begun = time.perf_counter()
+                begun = time.process_time()
                 search.tell(ended)
-                clock["tell"].append(time.perf_counter() - begun)
+                clock["tell"].append(time.process_time() - begun)
                 done += 1
             found[size] = {
                 **{what: statistics.median(seconds[-probe:]) for what, seconds in clock.items()},
@@ -136,7 +137,7 @@ def writer_costs(assumed: Assumed, trials: int = 40) -> dict[str, float] | None:
         writer = office.Office(run, mark)
         writer.open("bench", [folder.rpartition("/")[2] for folder in names], False)
         line = b"x" * int(assumed.history_bytes / assumed.reports)
-        begun = time.perf_counter()
+        begun = time.process_time()
         for report in range(RECORDS):
             for folder in names:
                 parcels = [
@@ -144,9 +145,9 @@ def writer_costs(assumed: Assumed, trials: int = 40) -> dict[str, float] | None:
                     office.Parcel(f"{folder}/alive.json", b"y" * 300, size=300),
                 ]
                 writer.take("bench", parcels)
-        records = trials * RECORDS / (time.perf_counter() - begun)
+        records = trials * RECORDS / (time.process_time() - begun)
         block = os.urandom(office.PARCEL_BYTES)
-        begun = time.perf_counter()
+        begun = time.process_time()
         for folder in names[:WEIGHTS]:
             size = len(block) * 8
             for part in range(8):
@@ -154,7 +155,7 @@ def writer_costs(assumed: Assumed, trials: int = 40) -> dict[str, float] | None:
                     f"{folder}/checkpoint/step-000000100.safetensors", block, part * len(block), size
                 )
                 writer.take("bench", [parcel])
-        return {"records_per_second": records, "bytes_per_second": WEIGHTS * size / (time.perf_counter() - begun)}
+        return {"records_per_second": records, "bytes_per_second": WEIGHTS * size / (time.process_time() - begun)}
 
 
 def mirror_costs(trials: int) -> dict[str, float]:
@@ -172,12 +173,12 @@ def mirror_costs(trials: int) -> dict[str, float]:
                 (folder / file).write_bytes(b"x" * 2000)
                 files += 1
         mirror = Mirror(run, f"file://{name}/mirror")
-        begun = time.perf_counter()
+        begun = time.process_time()
         copied = mirror.round()
-        first = time.perf_counter() - begun
-        begun = time.perf_counter()
+        first = time.process_time() - begun
+        begun = time.process_time()
         mirror.round()
-        idle = time.perf_counter() - begun
+        idle = time.process_time() - begun
         return {"seconds_per_file_looked_at": idle / files, "seconds_per_file_copied": (first - idle) / copied}
 
 

@@ -84,7 +84,10 @@ class Head:
 
     def get(self, address: str, params: dict[str, Any], **_: Any) -> Any:
         """What ``requests.get`` answers: the file so far, or as it grows."""
-        follow, path = address.endswith("/stream"), self.folder / params["submission_id"]
+        follow = address.endswith("/stream")
+        assert params["node_id"] == "a" * 56
+        assert ("interval" in params) == follow  # Ray takes it nowhere else
+        path = self.folder / params["filename"].removeprefix("job-driver-").removesuffix(".log")
         cut = bool(follow and self.cut)
         self.cut -= cut
 

@@ -236,7 +236,8 @@ class Jobs:
         from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
 
         address = f"{self.address.rstrip('/')}/api/v0/logs/{'stream' if follow else 'file'}"
-        asked: dict[str, str | float] = {"submission_id": identity, "lines": -1, "interval": 0.1}
+        asked: dict[str, str | float] = {"node_id": self._begun(identity), "filename": f"job-driver-{identity}.log"}
+        asked |= {"lines": -1, "interval": 0.1} if follow else {"lines": -1}
         try:
             with requests.get(
                 address,
@@ -257,15 +258,20 @@ class Jobs:
         found = self._known(identity).driver_node_id
         return None if found is None else str(found)
 
+    def _begun(self, identity: str) -> str:
+        """The node of a job, which must have started."""
+        node = self.node(identity)
+        if node is None:
+            raise UserError(f"{identity}: has not started yet; 'tips-dist jobs status {identity}' says how it stands")
+        return node
+
     def errand(self, identity: str, folder: Path, line: str) -> str:
         """Run a line of the shell, beside what lies in ``folder``, on the node of a job's driver; the errand's id.
 
         Raises:
             UserError: the job has not started yet, or the cluster refuses.
         """
-        node = self.node(identity)
-        if node is None:
-            raise UserError(f"{identity}: has not started yet; 'tips-dist jobs status {identity}' says how it stands")
+        node = self._begun(identity)
         errand = f"reads-{identity}-{secrets.token_hex(4)}"
         self._sent(
             functools.partial(

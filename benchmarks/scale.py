@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import importlib.util
 import json
 import logging
 import math
@@ -32,7 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from tips_dist.mirror import HEAVY_INTERVALS
-from tips_dist.runfolder import Outcome, TrialState, example
+from tips_dist.runfolder import Outcome, TrialState, example, layout
+from tips_dist.study.office import PARCEL_BYTES, Office, Parcel
 from tips_dist.study.search import DRAWN_STEPS, TrialSearch
 from tips_dist.study_file import parse_study
 
@@ -119,41 +119,33 @@ def memory() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def writer_costs(assumed: Assumed, trials: int = 40) -> dict[str, float] | None:
-    """What the writer on the driver's node takes in: records (one evaluation of a trial) and bytes of weights a second.
-
-    None where this version has no such writer.
-    """
-    if importlib.util.find_spec("tips_dist.study.office") is None:
-        return None
-    office = importlib.import_module("tips_dist.study.office")
+def writer_costs(assumed: Assumed, trials: int = 40) -> dict[str, float]:
+    """What the writer on the driver's node takes in: records (one evaluation of a trial) and bytes of weights a second."""
     with tempfile.TemporaryDirectory() as name:
         run = Path(name)
         names = [f"trials/solo-{number:03d}" for number in range(trials)]
         for folder in names:
             (run / folder).mkdir(parents=True)
         mark = "0" * 32
-        (run / ".driver").write_text(mark)
-        writer = office.Office(run, mark)
+        layout.DRIVER.at(run).write_text(mark)
+        writer = Office(run, mark)
         writer.open("bench", [folder.rpartition("/")[2] for folder in names], False)
         line = b"x" * int(assumed.history_bytes / assumed.reports)
         begun = time.process_time()
         for report in range(RECORDS):
             for folder in names:
                 parcels = [
-                    office.Parcel(f"{folder}/history.jsonl", line, report * len(line), None if report else len(line)),
-                    office.Parcel(f"{folder}/alive.json", b"y" * 300, size=300),
+                    Parcel(f"{folder}/history.jsonl", line, report * len(line), None if report else len(line)),
+                    Parcel(f"{folder}/alive.json", b"y" * 300, size=300),
                 ]
                 writer.take("bench", parcels)
         records = trials * RECORDS / (time.process_time() - begun)
-        block = os.urandom(office.PARCEL_BYTES)
+        block = os.urandom(PARCEL_BYTES)
         begun = time.process_time()
         for folder in names[:WEIGHTS]:
             size = len(block) * 8
             for part in range(8):
-                parcel = office.Parcel(
-                    f"{folder}/checkpoint/step-000000100.safetensors", block, part * len(block), size
-                )
+                parcel = Parcel(f"{folder}/checkpoint/step-000000100.safetensors", block, part * len(block), size)
                 writer.take("bench", [parcel])
         return {"records_per_second": records, "bytes_per_second": WEIGHTS * size / (time.process_time() - begun)}
 
@@ -207,17 +199,15 @@ def simulate(trials: int, slots: int, assumed: Assumed, costs: dict[int, dict[st
     heapq.heapify(free)
     driver_free, training, work, waited, done = 0.0, 0.0, [], 0.0, 0
     end = 0.0
+    told = assumed.reports * assumed.report_seconds + DRAWN_STEPS * grown(costs, "report", trials)
+    reports = slots * told / assumed.trial_seconds  # the share of the driver's time that running trials take
     while done < trials:
         now, slot = heapq.heappop(free)
-        service = grown(costs, "propose", done) + (grown(costs, "tell", done) if now else 0.0)
-        # between two ends of trials the driver also takes the reports of all running ones
-        told = assumed.reports * assumed.report_seconds + DRAWN_STEPS * grown(costs, "report", done)
-        reports = slots * told / assumed.trial_seconds
-        service /= max(1e-6, 1.0 - min(reports, 0.999))
+        cost = grown(costs, "propose", done) + (grown(costs, "tell", done) if now else 0.0)
         start = max(now, driver_free)
-        driver_free = start + service
+        driver_free = start + cost / max(1e-6, 1.0 - min(reports, 0.999))
         waited = max(waited, driver_free - now) if now else waited
-        work.append((start, service))
+        work.append((start, cost))
         seconds = assumed.trial_seconds * draw.lognormvariate(-(assumed.spread**2) / 2, assumed.spread)
         training += seconds
         end = max(end, driver_free + seconds)
@@ -225,7 +215,8 @@ def simulate(trials: int, slots: int, assumed: Assumed, costs: dict[int, dict[st
         done += 1
     tenth = max(end / 10, 1e-9)
     shares = [sum(cost for at, cost in work if k * tenth <= at < (k + 1) * tenth) / tenth for k in range(10)]
-    return Fleet(end / 3600, training / (slots * end), statistics.mean(shares), max(shares), waited)
+    busy = training / (slots * end)
+    return Fleet(end / 3600, busy, statistics.mean(shares) + busy * reports, max(shares) + reports, waited)
 
 
 def storage_load(trials: int, slots: int, assumed: Assumed, mirror: dict[str, float], hours: float) -> dict[str, float]:
@@ -236,6 +227,8 @@ def storage_load(trials: int, slots: int, assumed: Assumed, mirror: dict[str, fl
     writes_per_trial = small + 4 * large + 16
     big = assumed.checkpoint_bytes / 2 + assumed.depths_bytes  # one new checkpoint, and all depths again
     moved = large * big + rounds * (assumed.history_bytes + assumed.tensorboard_bytes) / 2 + 8 * assumed.candidate_bytes
+    sent = assumed.checkpoints * assumed.checkpoint_bytes / 2 + assumed.depths_bytes + assumed.history_bytes
+    sent += 8 * assumed.candidate_bytes  # what couriers would bring if nothing slowed them down
     rate = slots / assumed.trial_seconds
     changed = slots * (3 + 4 * large / rounds)
     return {
@@ -244,6 +237,7 @@ def storage_load(trials: int, slots: int, assumed: Assumed, mirror: dict[str, fl
         "write_dollars": writes_per_trial * trials * S3_PRICE,
         "bytes_per_second": moved * rate,
         "records_per_second": assumed.reports * rate,
+        "bytes_per_second_without_a_shared_disk": sent * rate,
         "share_of_network": moved * rate / assumed.network_bytes_per_second,
         "seconds_per_round": 9 * trials * mirror["seconds_per_file_looked_at"]
         + changed * mirror["seconds_per_file_copied"]
@@ -276,11 +270,10 @@ def measure(
             "writes of the object store": load["share_of_s3_writes"],
             "network of the driver's node": load["share_of_network"],
         }
-        if writer is not None:
-            limits["writer on the driver's node"] = (
-                load["records_per_second"] / writer["records_per_second"]
-                + load["bytes_per_second"] / writer["bytes_per_second"]
-            )
+        sent = load["bytes_per_second_without_a_shared_disk"]
+        limits["network of the driver's node, nodes without its disk"] = sent / assumed.network_bytes_per_second
+        records = load["records_per_second"] / writer["records_per_second"]
+        limits["writer on the driver's node, nodes without its disk"] = records + sent / writer["bytes_per_second"]
         result[sampler] = {
             "measured": {str(size): values for size, values in costs.items()},
             "fleet": asdict(fleet),

@@ -26,13 +26,18 @@ from tips_dist.data.store import Poses
 from tips_dist.files import StorageError, UserError
 from tips_dist.runfolder import Alive, Trial, TrialState, layout, read_trial
 from tips_dist.runfolder.lock import timestamp
+from tips_dist.runfolder.spent import Spent
 from tips_dist.stability import ranking
-from tips_dist.study.cluster import cards_in_words, settled, share
+from tips_dist.study.cluster import at_home, cards_in_words, settled, share
+from tips_dist.study.courier import at_hand
+from tips_dist.study.desk import RayDesk, office
 from tips_dist.study.looks import seeds_at
-from tips_dist.study.plugged import lacking, placed_elsewhere, why_not
+from tips_dist.study.preflight import Needs, barred, lacks_here, needs, no_card, placed_elsewhere
+from tips_dist.study.reasons import Failures
 from tips_dist.study.records import StudyEvent, patiently
+from tips_dist.study.room import Room, inheriting
 from tips_dist.study.search import TrialSearch
-from tips_dist.study.trainable import VERDICT, Train, run_trial
+from tips_dist.study.trainable import SPENT, VERDICT, Train, run_trial
 from tips_dist.terminal import notice
 
 FINISHED: str = Searcher.FINISHED
@@ -55,11 +60,11 @@ def run_trials(
 ) -> None:
     """Run every unfinished trial and every one that the search still proposes. Ray is connected.
 
-    Trials keep away from nodes that lack a plug-in of the study; each is said once.
+    Trials keep away from nodes that lack what they need (study/preflight.py); each is said once.
 
     Raises:
         StorageError: the run folder can no longer be written; what was saved stays, and the study can be resumed.
-        UserError: a plug-in is missing on so many nodes that no trial can be placed.
+        UserError: something is missing on so many nodes that no trial can be placed.
     """
     if not unfinished and not search.remaining():
         return
@@ -67,8 +72,8 @@ def run_trials(
     trials = len(unfinished) + search.remaining()
     if words := cards_in_words(study.resources, resources, ray.nodes(), trials):
         notice(words)
-    foreign = plugins.used(study)
-    without = lacking(foreign, resources, ray.nodes())
+    wanted = None if at_home() else needs(plugins.used(study))
+    without = barred(wanted, resources, ray.nodes())
     for why in without.values():
         notice(f"{why}; trials go to other nodes")
     asked = tune.PlacementGroupFactory(
@@ -76,19 +81,24 @@ def run_trials(
         strategy="PACK",
         **placed_elsewhere(list(without), resources.workers),
     )
-    driver = Driver(study, run, search, unfinished, progress, foreign=bool(foreign))
-    trainable = tune.with_parameters(
-        trial_function,
-        data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
-        run=str(run),
-        train=train,
-        resources=resources,
-        foreign=foreign,
-    )
-    with tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
+    with office(run, ray.nodes()) as desk, tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
+        driver = Driver(
+            study, run, search, unfinished, progress, strangers=wanted is not None, room=Room(resources), desk=desk
+        )
+        trainable = tune.with_parameters(
+            trial_function,
+            data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
+            run=str(run),
+            train=train,
+            resources=resources,
+            wanted=wanted,
+            desk=desk,
+        )
         tuner = tune.Tuner(
             tune.with_resources(trainable, asked),
-            tune_config=tune.TuneConfig(search_alg=driver, num_samples=-1, reuse_actors=True),
+            tune_config=tune.TuneConfig(
+                search_alg=driver, scheduler=driver.failures, num_samples=-1, reuse_actors=True
+            ),
             run_config=tune.RunConfig(
                 storage_path=scratch,
                 name="study",
@@ -99,7 +109,8 @@ def run_trials(
                 verbose=0,
             ),
         )
-        tuner.fit()
+        with inheriting():
+            tuner.fit()
     if driver.halted:
         raise StorageError(driver.halted)
     search.recover()  # what a write that was tried twice left behind
@@ -111,11 +122,13 @@ def trial_function(
     run: str,
     train: Train | None,
     resources: Resources,
-    foreign: Sequence[plugins.Plugin] = (),
+    wanted: Needs | None = None,
+    desk: RayDesk | None = None,
 ) -> None:
     """What a Ray worker runs for one trial (see :func:`tips_dist.study.trainable.run_trial`)."""
-    why = why_not(foreign)
-    if why is not None:  # a node that came later
+    why = lacks_here(wanted) if wanted else None  # a node that came later
+    why = why or no_card(resources)
+    if why is not None:
         time.sleep(LACKING_SECONDS)  # so that it does not take trial after trial
         tune.report({"trial": config["trial"], "lacks": why})
         return
@@ -130,17 +143,18 @@ def trial_function(
 
             train = functools.partial(cast("Any", train), plan=stack.enter_context(spread(resources, device)))
         try:
-            run_trial(
-                Path(run),
-                config["trial"],
-                ray.get(data[0]),
-                train,
-                tune.report,
-                threads=max(1, int(resources.cpus)),
-                device=device,
-                heartbeat=resources.heartbeat_seconds,
-                node=ray.get_runtime_context().get_node_id(),
-            )
+            with at_hand(Path(run), [config["trial"]], desk, tune.report) as (folder, tell):
+                run_trial(
+                    folder,
+                    config["trial"],
+                    ray.get(data[0]),
+                    train,
+                    tell,
+                    threads=max(1, int(resources.cpus)),
+                    device=device,
+                    heartbeat=resources.heartbeat_seconds,
+                    node=ray.get_runtime_context().get_node_id(),
+                )
         except StorageError as error:
             tune.report({"trial": config["trial"], "halt": str(error)})
 
@@ -156,7 +170,9 @@ class Driver(Searcher):  # type: ignore[misc]
         unfinished: Sequence[Trial],
         progress: OnEvent,
         *,
-        foreign: bool = False,
+        strangers: bool = False,
+        room: Callable[[], int] | None = None,
+        desk: RayDesk | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self.study, self.run, self.search, self.progress = study, run, search, progress
@@ -165,15 +181,18 @@ class Driver(Searcher):  # type: ignore[misc]
         self.pruned: dict[str, tuple[int, str]] = {}  # our trial id -> the step at which it was stopped, and why
         self._again = deque(unfinished)
         self._looked: dict[tuple[str, int], ranking.Seeds] = {}  # what ended trials' seeds were at a step
-        self._foreign = foreign  # plug-ins, which a node may lack: a trial that runs may come back
-        self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node without its plug-ins
+        self.failures = Failures()
+        self._strangers = strangers  # nodes that may lack something: a trial that runs may come back
+        self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node that lacks something
         self._said: set[str] = set()
+        self._room = room
+        self._desk = desk
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
         """The next trial: unfinished ones first, under their old ids and parameters."""
         limit = self.study.resources.max_concurrent
-        if limit and len(self.live) >= limit:
-            return None
+        if (limit and len(self.live) >= limit) or (self._room is not None and len(self.live) > self._room()):
+            return None  # one waits for a place and no more: who proposes late knows more
         if self.halted or layout.STOP.at(self.run).exists():
             return FINISHED
         try:
@@ -182,7 +201,7 @@ class Driver(Searcher):  # type: ignore[misc]
             self.halted = str(error)
             return FINISHED
         if trial is None:
-            return None if self._foreign and self.live else FINISHED
+            return None if self._strangers and self.live else FINISHED
         self.live[trial_id] = trial
         self.progress(StudyEvent(trial.id, trial.representation, "queued", steps=trial.steps))
         return {"trial": trial.id}
@@ -199,9 +218,12 @@ class Driver(Searcher):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the search how a trial ended, as its record says."""
         trial = self.live.pop(trial_id)
+        if self._desk is not None:
+            self._desk.release(trial.id)  # so that its record is ours alone
         try:
             seconds = float((result or {}).get("time_total_s", 0.0))
-            trial = patiently(lambda: self._settle(trial, error, seconds))
+            spent = Spent(**{key.removeprefix(SPENT): n for key, n in (result or {}).items() if key.startswith(SPENT)})
+            trial = patiently(lambda: self._settle(trial, error, seconds, spent))
             if trial.state.final:
                 patiently(lambda: self.search.tell(trial))
         except UserError as problem:
@@ -227,15 +249,17 @@ class Driver(Searcher):  # type: ignore[misc]
         return reason is not None
 
     def _lacks(self, trial: Trial, why: str) -> None:
-        """A node that came later lacks a plug-in: the trial is tried elsewhere, or left for a later resume."""
+        """A node that came later lacks something: the trial is tried elsewhere, or left for a later resume."""
         self._lacking[trial.id] += 1
         if self._lacking[trial.id] <= self.study.resources.max_failures:
             self._again.append(trial)
+        else:
+            read_trial(self.run, trial.id).now(error=why).write(self.run)
         if why not in self._said:
             self._said.add(why)
             notice(f"{why}; its trials are tried on other nodes, then left to `tips-dist resume {self.run}`")
 
-    def _settle(self, trial: Trial, error: bool, seconds: float) -> Trial:
+    def _settle(self, trial: Trial, error: bool, seconds: float, spent: Spent) -> Trial:
         """The trial as its record says, after writing into it what its worker could not."""
         trial = read_trial(self.run, trial.id)
         if trial.state.final:
@@ -246,12 +270,13 @@ class Driver(Searcher):  # type: ignore[misc]
             changes: dict[str, Any] = {
                 "error": reason,
                 "stopped_step": step,
+                "stopped_spent": spent,
                 "wall_seconds": wall,
                 "ended": timestamp(),
             }
             return trial.now(state=TrialState.STOPPED, **changes).write(self.run)
         if error and not self.halted:
-            reason = f"its worker died {self.study.resources.max_failures + 1} times (killed, or out of memory)"
+            reason = self.failures.told(trial.id)
             return trial.now(state=TrialState.FAILED, error=reason, wall_seconds=wall, ended=timestamp()).write(
                 self.run
             )
@@ -368,6 +393,7 @@ class Heartbeats(tune.Callback):  # type: ignore[misc]
         except UserError:
             return
         self._seen.pop(path.parent.name, None)
+        self._driver.failures.hung(path.parent.name, self._limit)
         if alive.node == ray.get_runtime_context().get_node_id():
             _kill_process(alive.pid)
         else:

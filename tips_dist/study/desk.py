@@ -1,0 +1,133 @@
+"""Ray between couriers and the office: calls for what is small, objects for what is large, a few of them at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tips_dist.files import UserError, write_text
+from tips_dist.runfolder import layout
+from tips_dist.study.cluster import RayNode
+from tips_dist.study.office import Office, Parcel, Superseded
+
+OBJECT_BYTES = 100_000  # from which on parcels go as an object; Ray puts larger arguments into its store anyway
+AT_ONCE = 8  # objects that the office fetches at a time, from all workers together
+LISTENING_SECONDS = 30.0  # that the office keeps a question whether the study is to stop
+ANSWER_SECONDS = 600.0  # after which the office is given up; it waits for its own disk for a tenth of that
+
+
+class Clerk:
+    """The office as a Ray actor: on the driver's node, gone with the driver."""
+
+    def __init__(self, run: str, mark: str) -> None:
+        self._office = Office(Path(run), mark)
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._stop = asyncio.Event()
+        self._watch: asyncio.Task[None] | None = None
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Do what a :class:`Office` does, in a thread: a disk may be slow."""
+        return await asyncio.to_thread(getattr(self._office, method), *arguments)
+
+    async def take(self, session: str, parcels: Sequence[Parcel] | ray.ObjectRef) -> None:
+        """Take parcels; those in an object stay where they are until there is room for them."""
+        if isinstance(parcels, list) and len(parcels) == 1 and isinstance(parcels[0], ray.ObjectRef):
+            async with self._room:
+                await self.call("take", session, await parcels[0])
+        else:
+            await self.call("take", session, parcels)
+
+    async def stopped(self) -> bool:
+        """Whether the study is to stop: at once if it is, else when that is known or some time has passed."""
+        self._watch = self._watch or asyncio.create_task(self._look())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), LISTENING_SECONDS)
+        return self._stop.is_set()
+
+    async def _look(self) -> None:
+        while not await self.call("stopped"):
+            await asyncio.sleep(0.5)
+        self._stop.set()
+
+
+class RayDesk:
+    """The office as a courier reaches it, from any node (:class:`.courier.Desk`)."""
+
+    def __init__(self, clerk: Any, run: Path, mark: str) -> None:
+        self.run, self.mark, self._clerk = run, mark, clerk
+        self._listening: ray.ObjectRef | None = None
+
+    def open(self, session: str, trials: Sequence[str], direct: bool) -> dict[str, int]:
+        """See :meth:`.Office.open`."""
+        found: dict[str, int] = self._answer(self._clerk.call.remote("open", session, list(trials), direct))
+        return found
+
+    def read(self, session: str, name: str, offset: int) -> bytes:
+        """See :meth:`.Office.read`."""
+        content: bytes = self._answer(self._clerk.call.remote("read", session, name, offset))
+        return content
+
+    def take(self, session: str, parcels: Sequence[Parcel]) -> None:
+        """See :meth:`.Office.take`."""
+        large = sum(len(parcel.content or b"") for parcel in parcels) > OBJECT_BYTES
+        self._answer(self._clerk.take.remote(session, [ray.put(list(parcels))] if large else list(parcels)))
+
+    def close(self, session: str) -> None:
+        """See :meth:`.Office.close`."""
+        self._answer(self._clerk.call.remote("close", session))
+
+    def release(self, trial: str) -> None:
+        """See :meth:`.Office.release`; an office that is gone holds nothing."""
+        with contextlib.suppress(Superseded, UserError):
+            self._answer(self._clerk.call.remote("release", trial))
+
+    def stopped(self) -> bool:
+        """Whether the study is to stop, as far as is known: one question is always under way."""
+        self._listening = self._listening or self._clerk.stopped.remote()
+        if not ray.wait([self._listening], timeout=0)[0]:
+            return False
+        answer, self._listening = self._listening, None
+        return bool(self._answer(answer))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RayDesk, (self._clerk, self.run, self.mark)
+
+    def _answer(self, reference: ray.ObjectRef) -> Any:
+        try:
+            return ray.get(reference, timeout=ANSWER_SECONDS)
+        except RayError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, UserError | Superseded):
+                raise cause from None
+            raise Superseded(f"the office of {self.run} is gone ({type(error).__name__})") from error
+
+
+@contextlib.contextmanager
+def office(run: Path, nodes: Sequence[RayNode]) -> Iterator[RayDesk | None]:
+    """An office for a run folder while its trials run; None where all of Ray is this machine.
+
+    Args:
+        run: the run folder, whose lock we hold.
+        nodes: the cluster's.
+    """
+    if len(nodes) == 1 and str(nodes[0].get("NodeManagerAddress", "")).startswith("127."):
+        yield None  # nobody else can join it
+        return
+    mark = secrets.token_hex(16)
+    write_text(layout.DRIVER.at(run), mark)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"num_cpus": 0, "scheduling_strategy": here, "max_concurrency": 10_000, "max_restarts": -1}
+    clerk = ray.remote(Clerk).options(**options).remote(str(run), mark)
+    try:
+        yield RayDesk(clerk, run, mark)
+    finally:
+        ray.kill(clerk)
+        layout.DRIVER.at(run).unlink(missing_ok=True)

@@ -120,7 +120,7 @@ def memory() -> float:
 
 
 def writer_costs(assumed: Assumed, trials: int = 40) -> dict[str, float]:
-    """What the writer on the driver's node takes in: records (one evaluation of a trial) and bytes of weights a second."""
+    """What the writer on the driver's node takes in a second: records (one evaluation of a trial), bytes of weights."""
     with tempfile.TemporaryDirectory() as name:
         run = Path(name)
         names = [f"trials/solo-{number:03d}" for number in range(trials)]

@@ -8,8 +8,10 @@ object store has neither append nor rename nor locks (docs/storage.md says what 
 from __future__ import annotations
 
 import fnmatch
+import functools
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -297,7 +299,12 @@ def _file_system(url: str) -> tuple[Any, str]:
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether a name fits any of the patterns."""
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    return _expression(tuple(patterns)).match(name) is not None
+
+
+@functools.lru_cache
+def _expression(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(fnmatch.translate, patterns)) or r"(?!)")
 
 
 def same(path: Path, entry: StoredFile) -> bool:

@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Invoke
+from tests.study.conftest import study_text
+from tips_dist.config import Study
 from tips_dist.files import StorageError, UserError, write_json
 from tips_dist.runfolder import RunFolder, layout
 from tips_dist.runfolder.example import build
@@ -299,3 +301,18 @@ def test_times_survive_the_way(head: Head, run: Path, tmp_path: Path) -> None:
     copy = fetch_job(ADDRESS, JOB, folder=tmp_path / "home")
     for name in of_the_layout(run):
         assert abs((copy / name).stat().st_mtime - (run / name).stat().st_mtime) < sending.SAME_SECONDS
+
+
+def test_the_driver_of_a_job_says_where_it_works(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(study: Study, *, made: Any, **_: Any) -> Path:
+        made(tmp_path / "run")
+        raise UserError("enough")
+
+    monkeypatch.setattr("tips_dist.study.run.start", start)
+    (tmp_path / "study.yaml").write_text(study_text(data={}))
+    assert f"{WORKS_IN}{tmp_path / 'run'}\n" in invoke("run", "study.yaml", "--job")[1]
+    begun = tmp_path / "runs" / "test-20260101-000000"
+    monkeypatch.setattr("tips_dist.study.run.unfinished", lambda *_: begun)
+    assert f"{WORKS_IN}{begun}\n" in invoke("run", "study.yaml", "--job")[1]

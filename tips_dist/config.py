@@ -213,6 +213,7 @@ class Resources(Section):
     gpus: NonNegative | Literal["auto"] = "auto"  # cards, or a fraction of one; auto: one a worker where there are any
     workers: Count = 1  # processes that train the trial together and share its cpus and gpus
     max_concurrent: Annotated[int, Field(ge=0)] = 0  # trials at a time; 0: as many as fit
+    pack: Annotated[Count | Literal["auto"], Before(1)] = "auto"  # trials at most that train as one program
     max_failures: Annotated[int, Field(ge=0)] = 3  # deaths of a trial's worker before the trial counts as failed
     heartbeat_seconds: Positive = 60.0  # a worker without a sign of life for this long is killed and replaced
 

@@ -49,8 +49,8 @@ class Flow(nn.Module):
             for _ in range(COUPLINGS)
         )
         for net in self.nets:
-            nn.init.zeros_(net[-1].weight)  # type: ignore[index, arg-type]
-            nn.init.zeros_(net[-1].bias)  # type: ignore[index, arg-type]
+            nn.init.zeros_(net[-1].weight)  # type: ignore[index]
+            nn.init.zeros_(net[-1].bias)  # type: ignore[index]
 
     def fit_whitening(self, poses: Tensor) -> None:
         """Take mean and principal components of poses (N, 17, 2)."""

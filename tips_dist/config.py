@@ -72,8 +72,8 @@ class Training(Section):
     evaluate_every: Count = 50  # steps between evaluation steps
     checkpoint_every: Count = 10  # evaluation steps between resumable checkpoints
     validation_poses: Annotated[int, Field(ge=32)] = 512  # on which signals are measured and checkpoints judged
-    generator_lr: Positive = 2e-4  # Adam's learning rate of the lifter
-    discriminator_lr: Positive = 2e-4  # Adam's learning rate of the discriminator
+    generator_lr: Positive = 1e-3  # Adam's learning rate of the lifter
+    discriminator_lr: Positive = 1e-3  # Adam's learning rate of the discriminator
     weight_decay: NonNegative = 0.0  # of both players: share of the weights added to the gradient
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9  # Adam's memory of the gradient
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999  # Adam's memory of its square

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tips_dist.study import reasons
-from tips_dist.study.reasons import Failures, in_words, last_error
+from tips_dist.study.reasons import Failures, last_error, reason_words
 
 KILLED = """The actor died unexpectedly before finishing this task.
 \tclass_name: ImplicitFunc
@@ -65,10 +65,10 @@ tips_dist.files.UserError: /shared/runs/x/trials/solo-000/trial.json: no such fi
     ],
 )
 def test_what_ended_a_worker(text: str, words: str) -> None:
-    told = in_words(text, "n")
+    told = reason_words(text, "n")
     assert told.startswith(words)
     assert "\n" not in told
-    assert " on n" not in in_words(text)
+    assert " on n" not in reason_words(text)
 
 
 def test_the_kernel_leaves_a_trace_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ _MEMORY = re.compile(r"was ([\d.]+ ?[KMGT]i?B) / ([\d.]+ ?[KMGT]i?B)")
 _ADDRESS = re.compile(r"\bip[:=] ?([0-9a-f.:]*[0-9a-f])", re.IGNORECASE)
 
 
-def in_words(text: str, host: str = "", *, kernel: bool = False) -> str:
+def reason_words(text: str, host: str = "", *, kernel: bool = False) -> str:
     """What ended a worker, in one line that says what to do where that is known.
 
     Args:
@@ -81,7 +81,7 @@ class Failures(FIFOScheduler):  # type: ignore[misc]
         kills = kernel_kills()
         ours = host in ("", socket.gethostname())
         hung = [words for identity in trials if (words := self._hung.pop(identity, None)) is not None]
-        words = hung[0] if hung else in_words(text, host, kernel=ours and kills > self._kernel)
+        words = hung[0] if hung else reason_words(text, host, kernel=ours and kills > self._kernel)
         self._kernel = kills
         for identity in trials:
             self._heard[identity].append(words)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import math
 import os
 import warnings
@@ -59,6 +58,7 @@ class TrialSearch:
             if "run" not in opened.user_attrs:
                 patiently(functools.partial(self._introduce, opened, name))
         self._issued: dict[str, set[int]] = {name: set() for name in study.representations}  # numbers of trials
+        self._next: dict[str, int] = {}  # below it every number is issued
         self._lost: dict[str, FrozenTrial] = {}  # our id -> Optuna's trial that has no record
         self._numbers: dict[str, int] = {}  # our id -> Optuna's trial number
         self._live: dict[str, optuna.Trial] = {}
@@ -81,7 +81,7 @@ class TrialSearch:
         given back to it. An Optuna trial without a record gets it anew when its number is proposed again.
         """
         records = {trial.id: trial for trial in read_trials(self.run)}
-        self._lost = {}
+        self._lost, self._next = {}, {}
         self._issued = {name: set() for name in self.study.representations}
         for trial in records.values():
             self._issued[trial.representation].add(trial.number)
@@ -142,9 +142,12 @@ class TrialSearch:
         if not open_names:
             return None
         name = min(open_names, key=lambda item: len(self._issued[item]))
-        number = next(number for number in itertools.count() if number not in self._issued[name])
+        number = self._next.get(name, 0)
+        while number in self._issued[name]:
+            number += 1
         trial = patiently(lambda: self._ask(name, number))
         self._issued[name].add(number)
+        self._next[name] = number + 1
         return trial
 
     def _ask(self, representation: str, number: int) -> Trial:
@@ -206,9 +209,7 @@ class TrialSearch:
         trial = self._live.get(identity)
         if trial is None:  # issued by an earlier process
             study = self.studies[representation]
-            number = self._numbers[identity]
-            frozen = next(t for t in study.get_trials(deepcopy=False) if t.number == number)
-            trial = self._live[identity] = optuna.Trial(study, frozen._trial_id)
+            trial = self._live[identity] = optuna.Trial(study, self._key(study, identity))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a resumed trial tells a step again, the same value
             trial.report(risk, step)
@@ -244,8 +245,11 @@ class TrialSearch:
             study.tell(frozen.number, state=TrialState.PRUNED)
 
     def _frozen(self, study: optuna.Study, trial: Trial) -> FrozenTrial:
-        number = self._numbers[trial.id]
-        return study._storage.get_trial(study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
+        return study._storage.get_trial(self._key(study, trial.id))
+
+    def _key(self, study: optuna.Study, identity: str) -> int:
+        """The storage's own number of a trial, found without going through all trials."""
+        return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, self._numbers[identity])
 
 
 def describe(trial: Trial) -> Json:

@@ -31,7 +31,7 @@ from tips_dist.study.desk import RayDesk, office
 from tips_dist.study.heartbeats import Heartbeats
 from tips_dist.study.looks import seeds_at
 from tips_dist.study.packs import Packs
-from tips_dist.study.preflight import Needs, barred, lacks_here, needs, no_card, placed_elsewhere
+from tips_dist.study.preflight import Needs, barred, lacks_here, needs_of, no_card, placed_elsewhere
 from tips_dist.study.reasons import Failures
 from tips_dist.study.records import StudyEvent, patiently
 from tips_dist.study.room import Room, inheriting
@@ -71,7 +71,7 @@ def run_trials(
     trials = len(unfinished) + search.remaining()
     if words := cards_in_words(study.resources, resources, ray.nodes(), trials):
         notice(words)
-    wanted = None if at_home() else needs(plugins.used(study))
+    wanted = None if at_home() else needs_of(plugins.used(study))
     without = barred(wanted, resources, ray.nodes())
     for why in without.values():
         notice(f"{why}; trials go to other nodes")

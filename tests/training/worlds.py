@@ -25,7 +25,9 @@ def tiny(representation: str = "solo", *overrides: str) -> Configuration:
 name: tiny
 representations: [solo]
 model: {width: 16, discriminator_blocks: 1}
-training: {steps: 40, batch_size: 16, evaluate_every: 10, checkpoint_every: 2, validation_poses: 64}
+training:
+  {steps: 40, batch_size: 16, evaluate_every: 10, checkpoint_every: 2, validation_poses: 64, generator_lr: 2.0e-4,
+  discriminator_lr: 2.0e-4}
 stopping: {divergence: off, plateau: off, policy: {crossing: 1.0}}
 """  # networks this young hold poses mirrored, which is no finding
     return parse_study(text, "test", list(overrides)).configuration(representation)

@@ -62,6 +62,7 @@ class TrialSearch:
         self._lost: dict[str, FrozenTrial] = {}  # our id -> Optuna's trial that has no record
         self._numbers: dict[str, int] = {}  # our id -> Optuna's trial number
         self._live: dict[str, optuna.Trial] = {}
+        self._known: Counter[str] = Counter()  # representation -> trials that have ended
 
     def _introduce(self, opened: optuna.Study, representation: str) -> None:
         """What a dashboard should show of the study; the run's name comes last, so that a kill leaves nothing out."""
@@ -101,6 +102,7 @@ class TrialSearch:
                         self._give_back(study, trial)
                     if trial.state.final:
                         self.tell(trial)
+            self._known[representation] = sum(one.state.is_finished() for one in study.get_trials(deepcopy=False))
         return [trial for trial in records.values() if not trial.state.final]
 
     def _give_back(self, study: optuna.Study, trial: Trial) -> None:
@@ -123,13 +125,19 @@ class TrialSearch:
             max(0, space.budget(self.study, name) - len(self._issued[name])) for name in self.study.representations
         )
 
-    def propose(self) -> Trial | None:
+    def known(self, representation: str) -> int:
+        """How many trials of a representation have ended, as far as its sampler knows."""
+        return self._known[representation]
+
+    def propose(self, of: str | None = None) -> Trial | None:
         """The next trial, its record already on disk; None when every representation has its budget.
 
-        Representations take turns: the one with the fewest trials comes next.
+        Representations take turns: the one with the fewest trials comes next; or the next one ``of`` a representation.
         """
         open_names = [
-            name for name in self.study.representations if len(self._issued[name]) < space.budget(self.study, name)
+            name
+            for name in self.study.representations
+            if len(self._issued[name]) < space.budget(self.study, name) and of in (None, name)
         ]
         if not open_names:
             return None
@@ -149,7 +157,9 @@ class TrialSearch:
             parameters = dict(lost.params)
             self._numbers[identity] = lost.number
         else:
+            knew = self.known(representation)
             asked = self._draw(representation, number)
+            asked.set_user_attr("knew", knew)  # so many ended trials did the sampler draw on
             for key, value in self._about(representation, identity).items():
                 asked.set_user_attr(key, value)
             parameters = dict(asked.params)
@@ -221,6 +231,7 @@ class TrialSearch:
         frozen = self._frozen(study, trial)
         if frozen.state.is_finished():
             return
+        self._known[trial.representation] += 1
         values = space.objective(trial.outcome, self.study.search.objectives) if trial.state is State.FINISHED else None
         storage, key = study._storage, frozen._trial_id
         for name, value in describe(trial).items():

@@ -10,7 +10,8 @@ LEAVE_OUT_cmu := --set 'leave_out=[jump,run]'
 LEFT_OUT := data/cmu-left-out
 RESULTS := runs/results
 
-.PHONY: study study-results test chaos attack audit hashes licences soak bench bench-recipe bench-study gpu fuzz lint format clean scorecard bank mutants docs schema
+.PHONY: study study-results test chaos recipes attack audit hashes licences soak bench bench-recipe bench-study gpu fuzz
+.PHONY: lint format clean scorecard bank mutants mutants-sample docs schema
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -50,6 +51,12 @@ test: $(STAMP)
 ## chaos: kill workers, nodes, drivers and heads, fill disks; the whole path from a wheel; some ten minutes
 chaos: $(STAMP)
 	$(BIN)/python -m pytest tests/chaos tests/test_start.py -m "chaos or not chaos"
+
+## recipes: every check of cluster/, those too that want a provider's library, Slurm, sshd or a container engine; what is
+## not there is skipped with a word. Some ten minutes with Slurm. CRDS=FILE: KubeRay's own definitions (cluster/README.md)
+recipes: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[recipes]'
+	CRDS='$(CRDS)' $(BIN)/python -m pytest tests/cluster -m "recipes or not recipes" -rs
 
 ## attack: hostile files and command lines, aimed kills, damage between kill and resume; prints counts, some minutes
 attack: $(STAMP)
@@ -117,6 +124,10 @@ fuzz: $(STAMP)
 ## mutants: small changes of the code that decides, which the tests must notice; hours (docs/mutants.md)
 mutants: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run --max-children 1 $(MUTANTS)
+
+## mutants-sample: the same of a random sample, with a 95 % interval: some 40 minutes of one core. SAMPLE='--sample 60 --seed 2'
+mutants-sample: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python tools/mutants.py $(SAMPLE)
 
 ## lint: style, types, and the walls between floors
 lint: $(STAMP)

@@ -1,6 +1,6 @@
 """Which recipe reaches an error soonest: true error against the work of training, on real bodies.
 
-    make bench-recipe                          # trains what is missing (about an hour on two cores), prints the tables
+    make bench-recipe                          # trains what is missing (about an hour on one core), prints the tables
     python -m benchmarks.recipe train --part 0/2    # every second run, to share the work between two processes
     python -m benchmarks.recipe table               # the costs, taken in turns, and the tables in README.md
 
@@ -18,6 +18,7 @@ import itertools
 import json
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,7 @@ BASE = {
     "training.batch_size": 256,
     "training.generator_lr": 2e-4,
     "training.discriminator_lr": 2e-4,
-    "training.steps": 2000,
+    "training.steps": 5000,
 }
 
 
@@ -56,30 +57,25 @@ def _rates(rate: float, ratio: float = 1.0) -> dict[str, float]:
     return {"training.generator_lr": rate, "training.discriminator_lr": rate * ratio}
 
 
-def _small(batch: int, steps: int, rate: float = 1e-3, **more: float) -> dict[str, float]:
-    return {"training.batch_size": batch, "training.steps": steps, **_rates(rate)} | {
-        key.replace("__", "."): value for key, value in more.items()
-    }
+def _small(batch: int, steps: int, rate: float = 1e-3, **more: float) -> dict[str, float | str]:
+    further = {key.replace("__", "."): value for key, value in more.items()}
+    return {"training.batch_size": batch, "training.steps": steps, **_rates(rate), **further}
 
 
-RECIPES: dict[str, dict[str, float | str]] = {
+RECIPES: dict[str, Mapping[str, float | str]] = {
     "the old default": {},
-    "rates 1e-3": {**_rates(1e-3)},
     "batch 64, rates 1e-3": _small(64, 6000),
-    "batch 32, rates 1e-3": _small(32, 8000),
-    "batch 64, rates 1e-3, falling to a tenth": _small(64, 6000, training__final_lr_factor=0.1),
     "batch 64, rates 1e-3, turns of every second pose": _small(64, 6000, training__turned_every=2),
-    "batch 64, rates 5e-4": _small(64, 6000, 5e-4),
-    "batch 128, rates 1e-3": _small(128, 4000),
+    "batch 64, rates 1e-3, falling to a tenth": _small(64, 6000, training__final_lr_factor=0.1),
     "batch 64, rates 2e-3": _small(64, 6000, 2e-3),
-    "batch 64, rates 1e-3, turns of every fourth pose": _small(64, 6000, training__turned_every=4),
-    "batch 64, rates 1e-3, all three turns": {**_small(64, 4000), "training.turns": "all"},
     "batch 64, rates 1e-3, width 64": _small(64, 6000, model__width=64),
+    "batch 64, rates 1e-3, turns of every fourth pose": _small(64, 6000, training__turned_every=4),
+    "batch 128, rates 1e-3": _small(128, 4000),
     "batch 64, rates 1e-3, width 256": _small(64, 2500, model__width=256),
-    "batch 64, rates 1e-3, discriminator's doubled": {**_small(64, 6000), **_rates(1e-3, 2.0)},
-    "batch 64, rates 1e-3, no average": _small(64, 6000, training__average=0.0),
+    "batch 32, rates 1e-3": _small(32, 8000),
+    "batch 256, rates 1e-3": _small(256, 2000),
 }
-BOTH = 6  # so many rows are trained with the second representation too
+BOTH = 3  # so many rows are trained with the second representation too
 
 Array = npt.NDArray[np.float64]
 
@@ -90,6 +86,7 @@ class Run:
 
     recipe: str
     representation: str
+    values: Mapping[str, float | str | bool]  # what it does otherwise than BASE
 
     @property
     def name(self) -> str:
@@ -98,7 +95,7 @@ class Run:
 
     def configuration(self) -> Configuration:
         """Everything that decides its numbers besides the seeds."""
-        values = BASE | RECIPES[self.recipe]
+        values = {**BASE, **self.values}
         values |= {"training.evaluate_every": int(values["training.steps"]) // LOOKS}
         text = "{name: recipe, representations: [solo, torso_legs], stopping: {divergence: 'off', plateau: 'off'}}"
         return parse_study(text, "recipe", [f"{k}={json.dumps(v)}" for k, v in values.items()]).configuration(
@@ -113,9 +110,14 @@ class Curve:
     run: Run
     steps: Array
     errors: Array
+    chosen: Array  # (S,) the step that the risk chose without truth
 
 
-RUNS = [Run(recipe, "solo") for recipe in RECIPES] + [Run(recipe, "torso_legs") for recipe in list(RECIPES)[:BOTH]]
+RUNS = [
+    Run(recipe, representation, values)
+    for place, (recipe, values) in enumerate(RECIPES.items())
+    for representation in REPRESENTATIONS[: 2 if place < BOTH else 1]
+]
 
 
 def main() -> None:
@@ -143,7 +145,7 @@ def finish(run: Run, poses: Poses, joints: npt.NDArray[np.float32], work: Path) 
     if path.exists():
         return
     began, configuration = time.process_time(), run.configuration()
-    train(configuration, SEEDS, poses, folder, threads=1)
+    outcome = train(configuration, SEEDS, poses, folder, threads=1)
     rows = validation_rows(poses, configuration.training.validation_poses)
     bench = Bench.of(poses, joints, rows, normalisation_scale(poses))
     depths = np.load(folder / "depths.npy").astype(np.float32)
@@ -152,7 +154,8 @@ def finish(run: Run, poses: Poses, joints: npt.NDArray[np.float32], work: Path) 
     ]
     every = configuration.training.evaluate_every
     steps = [every * (1 + index) for index in range(len(depths))]
-    write_json(path, {"steps": steps, "errors": np.stack(errors, axis=1).round(3).tolist()})
+    chosen = [seed.best_step for seed in outcome.seeds]
+    write_json(path, {"steps": steps, "errors": np.stack(errors, axis=1).round(3).tolist(), "chosen": chosen})
     print(f"{run.name}: {time.process_time() - began:.0f} s", flush=True)
 
 
@@ -162,7 +165,8 @@ def load(run: Run, work: Path) -> Curve | None:
     if not path.exists():
         return None
     found = json.loads(path.read_text())
-    return Curve(run, np.array(found["steps"], float), np.array(found["errors"], float))
+    chosen = np.array(found["chosen"], float)
+    return Curve(run, np.array(found["steps"], float), np.array(found["errors"], float), chosen)
 
 
 def costs(runs: list[Run], repeats: int = 5, least: float = 0.4) -> dict[str, float]:
@@ -206,7 +210,7 @@ def _plain(curve: Curve) -> dict[str, list[float] | list[list[float]]]:
 
 def _table(representation: str, curves: list[Curve], spent: dict[str, float]) -> str:
     best = min(float(curve.errors.mean(1).min()) for curve in curves)
-    old = next((curve for curve in curves if not RECIPES[curve.run.recipe]), curves[0])
+    old = next((curve for curve in curves if not curve.run.values), curves[0])
     before = reached(old, WITHIN * best, spent[old.run.name])
     head = (
         f"**{representation}**: the best mean error of any row is {best:.1f} mm; *soon* is processor seconds "
@@ -216,7 +220,7 @@ def _table(representation: str, curves: list[Curve], spent: dict[str, float]) ->
     )
     rows = [head]
     for curve in sorted(curves, key=lambda one: reached(one, WITHIN * best, spent[one.run.name])):
-        cost, mean = spent[curve.run.name], curve.errors.mean(1)
+        cost, average = spent[curve.run.name], curve.errors.mean(1)
         soon = reached(curve, WITHIN * best, cost)
         at = [_at(curve, seconds / cost) for seconds in (25, 50, 100)]
         times = (
@@ -225,8 +229,8 @@ def _table(representation: str, curves: list[Curve], spent: dict[str, float]) ->
             else f"{soon:.0f} s" + (f" ({before / soon:.1f}x)" if np.isfinite(before) and curve is not old else "")
         )
         rows.append(
-            f"| {curve.run.recipe} | {1000 * cost:.1f} | {times} | {_mean(curve.errors.min(0))} | {mean[-1]:.1f} | "
-            f"{mean[-1] - mean.min():+.1f} | " + " | ".join(at) + " |"
+            f"| {curve.run.recipe} | {1000 * cost:.1f} | {times} | {mean(curve.errors.min(0))} | {average[-1]:.1f} | "
+            f"{average[-1] - average.min():+.1f} | " + " | ".join(at) + " |"
         )
     return "\n".join(rows)
 
@@ -239,7 +243,7 @@ def _at(curve: Curve, steps: float) -> str:
     return f"{curve.errors.mean(1)[there[-1]]:.1f}"
 
 
-def _mean(values: Array) -> str:
+def mean(values: Array) -> str:
     found = over_groups(lambda rows: float(values[rows].mean()), [np.array([row]) for row in range(len(values))])
     return f"{found.value:.1f} ({found.low:.1f}..{found.high:.1f})"
 

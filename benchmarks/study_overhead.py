@@ -1,6 +1,7 @@
 """What a study costs beside training: ``python -m benchmarks.study_overhead`` (make bench-study).
 
-Seconds from ``run`` to the first training step (a process of its own, the real loop); overhead per trial, by the number
+Where the time of the machine goes in the quickstart and in a study of some five minutes, as ``summary`` tells it;
+seconds from ``run`` to the first training step (a process of its own, the real loop); overhead per trial, by the number
 of trials finished before (a fake loop that trains nothing); share of wall time outside training for trials that last
 ``--trial-seconds``; the search's own time per trial.
 """
@@ -15,16 +16,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.fakes import FakeTraining, fake_conclude, fake_poses
 from tips_dist.config import Study
 from tips_dist.data.writer import write_poses
+from tips_dist.report.formats import print_tables
+from tips_dist.report.tables import time_table
+from tips_dist.runfolder.spent import NAMES, STEPS, TimeSpent
 from tips_dist.study.records import StudyEvent
 from tips_dist.study.run import start
 from tips_dist.study_file import parse_study
+from tips_dist.terminal import console
 
+QUICKSTART = Path(__file__).parents[1] / "studies" / "quickstart.yaml"
 STUDY = """
 name: overhead
 data: {{poses: fake.pose2d.h5}}
@@ -42,6 +49,38 @@ seeds: 4
 model: {width: 64}
 training: {steps: 20, evaluate_every: 1, batch_size: 64}
 """
+
+SEARCHED = [  # the quickstart with something to search, so that it may have many trials
+    "space={training.generator_lr: {log_uniform: [1.0e-4, 1.0e-3]}}",
+    "search.sampler=random",
+]
+
+
+def real(folder: Path, truth: Path, overrides: Sequence[str] = ()) -> tuple[float, TimeSpent]:
+    """Run the quickstart from its command line; seconds of wall clock, and where they went by its own account."""
+    command = [sys.executable, "-m", "tips_dist.cli", "run", str(QUICKSTART), "--json", "--runs", str(folder)]
+    poses = truth.with_name(truth.name.replace("truth3d", "pose2d"))
+    values = [f"data.poses={poses}", *overrides]
+    begun = time.monotonic()
+    done = subprocess.run(
+        [*command, "--truth", str(truth), *(word for value in values for word in ("--set", value))],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    found = TimeSpent.model_validate_json(json.dumps(json.loads(done.stdout)["time"]))
+    return time.monotonic() - begun, found
+
+
+def accounts(folder: Path, slots: int, seconds: float) -> dict[str, tuple[float, TimeSpent]]:
+    """The quickstart, and as many trials of it as take ``seconds``."""
+    make = [sys.executable, "-m", "tips_dist.cli", "data", "generate", "--cameras", "4", "-o", str(folder / "quick")]
+    subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+    truth = folder / "quick.truth3d.h5"
+    quick = real(folder / "short", truth)
+    worked = sum(quick[1].spent[name] for name in NAMES.values()) / 2  # of a trial
+    trials = max(1, round((seconds - quick[0]) * slots / worked / 2) + 1)  # of each of the two representations
+    return {"quickstart": quick, "five minutes": real(folder / "long", truth, [f"search.trials={trials}", *SEARCHED])}
 
 
 def first_step(folder: Path) -> float:
@@ -118,12 +157,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--trials", type=int, default=100, help="per representation, for the overhead per trial")
     parser.add_argument("--trial-seconds", type=float, default=60.0)
+    parser.add_argument("--study-seconds", type=float, default=300.0, help="of the longer of the two real studies")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     slots = len(os.sched_getaffinity(0))
     result: dict[str, Any] = {"cpus": slots, "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory(prefix="tips-dist-bench-") as scratch:
         folder = Path(scratch)
+        for name, (seconds, found) in accounts(folder, slots, asked.study_seconds).items():
+            print(f"{name}: {seconds:.1f} s, {found.share(STEPS):.0%} of the machine's time in training steps")
+            print_tables(console(), time_table(found), [])
+            result[name] = {"seconds": round(seconds, 1), "steps": round(found.share(STEPS), 4), "spent": found.spent}
         result["first_step_seconds"] = [round(first_step(folder / name), 2) for name in ("cold", "warm")]
         for sampler in ("random", "tpe"):
             clock = work(folder / sampler, asked.trials, 20, 0.0, sampler)

@@ -24,8 +24,11 @@ from tips_dist.data.store import Poses
 from tips_dist.files import JSON, append_json_lines, read_json, read_json_lines, write_json, write_text
 from tips_dist.runfolder import Outcome, SeedOutcome, layout
 from tips_dist.runfolder.records import FrozenRecord, Identity
+from tips_dist.runfolder.spent import NOTHING, Spent
 from tips_dist.runfolder.weights import METADATA
 from tips_dist.stability.statistic import trial_risk
+
+HOG_GIGABYTES = 4
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Progress:
     steps_per_second: float
     active_seeds: int
     message: str = ""
+    spent: Spent = NOTHING
 
 
 class Interrupted(Exception):  # noqa: N818 (as in the real loop)
@@ -55,6 +59,7 @@ class FakeTraining:
     kill: Mapping[str, int] = field(default_factory=dict)  # SIGKILLs its worker at this step, once
     stop: Mapping[str, int] = field(default_factory=dict)  # SIGSTOPs its worker at this step, once
     torn: Mapping[str, int] = field(default_factory=dict)  # tears its newest checkpoint, then SIGKILL, once
+    hog: Mapping[str, int] = field(default_factory=dict)  # takes memory from this step on until it is killed, always
 
     def __call__(
         self,
@@ -138,6 +143,12 @@ class FakeTraining:
     def _misbehave(self, trial: str, step: int, folder: Path) -> None:
         if step == self.fail.get(trial):
             raise ValueError(f"told to fail at step {step}")
+        if step == self.hog.get(trial):
+            taken: list[Any] = []
+            while len(taken) < HOG_GIGABYTES * 16:
+                taken.append(np.ones(2**23))  # 64 MB
+                time.sleep(0.01)
+            time.sleep(600)
         mark = folder / "misbehaved"
         if mark.exists() or step not in (self.kill.get(trial), self.stop.get(trial), self.torn.get(trial)):
             return

@@ -228,6 +228,19 @@ def test_ctrl_c_prints_the_line_that_resumes(
         assert err.splitlines()[-1] == f"Interrupted; the state is saved. Go on with: {line}"
 
 
+def test_what_was_not_saved_is_not_called_saved(invoke: Invoke, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> Path:
+        raise studies.StudyInterrupted(Path("runs/r"), [f"solo-{number:03d}" for number in range(4)], 6.0)
+
+    monkeypatch.setattr(studies, "start", interrupted)
+    code, _, err = invoke("run", study)
+    assert code == 130
+    assert err.splitlines()[-1] == (
+        "Interrupted; 4 running trials (solo-000, solo-001, solo-002, …) could not save within 6 s and will go on from "
+        "the last checkpoint (TIPS_DIST_GRACE=SECONDS waits longer). Go on with: tips-dist resume runs/r"
+    )
+
+
 def test_resume_passes_on_its_options(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     run = build(Path.cwd() / "r", trials=1, steps=100)
     seen: dict[str, Any] = {}

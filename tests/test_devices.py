@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tips_dist.devices import device_for
+from tips_dist.devices import device_for, threads_for
 from tips_dist.files import UserError
 
 
@@ -23,3 +23,15 @@ def test_auto_takes_a_card_where_there_is_one(cards: int, monkeypatch: pytest.Mo
 def test_another_word_is_one_line(asked: str) -> None:
     with pytest.raises(UserError, match="expected auto, cpu, cuda, or cuda:N"):
         device_for(asked)
+
+
+@pytest.mark.parametrize(("rows", "width", "expected"), [(128, 64, 1), (4096, 128, 1), (4096, 256, 3), (128, 2048, 3)])
+def test_small_work_takes_one_thread_and_gives_the_others_back(rows: int, width: int, expected: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with threads_for(rows, width):
+            assert torch.get_num_threads() == expected
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -133,7 +133,7 @@ def decided(run: Path) -> dict[str, bytes]:
 def measured(run: Path) -> dict[str, Any]:
     """``summary.json`` without what names this run (folder, path of its data, when) and the seconds it took."""
     found = json.loads((run / "summary.json").read_text())
-    del found["study"]
+    del found["study"], found["time"]
     del found["answer"]["recommended"]["lift"]
     for step in found["answer"]["steps"]:
         del step["command"]

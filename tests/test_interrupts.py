@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.fakes import FakeTraining
 from tests.study.conftest import launch_in, use_inline
 from tips_dist import cli
 from tips_dist.data.writer import write_truth
+from tips_dist.files import UserError
 from tips_dist.mirror import Mirror
 from tips_dist.runfolder import RunFolder, TrialState, read_trials
 from tips_dist.study import run as studies
@@ -163,6 +165,30 @@ def test_a_study_is_interrupted_at_any_phase_and_goes_on(
         use_inline(patch)
         studies.resume(run, train=FakeTraining(), conclude=lambda *_: None)
     assert status(run).done
+
+
+@pytest.mark.parametrize(("state", "unsaved"), [(TrialState.PENDING, ()), (TrialState.RUNNING, ("solo-000",))])
+def test_the_state_is_called_saved_where_every_worker_said_so(
+    state: TrialState, unsaved: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_inline(monkeypatch)
+    run = launch_in(tmp_path, FakeTraining())
+    trial = read_trials(run)[0].now(state=TrialState.RUNNING).write(run)
+    with pytest.raises(studies.StudyInterrupted) as caught, studies._interruptible(run, 0.2):  # noqa: PT012 (the body)
+        os.kill(os.getpid(), signal.SIGINT)
+        trial.now(state=state).write(run)
+        if state is TrialState.RUNNING:
+            time.sleep(60)  # longer than it is granted
+    assert caught.value.unsaved == unsaved
+    assert ("the state is saved" in caught.value.words()) is not bool(unsaved)
+
+
+def test_a_wrong_grace_is_said_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_inline(monkeypatch)
+    monkeypatch.setenv("TIPS_DIST_GRACE", "long")
+    with pytest.raises(UserError, match="TIPS_DIST_GRACE=long: expected a number"):
+        launch_in(tmp_path, FakeTraining())
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_killed_driver_leaves_no_trial_running_for_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

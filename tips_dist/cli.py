@@ -28,7 +28,7 @@ from tips_dist.commands.output import Commands
 from tips_dist.commands.plugins import Plugins
 from tips_dist.commands.using import using_app
 from tips_dist.escaping import plain
-from tips_dist.files import StorageError, UserError
+from tips_dist.files import StorageError, UnavailableError, UserError
 from tips_dist.terminal import cleaned, plain_where_needed
 
 app = typer.Typer(
@@ -249,7 +249,7 @@ def main() -> None:
         raise
     except UserError as error:
         print(f"tips-dist: {plain(error, lines=True)}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, StorageError) else 2)
+        sys.exit(1 if isinstance(error, (StorageError, UnavailableError)) else 2)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         sys.stderr.close()
         sys.exit(0)

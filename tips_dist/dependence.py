@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tips_dist.data.store import Poses, normalised
+from tips_dist.devices import threads_for
 from tips_dist.geometry import CAMERA_DISTANCE
 from tips_dist.models import BaseLifter, load_weights
 from tips_dist.runfolder import Dependence, Selection, layout
@@ -35,9 +36,10 @@ def record_dependence(run: Path, poses: Poses) -> Dependence:
         assert row.file is not None
         lifter, weights = load_weights(run / row.file)
         inputs = torch.from_numpy(normalised(poses, rows, weights.scale))
-        matrix = input_dependence(lifter, inputs)
-        with torch.no_grad():
-            correlation = output_correlation(lifter(inputs[None])[0].numpy())
+        with threads_for(len(inputs), weights.width):
+            matrix = input_dependence(lifter, inputs)
+            with torch.no_grad():
+                correlation = output_correlation(lifter(inputs[None])[0].numpy())
         found[name] = RepresentationDependence(
             trial=row.trial,
             seed=row.seed,

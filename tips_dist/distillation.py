@@ -32,6 +32,7 @@ from torch import Tensor
 
 from tips_dist import config, geometry, pose_signs
 from tips_dist.data.store import Poses, normalised
+from tips_dist.devices import threads_for
 from tips_dist.files import UserError
 from tips_dist.model_card import write_card
 from tips_dist.models import BaseLifter, Lifter, initialise, load_weights, save_weights
@@ -109,10 +110,13 @@ def distill(run: Path, poses: Poses, *, device: str | None = None, progress: Hea
     rows, scale = poses.rows("train"), record.data.scale
     inputs = torch.from_numpy(normalised(poses, rows, scale))
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    targets, spread, disagreement = teach(teachers, inputs, device=where, progress=progress)
     held_out = torch.from_numpy(held_out_rows(poses.sequence[rows], study.seed))
-    apart = spread if len(teachers) > 1 else None
-    with phase("distilling the student", study.distillation.steps) as told:
+    with (
+        phase("distilling the student", study.distillation.steps) as told,
+        threads_for(study.distillation.batch_size, study.model.width),
+    ):
+        targets, spread, disagreement = teach(teachers, inputs, device=where, progress=progress)
+        apart = spread if len(teachers) > 1 else None
         student, learning = train_student(
             inputs, targets, held_out, study.distillation, study.model, study.seed, apart, told
         )

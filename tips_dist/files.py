@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import stat
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,8 +29,20 @@ class UserError(Exception):
     """
 
 
+class UnavailableError(UserError):
+    """Something that the work needs is not to be had just now, for no fault of the input. Exit code 1."""
+
+
 class StorageError(UserError):
     """A write failed (full disk, read-only file system); the last good state was kept. Exit code 1."""
+
+
+def home() -> Path:
+    """The user's own folder; the one for temporary files where a user has none (a mere number, in a container)."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(tempfile.gettempdir())
 
 
 def check_file(path: Path, what: str = "file", hint: str = "") -> None:

@@ -28,7 +28,7 @@ from tips_dist.runfolder import History, HistoryRow, Outcome, SeedOutcome, Study
 from tips_dist.runfolder.depths import write_depths
 from tips_dist.runfolder.history import append
 from tips_dist.runfolder.lock import timestamp
-from tips_dist.runfolder.records import Crossing, DataRecord, Parameter
+from tips_dist.runfolder.records import CrossingSpan, DataRecord, Parameter
 from tips_dist.sections import digest, validate
 from tips_dist.skeleton import HEAD, JOINTS, ROOT
 from tips_dist.stability.detectors import Judge, Recipe
@@ -279,6 +279,6 @@ class ForeignTrial:
             best_risk=risk,
             best_step=step,
             values=dict(verdict.values),
-            crossings=[Crossing(**dataclasses.asdict(one)) for one in judge.crossings],
+            crossings=[CrossingSpan(**dataclasses.asdict(one)) for one in judge.crossings],
             settled=judge.settled,
         )

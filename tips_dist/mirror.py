@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tips_dist.addresses import redacted
-from tips_dist.files import UserError, write_json
+from tips_dist.files import UserError, home, write_json
 from tips_dist.runfolder import layout
 from tips_dist.runfolder.record import json_object
 from tips_dist.runfolder.records import Holder, MirrorNote, StudyRecord
@@ -236,7 +236,7 @@ def mirror_of(run: Path) -> str | None:
 
 def _memory(record: StudyRecord) -> Path:
     """This machine's own note of where a run is mirrored to."""
-    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    base = Path(os.environ.get("XDG_STATE_HOME") or home() / ".local" / "state")
     return base / "tips-dist" / "mirrors" / f"{record.identity}.json"
 
 

@@ -51,7 +51,7 @@ def run_study(
         StudyInterrupted: Ctrl-C; ``tips-dist resume`` goes on.
     """
     text = yaml.safe_dump(study.model_dump(mode="json", exclude_unset=True), sort_keys=False)
-    trials = sum(space.budget(study, name) for name in study.representations)
+    trials = space.budgets(study)
     with _view(trials) as view:
 
         def hear(event: StudyEvent) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from tips_dist.config import Configuration
 from tips_dist.data.store import Poses
+from tips_dist.devices import threads_for
 from tips_dist.files import UserError
 from tips_dist.models import load_weights
 from tips_dist.runfolder.choices import SecondLook
@@ -41,10 +42,11 @@ class Looker:
             lifter, _ = load_weights(file)
         except UserError as error:
             return SecondOpinion(note=f"cannot be looked at again: {error}")
-        validation = self._validation(configuration)
-        with torch.inference_mode():
-            offsets = lifter(validation.poses[None])
-        found = signals.from_depths(offsets[None], validation, lifter.representation)
+        with threads_for(MOST_POSES, configuration.model.width):
+            validation = self._validation(configuration)
+            with torch.inference_mode():
+                offsets = lifter(validation.poses[None])
+            found = signals.from_depths(offsets[None], validation, lifter.representation)
         values = {name: _number(float(value)) for name, value in found.items()}
         regime, told = regime_of(values), risk(values)
         self.regime = self.regime or regime

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from tips_dist.addresses import check_address
 from tips_dist.addresses import is_address as is_address
-from tips_dist.files import StorageError, UserError, write_with
+from tips_dist.files import StorageError, UserError, home, write_with
 from tips_dist.patience import try_again
 
 PATIENCE_SECONDS = 300.0  # that storage may be away before the study's end is reported as not mirrored
@@ -216,7 +216,7 @@ def fetch_file(url: str, patience: float = 30.0) -> Path:
 
 def cache_folder(url: str, mark: str = "") -> Path:
     """Where copies of an address lie on this machine; its name is that of the run folder, ``mark`` tells runs apart."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tips-dist"
+    base = Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache") / "tips-dist"
     parts = urlsplit(url)
     return base / hashlib.sha256(f"{url}{mark}".encode()).hexdigest()[:16] / (Path(parts.path).name or parts.netloc)
 

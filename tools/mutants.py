@@ -69,7 +69,7 @@ def run(names: list[str], seed: int, minutes: float) -> Answers:
         kept.exit_code_by_key |= dict.fromkeys(set(names) & kept.exit_code_by_key.keys())
         kept.save()
     rank = {name: place for place, name in enumerate(random.Random(seed).sample(names, len(names)))}
-    mutmut.estimated_worst_case_time = lambda name: float(rank[name])
+    mutmut.estimated_worst_case_time = lambda mutant_name: float(rank[mutant_name])
     signal.signal(signal.SIGALRM, signal.default_int_handler)  # mutmut stops in order when it is interrupted
     signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
     mutmut._run(names, max_children=1)

@@ -14,7 +14,6 @@ import select
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,8 @@ from pathlib import Path
 FIXTURES = Path(__file__).parents[1] / "runfolder" / "fixtures"
 CASES = Path(__file__).parents[2].parent / "shared" / "cases"
 SECONDS, MEGABYTES = 2.0, 500.0  # of processor time and memory that a refusal may take
-PATIENCE = 30.0  # seconds on the clock until a case counts as hung
+PATIENCE = 30.0  # seconds of its own processor time, or of sleep, until a case counts as hung, however busy the machine
+POLL = 0.5
 ACCEPTED = 77  # the study would have been run
 CODES = {0: "done", 1: "failed", 2: "refused", ACCEPTED: "accepted"}
 
@@ -124,11 +124,10 @@ def run(case: Case, pristine: Path, arena: Path, count: Count) -> None:
         case.damage(arena)
         before = _listing(arena)
         output = arena.with_name("said")
-        begun = time.monotonic()
         child = os.fork()
         if child == 0:
             _do(case, arena, output)
-        code, usage = _wait(child, begun)
+        code, usage = _wait(child)
         said = output.read_text(errors="replace")
         megabytes = (usage.ru_maxrss - _baseline()) / 1024
         left = _left(before, _listing(arena), case, code)
@@ -142,15 +141,25 @@ def _baseline() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _wait(child: int, begun: float) -> tuple[int | None, resource.struct_rusage]:
-    descriptor = os.pidfd_open(child)
+def _wait(child: int) -> tuple[int | None, resource.struct_rusage]:
+    descriptor, asleep, worked = os.pidfd_open(child), 0.0, 0.0
     try:
-        if not select.select([descriptor], [], [], PATIENCE)[0]:
-            os.kill(child, signal.SIGKILL)
+        while not select.select([descriptor], [], [], POLL)[0]:
+            state, now = _working(child)
+            asleep = asleep + POLL if state == "S" and now == worked else 0.0
+            worked = now
+            if max(asleep, worked) > PATIENCE:
+                os.kill(child, signal.SIGKILL)
         _, status, usage = os.wait4(child, 0)
     finally:
         os.close(descriptor)
     return (os.WEXITSTATUS(status) if os.WIFEXITED(status) else None), usage
+
+
+def _working(child: int) -> tuple[str, float]:
+    """A process's state (``R`` runs or waits for a processor, ``S`` sleeps) and its processor time in seconds."""
+    words = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+    return words[0], (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _do(case: Case, arena: Path, output: Path) -> None:

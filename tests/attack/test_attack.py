@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,19 @@ def test_the_arena_sees_defects(pristine: Path, tmp_path: Path, monkeypatch: pyt
     assert count.defects["traceback"]
     assert "id_rsa" in count.defects["outside"][0]
     assert ".left.tmp" in count.defects["leftover"][0]
+
+
+@pytest.mark.parametrize("command", ["time.sleep(60)", "[0 for _ in iter(int, 1)]"])
+def test_the_arena_ends_what_hangs(
+    command: str, pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arena, "PATIENCE", 0.6)
+    monkeypatch.setattr(arena, "POLL", 0.1)
+    monkeypatch.setattr("tips_dist.commands.reading.show_status", lambda *_, **__: eval(command, {"time": time}))
+    count = arena.Count()
+    arena.run(arena.Case("hangs", ("status", "finished")), pristine, tmp_path / "arena", count)
+    assert count.codes == {"killed": 1}
+    assert count.defects["slow"]
 
 
 @pytest.mark.slow

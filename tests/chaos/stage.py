@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes import FakeTraining, fake_conclude, fake_poses
-from tips_dist.files import StorageError, UserError, read_json
+from tips_dist.files import StorageError, UnavailableError, UserError, read_json
 from tips_dist.study_file import load_study
 
 ROOT = Path(__file__).parents[2]
@@ -75,11 +75,13 @@ class Driver:
         step_seconds: float = 0.02,
         environment: dict[str, str] | None = None,
         inside: Sequence[str] = (),
+        hog: str | None = None,
     ) -> None:
         action = "resume" if run_folder(folder) else "start"
         command = [sys.executable, "-m", "tests.chaos.stage", action, str(folder), f"--step-seconds={step_seconds}"]
         command += ["--real"] if real else []
         command += [f"--address={address}"] if address else []
+        command += [f"--hog={hog}"] if hog else []
         own = {k: v for k, v in os.environ.items() if address or not k.startswith("RAY_")}
         self.folder = folder
         self.process = subprocess.Popen(
@@ -202,11 +204,13 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--address")
     parser.add_argument("--step-seconds", type=float, default=0.02)
+    parser.add_argument("--hog", help="a trial whose worker takes all memory that it gets")
     parser.add_argument("--real", action="store_true")
     asked = parser.parse_args()
     options: dict[str, Any] = {"address": asked.address}
     if not asked.real:
-        options.update(train=FakeTraining(step_seconds=asked.step_seconds), conclude=fake_conclude)
+        hog = {asked.hog: 3} if asked.hog else {}
+        options.update(train=FakeTraining(step_seconds=asked.step_seconds, hog=hog), conclude=fake_conclude)
     try:
         path = asked.folder / "study.yaml"
         run = run_folder(asked.folder)
@@ -215,7 +219,7 @@ def main() -> int:
             start(load_study(path), study_path=path, text=text, runs=asked.folder / "runs", **options)
         elif run is not None:
             resume(run, **options)
-    except StorageError as error:
+    except (StorageError, UnavailableError) as error:
         print(error, file=sys.stderr)
         return 1
     except UserError as error:

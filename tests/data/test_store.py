@@ -214,7 +214,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     def full(*_: object) -> None:
         raise OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')")
 
-    monkeypatch.setattr(store, "_extend", full)
+    monkeypatch.setattr(writer, "_extend", full)
     with pytest.raises(StorageError, match="disk is full"):
         writer.write_poses(file, MADE)
     with pytest.raises(StorageError, match="disk is full"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tips_dist import geometry
 from tips_dist.data import procedural
 from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.data.writer import write_poses, write_truth
-from tips_dist.evaluation.evaluate import evaluate_run, evaluate_weights
+from tips_dist.evaluation.evaluate import evaluate_run, evaluate_weights, measure_curves
 from tips_dist.evaluation.measuring import Bench, check_spread
 from tips_dist.files import UserError
 from tips_dist.report.summary import summarise
@@ -172,6 +173,16 @@ def test_only_the_evaluation_and_the_card_that_quotes_it_change(run: Path) -> No
     evaluate_run(run, run.parent / "a.truth3d.h5")
     assert (run / "evaluation.json").read_bytes() == written
     assert (run / "curves.npz").read_bytes() == curves
+
+
+def test_what_was_measured_beside_the_teaching_is_what_would_have_been_measured_after_it(run: Path) -> None:
+    truth = run.parent / "a.truth3d.h5"
+    evaluate_run(run, truth)
+    written = [(run / name).read_bytes() for name in ("evaluation.json", "curves.npz")]
+    measured = pickle.loads(pickle.dumps(measure_curves(RunFolder(run), truth)))
+    (run / "trials" / "solo-000" / "history.jsonl").unlink()  # nobody looks again
+    evaluate_run(run, truth, measured=measured)
+    assert [(run / name).read_bytes() for name in ("evaluation.json", "curves.npz")] == written
 
 
 def test_non_finite_depths_are_an_outcome(run: Path) -> None:

@@ -11,11 +11,12 @@ import pytest
 from tips_dist.bootstrap import Statistic
 from tips_dist.files import UserError
 from tips_dist.report.formats import markdown
-from tips_dist.report.summary import write_summary
-from tips_dist.report.tables import interval, notes, representation_tables, verdict_words
-from tips_dist.runfolder import RunFolder, read_trial
+from tips_dist.report.summary import summarise, write_summary
+from tips_dist.report.tables import interval, notes, representation_tables, time_table, verdict_words
+from tips_dist.runfolder import RunFolder, layout, read_trial
 from tips_dist.runfolder.example import build
 from tips_dist.runfolder.records import Execution
+from tips_dist.runfolder.spent import Session, Spent, Times
 from tips_dist.stability.statistic import trial_risk
 
 
@@ -57,6 +58,30 @@ def test_seed_steps_saved_frozen_and_revived_are_counted_and_said(run: Path) -> 
         f"Stopping saved 2,400 of {planned:,} seed-steps. Seeds frozen: 1; revived: 1. tips-dist resume RUN --thaw "
         "lets frozen ones go on." in notes(write_summary(run))
     )
+
+
+def test_where_the_time_went_is_told_of_whole_runs(run: Path) -> None:
+    assert write_summary(run).time is None  # no account was kept
+    trial = RunFolder(run).trials[0]
+    assert trial.outcome is not None
+    spent = Spent(steps=60.0, evaluation=6.0, records=2.0)
+    trial.now(outcome=trial.outcome.model_copy(update={"spent": spent})).write(run)
+    phases = {"start": 5.0, "training": 40.0, "distilling": 5.0}
+    Times(
+        sessions=[Session(began="now", host="x", unit="cores", machine=2.0, each=1.0, phases=phases, ended=True)]
+    ).save(layout.TIMES.at(run))
+    found = write_summary(run)
+    (table,) = time_table(found.time)
+    assert table.title == "Where the time went: 50 s of 2 cores"
+    assert table.rows[0] == ("training steps", "60.0", "60.0%")
+    assert ("workers starting, waiting", "12.0", "12.0%") in table.rows
+    words = next(line for line in notes(found) if "machine's time" in line)
+    assert words.startswith("Training steps took 60% of the machine's time (50 s of 2 cores); most of the rest: ")
+    folder = RunFolder(run)
+    assert summarise(folder.only(folder.trials[:1])).time is None
+    layout.TIMES.at(run).write_text("[]")
+    assert write_summary(run).time is None
+    assert time_table(None) == []
 
 
 def value(found: Statistic | None) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from tips_dist.config import Policy
-from tips_dist.stability.crossings import MOST, MirrorCrossing, in_words, remember
+from tips_dist.stability.crossings import MOST, Crossing, in_words, remember
 from tips_dist.stability.detectors import Judge, Recipe
 from tips_dist.stability.verdicts import CROSSING, DRIFTING, HEALTHY, Interval, Verdict
 
@@ -19,7 +19,7 @@ SETTLED = [0.0, 0.0]
 
 def told(shares: Sequence[float | None], name: str = "mirror/mixed") -> list[tuple[int, int]]:
     """Steps at which a crossing holds, with its beginning."""
-    detector = MirrorCrossing(Policy(), Recipe(), STEPS)
+    detector = Crossing(Policy(), Recipe(), STEPS)
     found = [(100 * n, detector.update(100 * n, {name: share})) for n, share in enumerate(shares, 1)]
     return [(step, verdict.onset or 0) for step, verdict in found if verdict is not None]
 
@@ -47,7 +47,7 @@ def test_when_a_crossing_is_told(shares: list[float | None], expected: list[tupl
 
 def test_independent_parts_cross_alone() -> None:
     assert told([*SETTLED, 0.2], "mirror/mixed_legs") == [(300, 300)]
-    detector = MirrorCrossing(Policy(), Recipe(), STEPS)
+    detector = Crossing(Policy(), Recipe(), STEPS)
     for step in (100, 200):
         detector.update(step, {"mirror/mixed": 0.0, "mirror/mixed_legs": 0.0})
     found = detector.update(300, {"mirror/mixed": 0.1, "mirror/mixed_torso": 0.0, "mirror/mixed_legs": 0.25})

@@ -13,6 +13,7 @@ import yaml
 from tests.fakes import FakeTraining, fake_conclude, fake_poses
 from tips_dist.config import Resources, Study
 from tips_dist.data.writer import write_poses
+from tips_dist.study.cluster import Machine
 from tips_dist.study_file import parse_study
 
 LR = {"training.generator_lr": {"log_uniform": [1.0e-5, 1.0e-2]}}
@@ -91,7 +92,9 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def use_inline(patch: pytest.MonkeyPatch) -> None:
     """Run trials in this process instead of on Ray."""
     patch.setattr("tips_dist.study.tuning.run_trials", run_trials_inline)
-    patch.setattr("tips_dist.study.run.connected", lambda *arguments: contextlib.nullcontext())
+    patch.setattr(
+        "tips_dist.study.run.connected", lambda *arguments: contextlib.nullcontext(Machine("cores", 2.0, 1.0))
+    )
 
 
 def run_trials_inline(

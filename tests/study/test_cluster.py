@@ -9,7 +9,18 @@ import pytest
 
 from tips_dist.config import Resources
 from tips_dist.files import UserError
-from tips_dist.study.cluster import RayNode, cards_in_words, check_fits, settled, share
+from tips_dist.study.cluster import (
+    PRELOAD,
+    Machine,
+    RayNode,
+    cards_in_words,
+    check_fits,
+    machine_of,
+    preloading,
+    settled,
+    share,
+    trials_at_once,
+)
 
 
 def node(cpus: float, gpus: float = 0, alive: bool = True) -> RayNode:
@@ -80,6 +91,41 @@ def test_it_is_said_what_was_chosen_and_which_cards_stand_idle(asked: dict[str, 
     resources = Resources(**asked)
     assert cards_in_words(resources, settled(resources, nodes), nodes, trials) == words
     assert cards_in_words(resources, settled(resources, bare), bare, trials) == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "count"),
+    [
+        ({}, [node(2)], 2),
+        ({"cpus": 2}, [node(3), node(2), node(1)], 2),
+        ({"cpus": 2, "workers": 2}, [node(1), node(2)], 1),  # three workers, of which one alone trains nothing
+        ({"gpus": 0.25}, [node(8, 1)], 4),
+        ({}, [node(4, alive=False)], 0),
+    ],
+)
+def test_places_for_trials_are_counted(asked: dict[str, Any], nodes: list[Any], count: int) -> None:
+    assert trials_at_once(settled(Resources(**asked), nodes), nodes) == count
+
+
+def test_a_study_computes_with_cores_or_with_cards() -> None:
+    nodes: Any = [node(8, 2), node(4), node(16, alive=False)]
+    assert machine_of(Resources(gpus=0, cpus=2), nodes) == Machine("cores", 12.0, 2.0)
+    assert machine_of(Resources(gpus=0.5), nodes) == Machine("cards", 2.0, 0.5)
+
+
+def test_workers_preload_only_where_most_of_them_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    def preloads(trials: int, **asked: Any) -> bool:
+        with preloading(Resources(**asked), trials, cores=8):
+            return PRELOAD in os.environ
+
+    monkeypatch.delenv(PRELOAD, raising=False)
+    assert preloads(8)
+    assert PRELOAD not in os.environ
+    assert preloads(4)
+    assert not preloads(3)
+    assert not preloads(8, cpus=4)
+    assert not preloads(8, max_concurrent=2)
+    assert preloads(2, cpus=4, workers=4)
 
 
 def test_workers_share_no_card() -> None:

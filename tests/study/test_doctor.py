@@ -78,21 +78,6 @@ def test_another_ray() -> None:
     assert "pip install ray==2.0.0" in found.advice
 
 
-def test_a_node_that_differs(tmp_path: Path) -> None:
-    answer: doctor.NodeAnswer = {
-        "time": 100.0,
-        "versions": {"torch": "1.0", "ray": metadata.version("ray")},
-        "shared": False,
-        "folder": doctor.folder(tmp_path).plain(),
-    }
-    clock, versions, folder = doctor._judged(answer, 160.0, 161.0, "node1", Path("/shared"))
-    assert (clock.state, clock.found) == ("warning", "within 60.0 s of ours")
-    assert (versions.state, versions.where) == ("failed", "node1")
-    assert (folder.state, folder.found) == ("ok", "not those of the driver: trials send it what they write")
-    same: doctor.NodeAnswer = {**answer, "time": 160.5, "shared": True, "versions": {"ray": metadata.version("ray")}}
-    assert {finding.state for finding in doctor._judged(same, 160.0, 161.0, "node1", Path("/shared"))} == {"ok"}
-
-
 def test_a_cluster_that_is_not_there() -> None:
     found = one(list(doctor.diagnose(address="http://127.0.0.1:9")), "ray on the cluster")
     assert found.state == "failed"

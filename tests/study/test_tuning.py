@@ -14,8 +14,9 @@ from tips_dist.config import Resources
 from tips_dist.runfolder import HistoryRow, Outcome, TrialState, layout, read_trial
 from tips_dist.runfolder.example import outcome
 from tips_dist.runfolder.history import append
+from tips_dist.runfolder.spent import Spent
 from tips_dist.study.search import TrialSearch
-from tips_dist.study.trainable import NO_RISK
+from tips_dist.study.trainable import NO_RISK, SPENT
 from tips_dist.study.tuning import Driver, Heartbeats
 
 START = 1_700_000_000_000_000_000  # a wall clock, in ns
@@ -121,6 +122,29 @@ def test_at_most_so_many_at_a_time(driver: Driver) -> None:
     assert driver.suggest("d") is None
 
 
+def test_one_trial_waits_for_a_place_and_no_more(driver: Driver) -> None:
+    places = [2]
+    driver._room = lambda: places[0]
+    assert [driver.suggest(name) is not None for name in "abcd"] == [True, True, True, False]
+    finish(driver, "a")
+    assert [driver.suggest(name) is not None for name in "de"] == [True, False]
+    places[0] = 3  # a node came
+    assert [driver.suggest(name) is not None for name in "ef"] == [True, False]
+
+
+def test_a_trial_that_is_stopped_as_a_whole_keeps_what_its_time_went_to(driver: Driver) -> None:
+    for number in range(4):
+        driver.suggest(f"t{number}")
+        for step in range(5, 41, 5):
+            driver.prune(f"t{number}", result(step, 1.0))
+        finish(driver, f"t{number}")
+    driver.suggest("bad")
+    name = driver.live["bad"].id
+    assert any(driver.prune("bad", result(step, 2.0)) for step in range(5, 41, 5))
+    driver.on_trial_complete("bad", result(40, 2.0, **{f"{SPENT}steps": 3.0, f"{SPENT}evaluation": 0.5}))
+    assert read_trial(driver.run, name).spent == Spent(steps=3.0, evaluation=0.5)
+
+
 def test_unfinished_trials_come_before_new_ones(tmp_path: Path) -> None:
     study = make_study(representations=["solo"])
     search = TrialSearch(study, tmp_path)
@@ -154,13 +178,26 @@ def test_a_trial_is_stopped_when_its_seeds_are_clear_of_the_best(tmp_path: Path,
         assert not again.prune("bad", result(20, risk))  # it was thawed
 
 
+def test_a_trial_whose_worker_always_dies_says_why(driver: Driver) -> None:
+    driver.suggest("t")
+    driver.failures.hear("solo-000", "The actor is dead because its worker process has died. SYSTEM_ERROR", "n")
+    driver.failures.hung("solo-000", 60.0)
+    driver.failures.hear("solo-000", "The actor is dead because its worker process has died. SYSTEM_ERROR", "n")
+    driver.on_trial_complete("t", {}, error=True)
+    trial = read_trial(driver.run, "solo-000")
+    assert trial.state == "failed"
+    assert (trial.error or "").startswith(
+        "its worker hung (no sign of life for 60 s) and was killed (once); before, once"
+    )
+
+
 def test_a_trial_that_met_a_node_without_a_plug_in_is_tried_again_and_then_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = make_study(representations=["solo"], search={"trials": 1}, space={}, resources={"max_failures": 1})
     search = TrialSearch(study, tmp_path)
     search.recover()
-    driver = Driver(study, tmp_path, search, [], lambda event: None, foreign=True)
+    driver = Driver(study, tmp_path, search, [], lambda event: None, strangers=True)
     for name in ("a", "b"):
         assert driver.suggest(name) == {"trial": "solo-000"}
         assert driver.suggest("other") is None  # it may come back
@@ -168,7 +205,8 @@ def test_a_trial_that_met_a_node_without_a_plug_in_is_tried_again_and_then_left(
         driver.on_trial_complete(name, {})
     assert driver.suggest("c") == "FINISHED"
     assert driver.halted is None
-    assert read_trial(tmp_path, "solo-000").state == "pending"
+    left = read_trial(tmp_path, "solo-000")
+    assert (left.state, left.error) == ("pending", "plug-in mine: on node it is not installed")
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert said[0].startswith("plug-in mine: on node it is not installed; its trials are tried on other nodes")

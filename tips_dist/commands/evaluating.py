@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tips_dist.commands.aside import Aside
 from tips_dist.commands.output import console, print_json, say, showing
 from tips_dist.files import JSON, UserError
 
 if TYPE_CHECKING:
     from tips_dist.bootstrap import Statistic
+    from tips_dist.data.store import Poses
+    from tips_dist.evaluation.evaluate import TrueCurves
     from tips_dist.evaluation.scorecard import Called, Scorecard
     from tips_dist.report.tables import Table
 
@@ -93,12 +96,37 @@ def evaluate_network(
     formats.print_tables(console(), errors.error_tables(result.metrics, title), notes)
 
 
-def at_the_end(folder: Path, truth: Path) -> None:
-    """Evaluate a run that has just ended: everything is decided by now."""
-    from tips_dist.devices import AUTO, device_for
-    from tips_dist.evaluation.evaluate import evaluate_run
+class AtTheEnd(Aside["TrueCurves"]):
+    """The evaluation that ends a run, after everything is decided.
 
-    evaluate_run(folder, truth, device=device_for(AUTO))
+    What needs no student, the errors of every evaluation step, is measured while that is taught, in another process.
+    """
+
+    def __init__(self, truth: Path) -> None:
+        super().__init__(measure_run, needed=["tips_dist.evaluation.evaluate"])
+        self.truth = truth
+
+    def conclude(self, run: Path, poses: Poses) -> None:
+        """Select and distil a run whose trials have ended, as a study does by itself."""
+        from tips_dist.study.run import select_and_distil
+
+        self.start()
+        select_and_distil(run, poses, decided=lambda: self.begin(run, self.truth))
+
+    def evaluate(self, folder: Path) -> None:
+        """Evaluate the run."""
+        from tips_dist.devices import AUTO, device_for
+        from tips_dist.evaluation.evaluate import evaluate_run
+
+        evaluate_run(folder, self.truth, device=device_for(AUTO), measured=self.result())
+
+
+def measure_run(folder: Path, truth: Path) -> TrueCurves:
+    """The true errors of every evaluation step of a run."""
+    from tips_dist.evaluation.evaluate import measure_curves
+    from tips_dist.runfolder import RunFolder
+
+    return measure_curves(RunFolder(folder), truth)
 
 
 def show_scorecard(

@@ -139,6 +139,7 @@ def summary(folder: Path, show: Show) -> None:
         ranks = importances(RunFolder(folder).study.study, found.trials)
         shown = [
             *tables.representation_tables(found), *tables.difference_tables(found), *tables.importance_table(ranks),
+            *tables.time_table(found.time),
         ]  # fmt: skip
     lines, answer = tables.notes(found), answer_lines(found)
     if show.style == "table":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +18,14 @@ from tips_dist.mirror import mirror_once
 from tips_dist.phases import listening
 
 if TYPE_CHECKING:
+    from tips_dist.commands.evaluating import AtTheEnd
     from tips_dist.config import Study
+    from tips_dist.runfolder import Summary
     from tips_dist.study.records import StudyEvent
+    from tips_dist.study.run import Conclude
 
 OnEvent = Callable[["StudyEvent"], None]
-Work = Callable[[OnEvent], Path]
+Work = Callable[[OnEvent, "Conclude | None"], Path]
 
 
 def run(
@@ -50,10 +54,18 @@ def run(
     _check_truth(truth)
     begun = studies.unfinished(study, runs.expanduser(), storage) if go_on or job else None
 
-    def work(view: OnEvent) -> Path:
+    def work(view: OnEvent, conclude: Conclude | None) -> Path:
         if begun is not None:
             poses = studies.open_recorded(begun, study, study_file.parent)
-            return studies.resume(begun, address=address, progress=view, poses=poses, storage=storage, track=track)
+            return studies.resume(
+                begun,
+                address=address,
+                progress=view,
+                conclude=conclude,
+                poses=poses,
+                storage=storage,
+                track=track,
+            )
         return studies.start(
             study,
             study_path=study_file,
@@ -62,6 +74,7 @@ def run(
             runs=runs.expanduser(),
             address=address,
             progress=view,
+            conclude=conclude,
             storage=storage,
             track=track,
         )
@@ -89,13 +102,14 @@ def resume_study(
     study = RunFolder(folder).study.study
     more = (trials or 0) * len(study.representations)
 
-    def work(view: OnEvent) -> Path:
+    def work(view: OnEvent, conclude: Conclude | None) -> Path:
         return studies.resume(
             folder,
             trials=trials,
             study_path=study_file,
             address=address,
             progress=view,
+            conclude=conclude,
             storage=storage,
             thaw=thaw,
             track=track,
@@ -114,10 +128,15 @@ def _follow(
     job: bool = False,
     track: Sequence[str] = (),
 ) -> None:
+    from tips_dist.study.run import StudyInterrupted
+    from tips_dist.study.sessions import timed
+
     try:
-        with _view(trials, _ended(folder), job=job) as view:
-            folder = work(view)
-        finish(short(folder), truth, as_json=as_json)
+        with timed(before=time.process_time()), _at_the_end(truth) as evaluation:
+            with _view(trials, _ended(folder), job=job) as view:
+                folder = work(view, evaluation.conclude if evaluation else None)
+            found = sum_up(short(folder), evaluation)
+        finish(short(folder), found, as_json=as_json)
         trackers.track(folder, track, summary_alone=True)
     except KeyboardInterrupt as interrupt:
         folder = getattr(interrupt, "run", folder)
@@ -125,9 +144,21 @@ def _follow(
             foreign = [word for one in plugins.loaded() if one.text is not None for word in ("--plugin", one.where)]
             words = ["tips-dist", "resume", str(short(folder)), *(["--truth", str(truth)] if truth else []), *foreign]
             line = shlex.join(words)
-            say(f"Interrupted; the state is saved. Go on with: {line}", stderr=True)
+            saved = interrupt.words() if isinstance(interrupt, StudyInterrupted) else "the state is saved"
+            say(f"Interrupted; {saved}. Go on with: {line}", stderr=True)
             raise typer.Exit(130) from None
         raise
+
+
+@contextlib.contextmanager
+def _at_the_end(truth: Path | None) -> Iterator[AtTheEnd | None]:
+    if truth is None:
+        yield None
+        return
+    from tips_dist.commands.evaluating import AtTheEnd
+
+    with AtTheEnd(truth) as evaluation:
+        yield evaluation
 
 
 def _ended(folder: Path | None) -> list[StudyEvent]:
@@ -157,17 +188,22 @@ def _view(trials: int, known: Sequence[StudyEvent], *, job: bool) -> Iterator[On
         yield view
 
 
-def finish(folder: Path, truth: Path | None, *, as_json: bool) -> None:
-    """Evaluate if there is truth (everything is decided by now), summarise, and say what was written."""
-    from tips_dist.report import formats, summary, tables
+def sum_up(folder: Path, evaluation: AtTheEnd | None) -> Summary:
+    """Evaluate if there is truth (everything is decided by now), and summarise."""
+    from tips_dist.report import summary
+
+    if evaluation is not None:
+        with showing("evaluating", folder):
+            evaluation.evaluate(folder)
+    with showing("summarising", folder):
+        return summary.write_summary(folder)
+
+
+def finish(folder: Path, found: Summary, *, as_json: bool) -> None:
+    """Say what was found and what was written."""
+    from tips_dist.report import formats, tables
     from tips_dist.report.answer_words import answer_lines
 
-    with showing("summarising", folder):
-        if truth is not None:
-            from tips_dist.commands.evaluating import at_the_end
-
-            at_the_end(folder, truth)
-        found = summary.write_summary(folder)
     copy = mirror_once(folder)
     if as_json:
         print_json(found.plain())
@@ -200,7 +236,7 @@ def short(path: Path) -> Path:
 def _trials(study: Study) -> int:
     from tips_dist.study import space
 
-    return sum(space.budget(study, name) for name in study.representations)
+    return space.budgets(study)
 
 
 def _check_truth(truth: Path | None) -> None:

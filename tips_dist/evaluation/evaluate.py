@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from pydantic import JsonValue
 
 from tips_dist.data.store import SPLITS, Poses, normalisation_scale, read_poses
+from tips_dist.devices import threads_for
 from tips_dist.evaluation.histories import LabelledHistory, label
 from tips_dist.evaluation.measuring import (
     CONVENTIONS,
@@ -48,6 +50,7 @@ from tips_dist.runfolder.results import (
 from tips_dist.training.validation import rows_digest, validation_rows
 
 JUDGED = ("n_mpjpe_resolved", MIRRORED)  # what labels are made of
+Told = Callable[[int, int], object]  # hears how many trials are done, of how many
 
 
 class PosesReference(Part):
@@ -78,13 +81,44 @@ class WeightsEvaluation(Record):
     metrics: Metrics
 
 
-def evaluate_run(run: Path, truth: Path, poses: Path | None = None, *, device: str | None = None) -> Evaluation:
+@dataclass(frozen=True)
+class TrueCurves:
+    """The true errors of every evaluation step of a run: of what was judged, and of the raw weights beside it."""
+
+    judged: Curves
+    raw: Curves
+    reasons: dict[str, str]  # of each trial without any: why
+
+
+def measure_curves(
+    folder: RunFolder, truth: Path, poses: Path | None = None, told: Told = lambda done, trials: None
+) -> TrueCurves:
+    """Measure every evaluation step of every trial's recorded depths.
+
+    Raises:
+        UserError: as :func:`evaluate_run`.
+    """
+    data = folder.poses(poses)
+    ground = read_truth(truth, data)
+    with threads_for(len(data.rows("validation")), folder.study.resolved.model.width):
+        judged, reasons = true_curves(folder, data, ground, told)
+        return TrueCurves(judged, true_curves(folder, data, ground, raw=True)[0], reasons)
+
+
+def evaluate_run(
+    run: Path,
+    truth: Path,
+    poses: Path | None = None,
+    *,
+    device: str | None = None,
+    measured: TrueCurves | None = None,
+) -> Evaluation:
     """Evaluate every seed's whole history on the validation poses, and what was selected on the test poses.
 
     What was selected is each seed's candidate of lowest risk, which its user would keep, and the student. The history
     is measured from the recorded depths of the trials (float16), so oracle, last and random checkpoints need no
     weights. Poses are those of the run; ``poses`` says where they lie if they were moved. ``device`` is where networks
-    lift (the processor, if not given).
+    lift (the processor, if not given). ``measured`` are the errors of the history where they are known already.
 
     Returns:
         The content of ``evaluation.json``, which is written into the run folder (the student's model card quotes it),
@@ -100,19 +134,20 @@ def evaluate_run(run: Path, truth: Path, poses: Path | None = None, *, device: s
     where = torch.device(device or "cpu")
     benches = {split: Bench.of(data, ground.joints, data.rows(split), scale) for split in ("validation", "test")}
     with phase("measuring every evaluation step against truth") as told:
-        curves, reasons = true_curves(folder, data, ground, told)
-    result = Evaluation(
-        truth=TruthReference(path=str(ground.path), digest=ground.digest),
-        data_digest=data.digest,
-        conventions=CONVENTIONS,
-        counts={split: len(bench) for split, bench in benches.items()},
-        split_errors={split: "the data set has no such rows" for split, bench in benches.items() if not len(bench)},
-        trials=_trials(folder, curves, reasons, true_curves(folder, data, ground, raw=True)[0]),
-        selected_test=_selected(folder, benches["test"], where),
-        student=_student(student, benches, where),
-        student_digest=hashlib.sha256(student.read_bytes()).hexdigest() if student.exists() else None,
-    )
-    curves.save(layout.CURVES.at(run))
+        curves = measured or measure_curves(folder, truth, poses, told)
+    with threads_for(max(map(len, benches.values())), folder.study.resolved.model.width):
+        result = Evaluation(
+            truth=TruthReference(path=str(ground.path), digest=ground.digest),
+            data_digest=data.digest,
+            conventions=CONVENTIONS,
+            counts={split: len(bench) for split, bench in benches.items()},
+            split_errors={split: "the data set has no such rows" for split, bench in benches.items() if not len(bench)},
+            trials=_trials(folder, curves),
+            selected_test=_selected(folder, benches["test"], where),
+            student=_student(student, benches, where),
+            student_digest=hashlib.sha256(student.read_bytes()).hexdigest() if student.exists() else None,
+        )
+    curves.judged.save(layout.CURVES.at(run))
     result.save(layout.EVALUATION.at(run))
     if result.student is not None:
         write_card(student, result)
@@ -196,7 +231,7 @@ def true_curves(
     folder: RunFolder,
     data: Poses,
     ground: Truth,
-    told: Callable[[int, int], object] = lambda done, trials: None,
+    told: Told = lambda done, trials: None,
     *,
     raw: bool = False,
 ) -> tuple[Curves, dict[str, str]]:
@@ -251,7 +286,7 @@ def _curves(folder: RunFolder, trial: Trial, bench: Bench, *, raw: bool) -> dict
     return found
 
 
-def _trials(folder: RunFolder, curves: Curves, reasons: Mapping[str, str], raw: Curves) -> dict[str, TrialErrors]:
+def _trials(folder: RunFolder, curves: TrueCurves) -> dict[str, TrialErrors]:
     choices = folder.selection.seeds if folder.selection is not None else []
     chosen = {(choice.trial, choice.seed): choice.step for choice in choices}
 
@@ -265,9 +300,9 @@ def _trials(folder: RunFolder, curves: Curves, reasons: Mapping[str, str], raw: 
     return {
         trial.id: TrialErrors(
             representation=trial.representation,
-            seeds=seeds(trial, curves),
-            raw=seeds(trial, raw),
-            why=reasons.get(trial.id),
+            seeds=seeds(trial, curves.judged),
+            raw=seeds(trial, curves.raw),
+            why=curves.reasons.get(trial.id),
         )
         for trial in folder.trials
     }

@@ -7,6 +7,7 @@ Statistics are 95 % bootstrap intervals over trials and seeds.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tips_dist import bootstrap
+from tips_dist.files import UserError
 from tips_dist.report.answer import find_answer
 from tips_dist.report.runs import SeedRun, ranked, seed_runs
 from tips_dist.runfolder import RunFolder, Summary, Trial, layout
@@ -30,6 +32,7 @@ from tips_dist.runfolder.results import (
     StudySummary,
     TrialSummary,
 )
+from tips_dist.runfolder.spent import TimeSpent, time_spent
 
 Array = NDArray[np.float64]
 
@@ -67,9 +70,17 @@ def summarise(run: RunFolder) -> Summary:
         rule=selection.rule if selection else None,
         student=run.evaluation.student if run.evaluation else None,
         budget=budget_of(run.trials),
+        time=_time(run),
         fallbacks=_fallbacks(run.trials),
     )
     return found.model_copy(update={"answer": find_answer(run, found, runs)})
+
+
+def _time(run: RunFolder) -> TimeSpent | None:
+    """Where the time of the whole run went; a damaged account of it is no reason to say nothing of the rest."""
+    with contextlib.suppress(UserError):
+        return time_spent(run.times, run.trials) if run.whole else None
+    return None
 
 
 def _fallbacks(trials: Sequence[Trial]) -> dict[str, int]:

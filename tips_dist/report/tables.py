@@ -9,6 +9,7 @@ from tips_dist.bootstrap import Statistic
 from tips_dist.runfolder import Summary
 from tips_dist.runfolder.curves import METRICS
 from tips_dist.runfolder.results import Budget, RepresentationSummary
+from tips_dist.runfolder.spent import STEPS, TimeSpent
 from tips_dist.stability.verdicts import KINDS
 
 WORDS = (
@@ -177,6 +178,28 @@ def budget_words(budget: Budget) -> str:
     return f"{line} tips-dist resume RUN --thaw lets frozen ones go on." if budget.frozen else line
 
 
+def time_table(found: TimeSpent | None) -> list[Table]:
+    """Where the time of the machine went, the largest part first; nothing where no account was kept."""
+    if found is None:
+        return []
+    unit, over = found.unit.removesuffix("s"), "" if found.sessions == 1 else f" in {found.sessions} sessions"
+    parts = sorted(found.spent.items(), key=lambda item: -item[1])
+    rows = [(what, f"{seconds:.1f}", f"{found.share(what):.1%}") for what, seconds in parts if seconds >= 0.05]
+    title = f"Where the time went: {found.wall_seconds:.0f} s of {found.machine:g} {found.unit}{over}"
+    return [Table(title, ("what", f"{unit}-seconds", "share"), rows)]
+
+
+def time_words(found: TimeSpent) -> str:
+    """The same in a line: how much of the machine's time was training steps, and what took most of the rest."""
+    others = sorted(((name, found.share(name)) for name in found.spent if name != STEPS), key=lambda item: -item[1])
+    most = ", ".join(f"{name} {share:.0%}" for name, share in others[:3])
+    over = "" if found.sessions == 1 else f" over {found.sessions} sessions"
+    return (
+        f"Training steps took {found.share(STEPS):.0%} of the machine's time ({found.wall_seconds:.0f} s of "
+        f"{found.machine:g} {found.unit}{over}); most of the rest: {most}."
+    )
+
+
 def parameter(value: object) -> str:
     """A value of the search space; a dash where the trial has none."""
     if value is None:
@@ -199,6 +222,8 @@ def notes(summary: Summary) -> list[str]:
         "hardware for it (training.precision)."
         for name, count in sorted(summary.fallbacks.items())
     ]
+    if summary.time is not None:
+        lines.append(time_words(summary.time))
     if summary.teachers:
         first = summary.teachers[:MOST_LISTED]
         listed = ", ".join(f"{item.trial} seed {item.seed} step {item.step}" for item in first)

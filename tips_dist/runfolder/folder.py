@@ -17,6 +17,7 @@ from tips_dist.runfolder.history import History
 from tips_dist.runfolder.record import Record, json_object
 from tips_dist.runfolder.records import StudyRecord, Trial
 from tips_dist.runfolder.results import Evaluation, Summary, embedded_curves
+from tips_dist.runfolder.spent import Times
 
 if TYPE_CHECKING:
     import pandas
@@ -61,6 +62,11 @@ class RunFolder:
             return list(names)
         left = {trial.representation for trial in self._trials}
         return [name for name in names if name in left]
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all of its trials."""
+        return self._trials is None
 
     @functools.cached_property
     def trials(self) -> list[Trial]:
@@ -133,6 +139,11 @@ class RunFolder:
     def dependence(self) -> Dependence | None:
         """``dependence.json``; None before it was recorded."""
         return self._optional(Dependence, layout.DEPENDENCE)
+
+    @functools.cached_property
+    def times(self) -> Times | None:
+        """``times.json``; None of a run that kept no account of its time."""
+        return self._optional(Times, layout.TIMES)
 
     @functools.cached_property
     def summary(self) -> Summary | None:

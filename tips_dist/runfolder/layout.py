@@ -79,6 +79,7 @@ ERROR = File("trials/*/error.txt", FileKind.OTHER)
 MIRROR = File("mirror.json", FileKind.NOTE)
 LOCK = File("lock", FileKind.LOCAL)
 FETCHING = File(".fetching", FileKind.LOCAL)  # only a part of the run was fetched; holds the run's mark
+TIMES = File("times.json", FileKind.RECORD)  # what each driver did, and how long
 PHASE = File("phase.json", FileKind.LOCAL)  # what the driver does after training
 STOP = File(".stop", FileKind.LOCAL)  # its presence asks every running trial to save its state and return
 DRIVER = File(".driver", FileKind.LOCAL)  # drawn anew by each driver: by it a node knows that it sees this very folder

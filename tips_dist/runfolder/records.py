@@ -17,6 +17,7 @@ evaluation.json           :class:`.results.Evaluation`       evaluation -> summa
 curves.npz                :class:`.curves.Curves`            evaluation -> report
 summary.json              :class:`.results.Summary`          report/summary.py -> people, scripts
 phase.json                :class:`PhaseRecord`               study/status.py -> status
+times.json                :class:`.spent.Times`              study/sessions.py -> summary
 mirror.json               :class:`MirrorNote`                mirror.py -> status of a copy
 lock                      :class:`Holder`                    study/records.py -> status
 ========================  =================================  ==================================================
@@ -40,6 +41,7 @@ from pydantic import BaseModel, Field, JsonValue, model_validator
 from tips_dist.config import Configuration, Study
 from tips_dist.runfolder import layout
 from tips_dist.runfolder.record import Json, Part, Record, Recorded
+from tips_dist.runfolder.spent import Spent
 from tips_dist.sections import digest, with_unset
 from tips_dist.skeleton import REPRESENTATIONS
 
@@ -148,7 +150,7 @@ class TrialState(enum.StrEnum):
 FINAL = (TrialState.FINISHED, TrialState.FAILED, TrialState.STOPPED)
 
 
-class Crossing(Part):
+class CrossingSpan(Part):
     """A mirror crossing that a seed went through, or was in when it ended."""
 
     begin: int  # the first evaluation step inside
@@ -170,7 +172,7 @@ class SeedOutcome(Part):
     candidates: list[int] = []  # steps whose weights were kept, lowest risk first; empty: the lowest risk's alone
     frozen: int | None = None  # the step of its kept state, from which it can be thawed
     thawed: int | None = None  # the step from which it went on although a verdict had stopped it there
-    crossings: list[Crossing] = []  # in their order; nothing is chosen inside one,
+    crossings: list[CrossingSpan] = []  # in their order; nothing is chosen inside one,
     settled: int | None = None  # nor before this step, from which on it held one mirror solution; None: not so far
 
 
@@ -194,6 +196,7 @@ class Outcome(Part):
     parameters: dict[str, int]  # network -> number
     execution: Execution = Execution()
     judged_on: str | None = None  # digest of the validation rows behind recorded depths; older runs kept none
+    spent: Spent | None = None  # what its seconds went to; older runs kept no account
 
 
 class Trial(Record):
@@ -214,6 +217,7 @@ class Trial(Record):
     outcome: Outcome | None = None
     thaw: list[int] = []  # seeds that no verdict but non_finite stops: they were frozen and are to go on
     stopped_step: int | None = None  # at which the whole trial was stopped; thaw takes it up at its last checkpoint
+    stopped_spent: Spent | None = None  # by then
 
     def folder(self, run: Path) -> Path:
         """Where this trial's files lie."""
@@ -226,6 +230,11 @@ class Trial(Record):
     def now(self, **changes: Any) -> Trial:
         """A copy with some fields changed."""
         return self.model_copy(update=changes)
+
+    @property
+    def spent(self) -> Spent | None:
+        """What its workers' time went to; None before it has ended, and of older runs."""
+        return self.stopped_spent if self.outcome is None else self.outcome.spent
 
     @property
     def steps(self) -> int:
@@ -367,6 +376,7 @@ class StateRecord(Record):
     active: list[int]  # seeds that still train
     step: int
     seconds: float
+    spent: Spent = Spent()  # what they went to
     matmul: str
     stopped: dict[int, int]  # seed -> step at which a verdict ended it
     frozen: dict[int, int] = {}  # seed -> step of its kept state (FrozenRecord), from which it can go on

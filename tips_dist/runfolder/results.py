@@ -12,6 +12,7 @@ from tips_dist.runfolder.choices import Teacher
 from tips_dist.runfolder.curves import METRICS
 from tips_dist.runfolder.record import Json, Part, Record, Recorded
 from tips_dist.runfolder.records import Parameter, TrialState
+from tips_dist.runfolder.spent import TimeSpent
 
 CHECKPOINTS = ("selected", "best", "last", "random")
 
@@ -375,6 +376,7 @@ class Summary(Record):
     student: dict[str, Metrics] | None
     answer: Answer | None = None  # None: written before there was one
     budget: Budget | None = None  # likewise
+    time: TimeSpent | None = None  # where it went; None: no account was kept
     fallbacks: dict[str, int] = {}  # precision asked for -> finished trials that ran in float32 for want of units
 
 

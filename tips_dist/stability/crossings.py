@@ -19,7 +19,7 @@ MOST = 16  # intervals that are remembered apart; the last takes in what comes a
 
 
 @dataclass
-class MirrorCrossing(Mixing):
+class Crossing(Mixing):
     """More poses are mirrored than :attr:`Policy.crossing`, of a network that had settled on one side, or never did.
 
     It begins where mixing last left half that share behind, and ends when the mixture has (:class:`Mixing`), so that a

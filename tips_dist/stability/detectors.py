@@ -20,7 +20,7 @@ from tips_dist.config import Policy, Stopping
 from tips_dist.files import UserError
 from tips_dist.registry import built_in, entry, register
 from tips_dist.stability import crossings
-from tips_dist.stability.crossings import MirrorCrossing
+from tips_dist.stability.crossings import Crossing
 from tips_dist.stability.goals import thresholds
 from tips_dist.stability.online import BaseDetector, Detector, Recipe, Signals, Threshold, value_of
 from tips_dist.stability.rises import Burst, Drift, Drifting, Plateau
@@ -123,7 +123,7 @@ DETECTORS: tuple[type[BaseDetector], ...] = (
     Drift,
     Drifting,
     Plateau,
-    MirrorCrossing,
+    Crossing,
 )
 """Those that judge every seed; a study may name further ones (``stopping.detectors``)."""
 
@@ -149,9 +149,9 @@ class Judge:
     def __init__(self, steps: int, recipe: Recipe, policy: Policy | None = None, further: Sequence[str] = ()) -> None:
         """Judge with the built-in detectors and ``further`` registered ones, by their names."""
         policy = thresholds(policy or Policy())
-        self._crossing = MirrorCrossing(policy, recipe, steps)
-        made: list[Detector] = [kind(policy, recipe, steps) for kind in DETECTORS if kind is not MirrorCrossing]
-        self._all = {type(one).__name__: one for one in (*made, self._crossing)}  # by the key of their state
+        self._crossing = Crossing(policy, recipe, steps)
+        made: list[Detector] = [kind(policy, recipe, steps) for kind in DETECTORS if kind is not Crossing]
+        self._all = {type(one).__name__: one for one in (*made, self._crossing)}  # by the key of their state on disk
         for name in further:
             self._all[name] = entry("detectors", name).value(policy, recipe, steps)
         self.lasting = Verdict()

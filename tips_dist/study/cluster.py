@@ -9,12 +9,13 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 from tips_dist.addresses import check_address, is_address
 from tips_dist.config import Resources
-from tips_dist.files import UserError
+from tips_dist.devices import cores
+from tips_dist.files import UserError, home
+from tips_dist.study.starting import PATIENCE, hidden_cards, past_proxies, start
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anyone
@@ -24,10 +25,15 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a banner whatever it is told
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run folder has its own records
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # places for trials are asked for together; the driver says how many
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: it saves every trial's state first
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # no snapshots: the run folder is the only truth
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",  # a study that does not fit was refused already
 }
+
+
+PRELOAD = "RAY_preload_python_modules"
+NEEDED = ("tips_dist.study.tuning", "tips_dist.study.monitored", "tips_dist.training.loop")  # of a trial's worker
 
 
 def prepare_environment(address: str | None) -> None:
@@ -37,7 +43,8 @@ def prepare_environment(address: str | None) -> None:
     ``~/.ray/auth_token`` (which fails where HOME cannot be written) nor leaves the cluster open to other users of the
     machine. To join a cluster, a token that lies ready is used.
     """
-    for name, value in _QUIET.items():
+    past_proxies()
+    for name, value in {**_QUIET, **({} if address else PATIENCE)}.items():
         os.environ.setdefault(name, value)
     if "ray" in sys.modules:  # it has read the rest already
         return
@@ -50,21 +57,26 @@ def prepare_environment(address: str | None) -> None:
         os.environ["RAY_AUTH_MODE"] = "token"
         if not has_token:
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    elif has_token or (Path.home() / ".ray" / "auth_token").exists():
+    elif has_token or (home() / ".ray" / "auth_token").exists():
         os.environ["RAY_AUTH_MODE"] = "token"
 
 
 @contextlib.contextmanager
-def connected(resources: Resources, address: str | None, data_bytes: int = 0) -> Iterator[None]:
+def connected(resources: Resources, address: str | None, data_bytes: int = 0, trials: int = 0) -> Iterator[Machine]:
     """Be connected to Ray: a local cluster of our own on loopback, the one at ``address``, or the one already joined.
 
     Args:
         resources: what a trial asks; checked against what the cluster has.
         address: of a Ray cluster ("auto", "host:port"); None starts a local one, gone again at the end.
         data_bytes: size of the data set, for the local object store.
+        trials: so many are to come, for which workers get ready meanwhile.
+
+    Yields:
+        What there is to compute with.
 
     Raises:
-        UserError: the cluster cannot be reached, or no node has what one trial asks.
+        UserError: the cluster cannot be reached, or no node has what one trial asks, nor is one to come that has.
+        UnavailableError: Ray does not start on this machine.
     """
     if address is not None and is_address(address):
         check_address(address, "--address")
@@ -73,38 +85,71 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0) ->
 
     if ray.is_initialized():
         check_fits(resources, ray.nodes())
-        yield
+        yield machine_of(resources, ray.nodes())
         return
-    quiet: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, object] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
-        asked = {
-            "address": "local",
-            "include_dashboard": False,
-            "object_store_memory": 256 * 2**20 + 2 * data_bytes,
-        }
+        memory = 256 * 2**20 + 2 * data_bytes
+        with preloading(resources, trials, cores()):
+            start({"address": "local", "include_dashboard": False, "object_store_memory": memory, **quiet})
     else:
-        asked = {"address": address}
-    _initialise({**asked, **quiet}, address)
+        _join({"address": address, **quiet})
     try:
         _silence()
-        check_fits(resources, ray.nodes())
-        yield
+        _find_room(resources, address)
+        yield machine_of(resources, ray.nodes())
     finally:
         ray.shutdown()
 
 
-def _initialise(options: Mapping[str, object], address: str | None) -> None:
+def _join(options: Mapping[str, object]) -> None:
     import ray
 
-    for attempts_left in (0,) if address else (2, 1, 0):  # on a busy machine Ray's own 30 s may be too short
-        try:
-            ray.init(**options)
-            return
-        except Exception as error:  # Ray raises many kinds, bare Exception among them
-            ray.shutdown()
-            if not attempts_left:
-                what = f"--address {address}: cannot join this Ray cluster" if address else "Ray cannot be started here"
-                raise UserError(f"{what} ({' '.join(str(error).split())[:300]})") from None
+    try:
+        ray.init(**options)
+    except Exception as error:  # Ray raises many kinds, bare Exception among them
+        ray.shutdown()
+        words = " ".join(str(error).split())[:300]
+        raise UserError(f"--address {options['address']}: cannot join this Ray cluster ({words})") from None
+
+
+def at_home() -> bool:
+    """Whether the cluster is one that this process has started: this machine, with all that is installed here."""
+    import ray._private.worker as worker
+
+    node = worker._global_node
+    return node is not None and bool(node.is_head())
+
+
+def _find_room(resources: Resources, address: str | None) -> None:
+    import ray
+
+    from tips_dist.study.waiting import autoscaler, await_room
+
+    if address is not None:
+        await_room(resources, ray.nodes, autoscaler)
+        return
+    try:
+        check_fits(resources, ray.nodes())
+    except UserError as error:
+        raise UserError(f"{error}{hidden_cards()}") from None
+
+
+@contextlib.contextmanager
+def preloading(resources: Resources, trials: int, cores: int) -> Iterator[None]:
+    """Let the workers of a cluster that the body starts, one a core, import what a trial needs.
+
+    They do so while the driver gets ready itself; but not where most of them would never have a trial.
+    """
+    at_once = min(trials, int(cores / resources.cpus), resources.max_concurrent or trials)
+    if PRELOAD in os.environ or 2 * at_once * resources.workers < cores:
+        yield
+        return
+    os.environ[PRELOAD] = ",".join(NEEDED)
+    try:
+        yield
+    finally:
+        del os.environ[PRELOAD]
 
 
 def _silence() -> None:
@@ -123,6 +168,22 @@ def settled(resources: Resources, nodes: Sequence[RayNode]) -> Resources:
         return resources
     with_cards = resources.model_copy(update={"gpus": float(resources.workers)})
     return with_cards if _fits(with_cards, nodes) else resources.model_copy(update={"gpus": 0.0})
+
+
+class Machine(NamedTuple):
+    """What a study has to compute with, all nodes together: cores, or cards where its trials ask for some."""
+
+    unit: Literal["cores", "cards"]
+    amount: float
+    each: float  # of them that a trial occupies
+
+
+def machine_of(asked: Resources, nodes: Sequence[RayNode]) -> Machine:
+    """That of the cluster's nodes."""
+    got = settled(asked, nodes)
+    if got.gpus:
+        return Machine("cards", sum(_cards(node) for node in nodes), float(got.gpus))
+    return Machine("cores", sum(node["CPU"] for node in _have(nodes)), got.cpus)
 
 
 def cards_in_words(asked: Resources, got: Resources, nodes: Sequence[RayNode], trials: int) -> str:
@@ -175,7 +236,6 @@ class RayNode(TypedDict):
 
     NodeID: str
     NodeManagerHostname: NotRequired[str]
-    NodeManagerAddress: NotRequired[str]
     Alive: bool
     Resources: dict[str, float]
 
@@ -204,9 +264,14 @@ def check_fits(resources: Resources, nodes: Sequence[RayNode]) -> None:
 
 def _fits(resources: Resources, nodes: Sequence[RayNode]) -> bool:
     """Whether the living nodes have a place for every worker of a trial."""
+    return trials_at_once(resources, nodes) >= 1
+
+
+def trials_at_once(resources: Resources, nodes: Sequence[RayNode]) -> int:
+    """How many trials the living nodes train at once, if nobody else is there; ``resources`` are settled."""
     each, slack = share(resources), 1e-6  # thirds of a CPU
-    places = [min(int(node[key] / amount + slack) for key, amount in each.items()) for node in _have(nodes)]
-    return sum(places) >= resources.workers
+    workers = [min(int(node[key] / amount + slack) for key, amount in each.items()) for node in _have(nodes)]
+    return sum(workers) // resources.workers
 
 
 def _have(nodes: Sequence[RayNode]) -> list[dict[str, float]]:

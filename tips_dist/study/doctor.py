@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import platform
@@ -13,35 +12,20 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TypedDict
 
 from tips_dist.config import Data, Study
-from tips_dist.files import StorageError, UserError
+from tips_dist.devices import cores
+from tips_dist.files import StorageError, UserError, home
+from tips_dist.study.answering import NodeAnswer
 from tips_dist.study.cluster import RayNode, cards_in_words, settled
+from tips_dist.study.preflight import MOST_SKEW, Checked, ask, host_of, judged, needs
 
 PROBE_BYTES = 8 * 2**20
 LEAST_DISK = 5 * 10**9  # bytes
 LEAST_SHARED_MEMORY = 10**9
-MOST_SKEW = 5.0  # seconds; heartbeats are judged by file times
 MOST_NODES = 256  # that are asked one by one
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One thing looked at: ``state`` is ok, warning or failed; ``advice`` says what to do unless it is ok."""
-
-    name: str
-    state: str
-    found: str
-    advice: str = ""
-    where: str = "here"
-
-    def plain(self) -> dict[str, str]:
-        """For JSON."""
-        return dataclasses.asdict(self)
 
 
 def diagnose(
@@ -83,7 +67,7 @@ def machine() -> Iterator[Checked]:
     yield _guarded("torch", torch_and_cuda)
     yield _guarded("precision", precisions)
     yield Checked("ray", "ok", metadata.version("ray"))
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = cores()
     threads = os.environ.get("OMP_NUM_THREADS")
     many = threads is not None and threads.isdigit() and int(threads) > cpus
     yield Checked(
@@ -286,68 +270,27 @@ def cluster(address: str, study: Study | None, runs: Path) -> Iterator[Checked]:
 
 
 def _nodes(nodes: Sequence[RayNode], runs: Path) -> Iterator[Checked]:
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     mark = runs.expanduser().absolute() / f".tips-dist-doctor-{os.getpid()}-shared"
     with contextlib.suppress(OSError):
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
-    ask = ray.remote(_node)
     try:
+        wanted, answers = needs(), ask([node["NodeID"] for node in nodes], mark=str(mark), runs=str(runs))
         for node in nodes:
-            where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            host = str(node.get("NodeManagerHostname", node["NodeID"][:8]))
-            before = time.time()
-            try:
-                answer = ray.get(
-                    ask.options(num_cpus=0, scheduling_strategy=where).remote(str(mark), str(runs)), timeout=60
-                )
-            except ray.exceptions.RayError as error:
-                advice = "look at this node's logs"
-                yield Checked("node", "failed", " ".join(str(error).split())[:200], advice, host)
-                continue
-            yield from _judged(answer, before, time.time(), host, runs)
+            asked, host = answers[node["NodeID"]], host_of(node)
+            yield from judged(asked, wanted, host)
+            if asked.answer is not None:
+                yield from _folders(asked.answer, host, runs)
     finally:
         with contextlib.suppress(OSError):
             mark.unlink(missing_ok=True)
 
 
-class NodeAnswer(TypedDict):
-    """What one node says of itself; plain, since the node's own version of this program may be another."""
-
-    time: float
-    versions: dict[str, str]
-    shared: bool
-    folder: dict[str, str]
-
-
-def _node(mark: str, runs: str) -> NodeAnswer:
-    """What one node says of itself (runs there)."""
-    versions = {name: metadata.version(name) for name in ("tips-dist", "torch", "ray")}
-    return {
-        "time": time.time(),
-        "versions": versions,
-        "shared": Path(mark).exists(),
-        "folder": folder(Path(runs)).plain(),
-    }
-
-
-def _judged(answer: NodeAnswer, before: float, after: float, host: str, runs: Path) -> Iterator[Checked]:
-    skew = max(before - answer["time"], answer["time"] - after, 0.0)
-    off = skew > MOST_SKEW
-    yield Checked(
-        "clock", "warning" if off else "ok", f"within {skew:.1f} s of ours", "run NTP on this node" if off else "", host
-    )
-    ours = {name: metadata.version(name) for name in answer["versions"]}
-    same = ours == answer["versions"]
-    text = ", ".join(f"{name} {version}" for name, version in answer["versions"].items())
-    advice = "" if same else f"the driver has {', '.join(f'{n} {v}' for n, v in ours.items())}; use one image for all"
-    yield Checked("versions", "ok" if same else "failed", text, advice, host)
+def _folders(answer: NodeAnswer, host: str, runs: Path) -> Iterator[Checked]:
     if not answer["shared"]:
         found = "not those of the driver: trials send it what they write"
         yield Checked(f"run folders in {runs}", "ok", found, where=host)
-    else:
+    elif answer["folder"] is not None:
         yield Checked(**{**answer["folder"], "where": host})
 
 
@@ -381,5 +324,5 @@ def _guarded(name: str, look: Callable[[], Checked], where: str = "here") -> Che
 def _token() -> str | None:
     if token := os.environ.get("RAY_AUTH_TOKEN"):
         return token
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or home() / ".ray" / "auth_token")
     return path.read_text().strip() if path.is_file() else None

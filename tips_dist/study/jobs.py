@@ -26,6 +26,7 @@ from tips_dist.sections import digest
 from tips_dist.study import space
 from tips_dist.study.cluster import prepare_environment
 from tips_dist.study.packing import FORWARDED, PLUGINS, Order, entrypoint, pack, submission_id
+from tips_dist.study.place import GRACE, grace_seconds
 from tips_dist.study.records import StudyEvent
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 MARK = "tips-dist"  # the metadata key by which our jobs are known among others
 EVENT = "tips-dist event "
-STOP_SECONDS = 20  # that a stopped driver gets to save the state of its trials
+SAVE_SECONDS = 15.0  # that a stopped job's trials get at least to save their state
+END_SECONDS = 5.0  # and its driver to end
 AGENT_SECONDS = 60.0  # that a cluster gets to become ready for jobs
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
@@ -141,13 +143,14 @@ class Jobs:
             time.sleep(1.0)
 
     def _request(self, study: Study, identity: str, folder: Path, inside: Path, order: Order) -> Callable[[], str]:
+        grace = max(grace_seconds(), SAVE_SECONDS)
         environment: dict[str, object] = {
             "working_dir": str(folder),
-            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
+            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": f"{grace + END_SECONDS:.0f}", GRACE: f"{grace:g}"},
         }
         if order.package:
             environment["py_modules"] = [str(Path(tips_dist.__file__).parent)]
-        trials = sum(space.budget(study, name) for name in study.representations)
+        trials = space.budgets(study)
         return functools.partial(
             self._client.submit_job,
             entrypoint=entrypoint(inside, order, self.address),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import importlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -22,12 +25,15 @@ from tips_dist.runfolder.fetching import fetch_run
 from tips_dist.runfolder.lock import locked
 from tips_dist.runfolder.poses import expect, run_poses, study_poses
 from tips_dist.runfolder.records import StudyRecord
+from tips_dist.runfolder.spent import BETWEEN, TRAINING
 from tips_dist.storage import Store, below
-from tips_dist.study import thawing
-from tips_dist.study.cluster import connected
+from tips_dist.study import space, thawing
+from tips_dist.study.cluster import Machine, connected
 from tips_dist.study.folder import check_plugins, check_unchanged, create, extend, own_study
 from tips_dist.study.mending import mend
+from tips_dist.study.place import GRACE, grace_seconds
 from tips_dist.study.records import StudyEvent
+from tips_dist.study.sessions import timed
 from tips_dist.study.status import PhaseNote, status
 from tips_dist.study.trainable import Train
 from tips_dist.trackers import check_trackers, tracked
@@ -38,17 +44,26 @@ if TYPE_CHECKING:
 __all__ = ["StudyEvent", "StudyInterrupted", "open_recorded", "resume", "start", "status", "unfinished"]
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-GRACE_SECONDS = 6.0  # that running trials get to save their state after Ctrl-C
 
 Conclude = Callable[[Path, "Poses"], None]
 
 
 class StudyInterrupted(KeyboardInterrupt):
-    """The user stopped the study; its state is saved in ``run``."""
+    """The user stopped the study; ``run`` goes on with it, from what :meth:`words` says was saved."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, unsaved: Sequence[str] = (), seconds: float = 0.0) -> None:
         super().__init__(f"tips-dist resume {run}")
-        self.run = run
+        self.run, self.unsaved, self.seconds = run, tuple(unsaved), seconds
+
+    def words(self) -> str:
+        """Whether everything was saved; trials that did not come to it go on from their last checkpoints."""
+        if not self.unsaved:
+            return "the state is saved"
+        some = ", ".join([*self.unsaved[:3], *(["…"] if len(self.unsaved) > 3 else [])])
+        return (
+            f"{len(self.unsaved)} running trial{'s' * (len(self.unsaved) > 1)} ({some}) could not save within "
+            f"{self.seconds:.0f} s and will go on from the last checkpoint ({GRACE}=SECONDS waits longer)"
+        )
 
 
 def start(
@@ -76,7 +91,7 @@ def start(
         address: of a Ray cluster; None works on this machine.
         progress: hears of every event.
         train: replaces the training loop (tests).
-        conclude: replaces :func:`select_and_distil` (tests).
+        conclude: replaces :func:`select_and_distil`.
         storage: an address below which the run folder is mirrored while it runs.
         track: trackers to copy curves and verdicts to while it runs, by their registered names.
 
@@ -88,11 +103,12 @@ def start(
         StorageError: the disk is full or not writable.
         StudyInterrupted: Ctrl-C; the state is saved.
     """
+    grace_seconds()  # a wrong one, and a wrong address, should be said before anything is made
     poses = study_poses(study.data, study_path.parent)
     if storage is not None and storage != NOWHERE:
-        Store(storage).list(few=True)  # a wrong address should be said before anything is made
+        Store(storage).list(few=True)
     check_trackers(track)
-    with _ray(study.resources, address, poses):
+    with timed(), _ray(study.resources, address, poses, space.budgets(study)):
         run = create(study, poses, study_path, text, overrides, runs)
         return resume(
             run,
@@ -143,9 +159,9 @@ def resume(
         StorageError: the disk is full or not writable.
         StudyInterrupted: Ctrl-C; the state is saved.
     """
-    run, say = run.resolve(), notice or terminal.notice
+    run, say, grace = run.resolve(), notice or terminal.notice, grace_seconds()
     record = RunFolder(run).study
-    with _resumable(run), locked(run), mirrored(run, storage), tracked(run, track):
+    with _resumable(run), locked(run), mirrored(run, storage), tracked(run, track), timed() as keeper:
         check_plugins(run, record)
         for note in mend(run, record):
             say(note)
@@ -159,17 +175,27 @@ def resume(
         if (why := thawing.one_seed(study)) is not None:
             say(why)
         poses = poses if poses is not None else run_poses(run, record)
-        with _none_running(run), _ray(study.resources, address, poses):
+        left = space.budgets(study) - sum(trial.state.final for trial in read_trials(run))
+        with _none_running(run), _ray(study.resources, address, poses, left) as machine:
             from tips_dist.study.search import TrialSearch
             from tips_dist.study.tuning import run_trials
 
+            def told(event: StudyEvent) -> None:
+                keeper.beat()
+                if event.step:
+                    _import_ahead()
+                (progress or _ignore)(event)
+
             more: StudyRecord | None = record
-            with _interruptible(run):
+            keeper.keep(run, machine)
+            keeper.do(TRAINING)
+            with _interruptible(run, grace):
                 while more is not None:
                     search = TrialSearch(more.study, run)
                     unfinished = search.recover()
-                    run_trials(more.study, run, poses, search, unfinished, progress or _ignore, train)
+                    run_trials(more.study, run, poses, search, unfinished, told, train)
                     more = None if layout.STOP.at(run).exists() else thawing.give_back(run, more)
+        keeper.do(BETWEEN)
         with listening(PhaseNote(run)):
             (conclude or select_and_distil)(run, poses)
     return run
@@ -202,8 +228,14 @@ def open_recorded(run: Path, study: Study, base: Path) -> Poses:
     return expect(study_poses(study.data, base), RunFolder(run).study, run, study.data.poses or "procedural data")
 
 
-def select_and_distil(run: Path, poses: Poses) -> None:
-    """Choose teachers from all trials, then teach the student; a student of the same teachers is kept."""
+def select_and_distil(run: Path, poses: Poses, decided: Callable[[], None] = lambda: None) -> None:
+    """Choose teachers from all trials, then teach the student; a student of the same teachers is kept.
+
+    Args:
+        run: the run folder.
+        poses: those of the run.
+        decided: called once everything is chosen and only the student is left to be taught.
+    """
     from tips_dist.dependence import record_dependence
     from tips_dist.distillation import distill
     from tips_dist.second_look import Looker
@@ -217,6 +249,7 @@ def select_and_distil(run: Path, poses: Poses) -> None:
         select(run, Looker(poses, RunFolder(run).study.data.scale))
     with phase("recording what depths depend on"):
         record_dependence(run, poses)
+    decided()
     if path.read_bytes() != before or not _taught(run):
         distill(run, poses)
     else:
@@ -227,11 +260,19 @@ def select_and_distil(run: Path, poses: Poses) -> None:
 
 
 @contextlib.contextmanager
-def _ray(resources: Resources, address: str | None, poses: Poses) -> Iterator[None]:
+def _ray(resources: Resources, address: str | None, poses: Poses, trials: int) -> Iterator[Machine]:
+    """Ray, with workers that get ready for so many trials."""
     with contextlib.ExitStack() as stack:
         with phase("starting Ray"):
-            stack.enter_context(connected(resources, address, poses.poses.nbytes))
-        yield
+            machine = stack.enter_context(connected(resources, address, poses.poses.nbytes, trials))
+        yield machine
+
+
+@functools.cache
+def _import_ahead() -> None:
+    """While trials train the driver has time for what it needs after them, seconds of imports."""
+    needed = ("tips_dist.second_look", "tips_dist.dependence", "tips_dist.distillation")
+    threading.Thread(target=lambda: [importlib.import_module(name) for name in needed], daemon=True).start()
 
 
 def _taught(run: Path) -> bool:
@@ -275,22 +316,26 @@ def _ignore(event: StudyEvent) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible(run: Path) -> Iterator[None]:
+def _interruptible(run: Path, grace: float) -> Iterator[None]:
     """Turn Ctrl-C (or another of ``INTERRUPTS``) into a request that trials save; a second one, or time, ends it hard.
 
+    Args:
+        run: the run folder.
+        grace: seconds that the place grants (:func:`tips_dist.study.place.grace_seconds`).
+
     Raises:
-        StudyInterrupted: after the trials have saved, or ``GRACE_SECONDS`` later.
+        StudyInterrupted: after the trials have saved, or when time was up; it knows which did not.
     """
     flag = layout.STOP.at(run)
     flag.unlink(missing_ok=True)
-    asked = False
+    asked = 0.0
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
             raise KeyboardInterrupt
-        asked = True
-        signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
+        asked = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, max(grace, 0.01))
         with contextlib.suppress(OSError):
             flag.touch()
 
@@ -305,7 +350,7 @@ def _interruptible(run: Path) -> Iterator[None]:
         if asked:
             raise KeyboardInterrupt
     except KeyboardInterrupt:
-        raise StudyInterrupted(run) from None
+        raise StudyInterrupted(run, _running(run), time.monotonic() - asked if asked else 0.0) from None
     finally:
         if main:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -313,3 +358,10 @@ def _interruptible(run: Path) -> Iterator[None]:
             signal.signal(number, handler)
         with contextlib.suppress(OSError):
             flag.unlink(missing_ok=True)
+
+
+def _running(run: Path) -> list[str]:
+    """Trials whose workers have not said that they saved their state."""
+    with contextlib.suppress(OSError, UserError):
+        return [trial.id for trial in read_trials(run) if trial.state is TrialState.RUNNING]
+    return []

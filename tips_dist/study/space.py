@@ -43,6 +43,11 @@ def budget(study: Study, representation: str) -> int:
     return study.search.trials
 
 
+def budgets(study: Study) -> int:
+    """How many trials all its representations get."""
+    return sum(budget(study, name) for name in study.representations)
+
+
 def _choices(space: Mapping[str, Distribution]) -> list[list[bool | int | float | str]]:
     return [dimension.choice for dimension in space.values() if isinstance(dimension, OneOf)]
 

@@ -81,7 +81,7 @@ def status(run: Path) -> Status:
     working = holder(run) or mirrored_by(run)
     trials = read_trials(run)
     states = Counter(_state(trial, working) for trial in trials)
-    states[TO_COME] = sum(space.budget(study, name) for name in study.representations) - len(trials)
+    states[TO_COME] = space.budgets(study) - len(trials)
     running = [_running(run, trial, working, study) for trial in trials if trial.state is TrialState.RUNNING]
     ended = [trial for trial in trials if trial.state is not TrialState.RUNNING]  # one that was thawed has an outcome
     verdicts = Counter(seed.verdict for trial in ended for seed in trial.seed_outcomes)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tips_dist.training.loop import Progress
 
 VERDICT = "verdicts/"  # prefix of the reported number of seeds with a verdict
+SPENT = "spent/"  # prefix of the reported seconds, by what they went to (runfolder/spent.py)
 NO_RISK = 1.0e9  # reported while a trial has no risk yet: a number, as one NaN upsets Ray's schedulers
 
 
@@ -93,7 +94,8 @@ def run_trial(
         return
     folder = trial.folder(run)
     with alone_in(folder), _alive(folder, heartbeat, node) as alive:
-        trial = trial.now(state=TrialState.RUNNING, started=trial.started or timestamp(), attempts=trial.attempts + 1)
+        started, attempts = trial.started or timestamp(), trial.attempts + 1
+        trial = trial.now(state=TrialState.RUNNING, error=None, started=started, attempts=attempts)
         patiently(lambda: trial.write(run))
         clock = time.monotonic()
 
@@ -168,6 +170,7 @@ def _metrics(trial: Trial, progress: Progress) -> Report:
         "step": progress.step,
         "steps": progress.steps,
         "steps_per_second": float(progress.steps_per_second),
+        **{SPENT + name: seconds for name, seconds in progress.spent.model_dump().items()},
         **{VERDICT + verdict: n for verdict, n in Counter(progress.verdicts.values()).items()},
     }
 

@@ -26,15 +26,18 @@ from tips_dist.data.store import Poses
 from tips_dist.files import StorageError, UserError
 from tips_dist.runfolder import Alive, Trial, TrialState, layout, read_trial
 from tips_dist.runfolder.lock import timestamp
+from tips_dist.runfolder.spent import Spent
 from tips_dist.stability import ranking
-from tips_dist.study.cluster import cards_in_words, settled, share
+from tips_dist.study.cluster import at_home, cards_in_words, settled, share
 from tips_dist.study.courier import at_hand
-from tips_dist.study.desk import RayDesk, office
+from tips_dist.study.desk import RayDesk
 from tips_dist.study.looks import seeds_at
-from tips_dist.study.plugged import lacking, placed_elsewhere, why_not
+from tips_dist.study.preflight import Needs, barred, lacks_here, needs, no_card, placed_elsewhere
+from tips_dist.study.reasons import Failures
 from tips_dist.study.records import StudyEvent, patiently
+from tips_dist.study.room import Room, inheriting
 from tips_dist.study.search import TrialSearch
-from tips_dist.study.trainable import VERDICT, Train, run_trial
+from tips_dist.study.trainable import SPENT, VERDICT, Train, run_trial
 from tips_dist.terminal import notice
 
 FINISHED: str = Searcher.FINISHED
@@ -57,11 +60,11 @@ def run_trials(
 ) -> None:
     """Run every unfinished trial and every one that the search still proposes. Ray is connected.
 
-    Trials keep away from nodes that lack a plug-in of the study; each is said once.
+    Trials keep away from nodes that lack what they need (study/preflight.py); each is said once.
 
     Raises:
         StorageError: the run folder can no longer be written; what was saved stays, and the study can be resumed.
-        UserError: a plug-in is missing on so many nodes that no trial can be placed.
+        UserError: something is missing on so many nodes that no trial can be placed.
     """
     if not unfinished and not search.remaining():
         return
@@ -69,8 +72,8 @@ def run_trials(
     trials = len(unfinished) + search.remaining()
     if words := cards_in_words(study.resources, resources, ray.nodes(), trials):
         notice(words)
-    foreign = plugins.used(study)
-    without = lacking(foreign, resources, ray.nodes())
+    wanted = None if at_home() else needs(plugins.used(study))
+    without = barred(wanted, resources, ray.nodes())
     for why in without.values():
         notice(f"{why}; trials go to other nodes")
     asked = tune.PlacementGroupFactory(
@@ -78,20 +81,25 @@ def run_trials(
         strategy="PACK",
         **placed_elsewhere(list(without), resources.workers),
     )
-    with office(run, ray.nodes()) as desk, tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
-        driver = Driver(study, run, search, unfinished, progress, foreign=bool(foreign), desk=desk)
-        trainable = tune.with_parameters(
-            trial_function,
-            data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
-            run=str(run),
-            train=train,
-            resources=resources,
-            foreign=foreign,
-            desk=desk,
-        )
+    desk = None if at_home() else RayDesk.open_office(run)
+    driver = Driver(
+        study, run, search, unfinished, progress, strangers=wanted is not None, room=Room(resources), desk=desk
+    )
+    trainable = tune.with_parameters(
+        trial_function,
+        data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
+        run=str(run),
+        train=train,
+        resources=resources,
+        wanted=wanted,
+        desk=desk,
+    )
+    with desk or contextlib.nullcontext(), tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(trainable, asked),
-            tune_config=tune.TuneConfig(search_alg=driver, num_samples=-1, reuse_actors=True),
+            tune_config=tune.TuneConfig(
+                search_alg=driver, scheduler=driver.failures, num_samples=-1, reuse_actors=True
+            ),
             run_config=tune.RunConfig(
                 storage_path=scratch,
                 name="study",
@@ -102,7 +110,8 @@ def run_trials(
                 verbose=0,
             ),
         )
-        tuner.fit()
+        with inheriting():
+            tuner.fit()
     if driver.halted:
         raise StorageError(driver.halted)
     search.recover()  # what a write that was tried twice left behind
@@ -114,12 +123,13 @@ def trial_function(
     run: str,
     train: Train | None,
     resources: Resources,
-    foreign: Sequence[plugins.Plugin] = (),
+    wanted: Needs | None = None,
     desk: RayDesk | None = None,
 ) -> None:
     """What a Ray worker runs for one trial (see :func:`tips_dist.study.trainable.run_trial`)."""
-    why = why_not(foreign)
-    if why is not None:  # a node that came later
+    why = lacks_here(wanted) if wanted else None  # a node that came later
+    why = why or no_card(resources)
+    if why is not None:
         time.sleep(LACKING_SECONDS)  # so that it does not take trial after trial
         tune.report({"trial": config["trial"], "lacks": why})
         return
@@ -161,7 +171,8 @@ class Driver(Searcher):  # type: ignore[misc]
         unfinished: Sequence[Trial],
         progress: OnEvent,
         *,
-        foreign: bool = False,
+        strangers: bool = False,
+        room: Callable[[], int] | None = None,
         desk: RayDesk | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
@@ -171,16 +182,18 @@ class Driver(Searcher):  # type: ignore[misc]
         self.pruned: dict[str, tuple[int, str]] = {}  # our trial id -> the step at which it was stopped, and why
         self._again = deque(unfinished)
         self._looked: dict[tuple[str, int], ranking.Seeds] = {}  # what ended trials' seeds were at a step
-        self._foreign = foreign  # plug-ins, which a node may lack: a trial that runs may come back
-        self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node without its plug-ins
+        self.failures = Failures()
+        self._strangers = strangers  # nodes that may lack something: a trial that runs may come back
+        self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node that lacks something
         self._said: set[str] = set()
+        self._room = room
         self._desk = desk
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
         """The next trial: unfinished ones first, under their old ids and parameters."""
         limit = self.study.resources.max_concurrent
-        if limit and len(self.live) >= limit:
-            return None
+        if (limit and len(self.live) >= limit) or (self._room is not None and len(self.live) > self._room()):
+            return None  # one waits for a place and no more: who proposes late knows more
         if self.halted or layout.STOP.at(self.run).exists():
             return FINISHED
         try:
@@ -189,7 +202,7 @@ class Driver(Searcher):  # type: ignore[misc]
             self.halted = str(error)
             return FINISHED
         if trial is None:
-            return None if self._foreign and self.live else FINISHED
+            return None if self._strangers and self.live else FINISHED
         self.live[trial_id] = trial
         self.progress(StudyEvent(trial.id, trial.representation, "queued", steps=trial.steps))
         return {"trial": trial.id}
@@ -210,7 +223,8 @@ class Driver(Searcher):  # type: ignore[misc]
             self._desk.release(trial.id)  # so that its record is ours alone
         try:
             seconds = float((result or {}).get("time_total_s", 0.0))
-            trial = patiently(lambda: self._settle(trial, error, seconds))
+            spent = Spent(**{key.removeprefix(SPENT): n for key, n in (result or {}).items() if key.startswith(SPENT)})
+            trial = patiently(lambda: self._settle(trial, error, seconds, spent))
             if trial.state.final:
                 patiently(lambda: self.search.tell(trial))
         except UserError as problem:
@@ -236,15 +250,17 @@ class Driver(Searcher):  # type: ignore[misc]
         return reason is not None
 
     def _lacks(self, trial: Trial, why: str) -> None:
-        """A node that came later lacks a plug-in: the trial is tried elsewhere, or left for a later resume."""
+        """A node that came later lacks something: the trial is tried elsewhere, or left for a later resume."""
         self._lacking[trial.id] += 1
         if self._lacking[trial.id] <= self.study.resources.max_failures:
             self._again.append(trial)
+        else:
+            read_trial(self.run, trial.id).now(error=why).write(self.run)
         if why not in self._said:
             self._said.add(why)
             notice(f"{why}; its trials are tried on other nodes, then left to `tips-dist resume {self.run}`")
 
-    def _settle(self, trial: Trial, error: bool, seconds: float) -> Trial:
+    def _settle(self, trial: Trial, error: bool, seconds: float, spent: Spent) -> Trial:
         """The trial as its record says, after writing into it what its worker could not."""
         trial = read_trial(self.run, trial.id)
         if trial.state.final:
@@ -255,12 +271,13 @@ class Driver(Searcher):  # type: ignore[misc]
             changes: dict[str, Any] = {
                 "error": reason,
                 "stopped_step": step,
+                "stopped_spent": spent,
                 "wall_seconds": wall,
                 "ended": timestamp(),
             }
             return trial.now(state=TrialState.STOPPED, **changes).write(self.run)
         if error and not self.halted:
-            reason = f"its worker died {self.study.resources.max_failures + 1} times (killed, or out of memory)"
+            reason = self.failures.told(trial.id)
             return trial.now(state=TrialState.FAILED, error=reason, wall_seconds=wall, ended=timestamp()).write(
                 self.run
             )
@@ -377,6 +394,7 @@ class Heartbeats(tune.Callback):  # type: ignore[misc]
         except UserError:
             return
         self._seen.pop(path.parent.name, None)
+        self._driver.failures.hung(path.parent.name, self._limit)
         if alive.node == ray.get_runtime_context().get_node_id():
             _kill_process(alive.pid)
         else:

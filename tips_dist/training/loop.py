@@ -14,10 +14,12 @@ import torch
 
 from tips_dist.config import Configuration
 from tips_dist.data.store import Poses, normalisation_scale, normalised
+from tips_dist.devices import settle
 from tips_dist.models import parameters_per_seed
 from tips_dist.monitoring import Monitor, verdict_tag
 from tips_dist.runfolder import HistoryRow, Outcome, SeedOutcome
-from tips_dist.runfolder.records import Crossing, Execution
+from tips_dist.runfolder.records import CrossingSpan, Execution
+from tips_dist.runfolder.spent import NOTHING, Spent
 from tips_dist.stability.signals import readings
 from tips_dist.stability.statistic import trial_risk
 from tips_dist.stability.verdicts import KINDS, is_sound
@@ -39,6 +41,7 @@ class Progress:
     steps_per_second: float  # seed-steps
     active_seeds: int
     message: str = ""
+    spent: Spent = NOTHING
 
 
 class Interrupted(Exception):  # noqa: N818 (an outcome, not an error)
@@ -133,10 +136,13 @@ def _train(
             for batch in engine.batches():
                 if should_stop is not None and should_stop():
                     state.seconds += time.perf_counter() - began
+                    state.spent = state.spent.plus(steps=time.perf_counter() - began)
                     record.checkpoint(state)
                     record.finish(state)
                     raise Interrupted(f"stopped at step {state.step}; the state is saved")
                 engine.step(batch)
+            settle(where)
+            stepped = time.perf_counter()
 
             # --- Evaluate: signals from held-out 2D poses and fixed views --------------------------------------------
             measured = engine.measure(validation)
@@ -155,6 +161,8 @@ def _train(
                     state.stopped[seed] = state.step
 
             # --- Keep: candidates by risk, depths of this step, history ----------------------------------------------
+            judged = time.perf_counter()
+            state.spent = state.spent.plus(steps=stepped - began, evaluation=judged - stepped)
             record.keep(state, rows, measured)
             elapsed = time.perf_counter() - began
             state.seconds += elapsed
@@ -175,6 +183,7 @@ def _train(
             # --- Report ----------------------------------------------------------------------------------------------
             if report is not None:
                 report(_progress(state, speed, plan.pieces))
+            state.spent = state.spent.plus(records=time.perf_counter() - judged)
 
         record.finish(state)
     return Outcome(
@@ -183,6 +192,7 @@ def _train(
         parameters=parameters,
         execution=Execution(workers=plan.workers, matmul=state.matmul, precision=state.precision),
         judged_on=rows_digest(validation_rows(poses, training.validation_poses)),
+        spent=state.spent,
     )
 
 
@@ -212,6 +222,7 @@ def _progress(state: State, speed: float, pieces: int) -> Progress:
         steps_per_second=speed,
         active_seeds=len(state.active),
         message="; ".join(filter(None, (state.note, cut))),
+        spent=state.spent,
     )
 
 
@@ -231,6 +242,6 @@ def _outcome(state: State, seed: int) -> SeedOutcome:
         best_step=best_step,
         values=dict(verdict.values),
         candidates=[one.about.step for one in state.candidates[seed]],
-        crossings=[Crossing(**dataclasses.asdict(one)) for one in judge.crossings],
+        crossings=[CrossingSpan(**dataclasses.asdict(one)) for one in judge.crossings],
         settled=judge.settled,
     )

@@ -18,6 +18,7 @@ from tips_dist.models.blocks import PackedBatchNorm, PackedDropout, ResidualBloc
 from tips_dist.registry import BUILT_IN, entry
 from tips_dist.runfolder import Candidate
 from tips_dist.runfolder.records import StateRecord
+from tips_dist.runfolder.spent import Spent
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability.detectors import Judge, Recipe
 from tips_dist.tensors import on_host, rows_of
@@ -55,6 +56,7 @@ class State:
     note: str = ""  # why it is not what was asked for
     step: int = 0
     seconds: float = 0.0
+    spent: Spent = field(default_factory=Spent)  # what they went to
     judges: dict[int, Judge] = field(init=False)
     stopped: dict[int, int] = field(default_factory=dict)  # seed -> step at which a verdict ended it
     frozen: dict[int, int] = field(default_factory=dict)  # seed -> step of its kept state, see freezing.py
@@ -268,6 +270,7 @@ class State:
             active=self.active,
             step=self.step,
             seconds=self.seconds,
+            spent=self.spent,
             matmul=self.matmul,
             stopped=self.stopped,
             frozen=self.frozen,
@@ -292,7 +295,7 @@ class State:
             raise UserError(f"checkpoint: belongs to seeds {record.seeds}, not to {list(self.seeds)}")
         self.matmul = precision.known(record.matmul, self.matmul)
         self.active = list(record.active)
-        self.step, self.seconds = record.step, record.seconds
+        self.step, self.seconds, self.spent = record.step, record.seconds, record.spent
         self.stopped, self.best = dict(record.stopped), dict(record.best)
         self.frozen, self.thawed, self.round = dict(record.frozen), dict(record.thawed), record.round
         self.average_since |= record.average_since

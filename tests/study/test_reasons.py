@@ -1,0 +1,114 @@
+"""Ray's errors in words; the texts are those of Ray 2.60, recorded from workers that ended so (tests/chaos)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tips_dist.study import reasons
+from tips_dist.study.reasons import Failures, in_words, last_error
+
+KILLED = """The actor died unexpectedly before finishing this task.
+\tclass_name: ImplicitFunc
+\tactor_id: 648b2eb21b918d44aac3c67901000000
+\tpid: 17348
+\tip: 127.0.0.1
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker \
+unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) the process was killed \
+by the OOM killer due to high memory usage, (2) ray stop --force was called, or (3) the worker crashed unexpectedly \
+due to SIGSEGV or another unexpected error. If the process was killed by the kernel OOM killer (verifiable by checking \
+for OOM in dmesg of the OOMing node), consider enabling resource isolation via --enable-resource-isolation."""
+STARTUP = """The actor is not schedulable: Could not create the actor because worker startup repeatedly failed.
+Failed to startup worker after retrying 5 times. This is most often caused by errors in the worker's Python \
+environment setup. For example, pip / uv install failures."""
+MEMORY = """Task was killed due to the node running low on memory.
+Memory on the node (IP: 10.0.0.7, ID: ab) where the task (actor ID: cd, name=ImplicitFunc.__init__, pid=1) was running \
+was 22.3GB / 23.5GB (0.95), which exceeds the memory usage threshold of 0.95. Ray killed this worker (ID: ef) because \
+it was the most recently scheduled task."""
+NODE = """The actor died unexpectedly before finishing this task.
+\tclass_name: ImplicitFunc
+The actor died because its node has died. Node Id: 87ea
+\tthe actor's node was terminated unexpectedly: health check failed due to missing too many heartbeats"""
+IMPORT = """The actor died because of an error raised in its creation task, \
+\x1b[36mray::ImplicitFunc.__init__()\x1b[39m (pid=1, ip=10.0.0.7)
+RuntimeError: The actor with name ImplicitFunc failed to import on the worker. This may be because needed library \
+dependencies are not installed in the worker environment:
+
+Traceback (most recent call last):
+  File "/somewhere/function_manager.py", line 1, in load
+ModuleNotFoundError: No module named 'torch'"""
+FOLDER = """\x1b[36mray::ImplicitFunc.train()\x1b[39m (pid=1, ip=10.0.0.7, actor_id=ab, repr=trial_function)
+  File "/somewhere/files.py", line 1, in read_json
+tips_dist.files.UserError: /shared/runs/x/trials/solo-000/trial.json: no such file"""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            KILLED,
+            "its worker died on n: killed by somebody or by the kernel for want of memory (dmesg there tells), or ",
+        ),
+        (STARTUP, "no worker could be started on n: a broken Python environment there, or the machine is too busy"),
+        (
+            MEMORY,
+            "its node ran out of memory, so Ray ended its worker on n (22.3GB of 23.5GB were used); take a larger",
+        ),
+        (NODE, "its node died on n, or its connection"),
+        (IMPORT, "a package is missing on n: No module named 'torch'; submit with --package, or give all nodes"),
+        (FOLDER, "/shared/runs/x/trials/solo-000/trial.json: no such file (node n)"),
+        ("ray::f()\nValueError: one\ntwo", "ValueError: one on n"),
+        ("something new\nof two lines", "something new of two lines on n"),
+    ],
+)
+def test_what_ended_a_worker(text: str, words: str) -> None:
+    told = in_words(text, "n")
+    assert told.startswith(words)
+    assert "\n" not in told
+    assert " on n" not in in_words(text)
+
+
+def test_the_kernel_leaves_a_trace_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reasons.kernel_kills() >= 0
+    kills = iter([3, 3, 4, 4])
+    monkeypatch.setattr(reasons, "kernel_kills", lambda: next(kills))
+    failures = Failures()
+    for identity in ("before", "at it", "after"):
+        failures.hear(identity, KILLED)
+    told = [failures.told(identity) for identity in ("before", "at it", "after")]
+    assert ["the kernel ended its worker" in one for one in told] == [False, True, False]
+
+
+def test_all_failures_of_a_trial_are_told_and_the_last_one_first() -> None:
+    failures = Failures()
+    for _ in range(4):
+        failures.hear("a", KILLED)
+    assert failures.told("a").endswith("or crashed (4 times)")
+    failures.hear("b", KILLED)
+    failures.hear("b", MEMORY, "n")
+    failures.hear("b", MEMORY, "n")
+    assert failures.told("b").startswith("its node ran out of memory, so Ray ended its worker on n")
+    failures.hear("c", KILLED)
+    failures.hear("c", MEMORY)
+    told = failures.told("c")
+    assert "(once); before, once: its worker died" in told
+    assert "does not say why" in failures.told("c")  # it was told
+
+
+def test_a_worker_that_was_killed_because_it_hung_is_said_to_have_hung() -> None:
+    failures = Failures()
+    failures.hung("a", 60.0)
+    failures.hear("a", KILLED)
+    assert failures.told("a") == "its worker hung (no sign of life for 60 s) and was killed"
+
+
+def test_the_newest_of_tunes_errors_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "error.txt"
+    trial: Any = SimpleNamespace(error_file=str(path))
+    assert last_error(trial) == ""
+    path.write_text("Failure # 1 (occurred at x)\nold\nFailure # 2 (occurred at y)\nnew\nlines\n")
+    assert last_error(trial) == "new\nlines"
+    assert last_error(SimpleNamespace(error_file=None)) == ""

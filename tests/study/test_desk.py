@@ -12,23 +12,26 @@ from tests.study.test_courier import eventually, trial_files
 from tests.study.test_records import make_trial
 from tips_dist.files import UserError
 from tips_dist.runfolder import layout, read_trials
-from tips_dist.study.desk import RayDesk
+from tips_dist.study.desk import RayDesk, open_office
 from tips_dist.study.office import PARCEL_BYTES, Parcel, Superseded
 
-open_office = RayDesk.open_office
+
+@pytest.fixture(autouse=True)
+def joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tips_dist.study.desk.at_home", lambda: False)
 
 
 def elsewhere(run: Path) -> RayDesk:
     """An office whose workers find another mark than this disk holds."""
     real = open_office(run)
+    assert real is not None
     return RayDesk(real._clerk, run, "another disk's")
 
 
 def test_a_study_whose_workers_see_no_disk_of_the_drivers(
     launch: Callable[..., Path], calm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tips_dist.study.tuning.at_home", lambda: False)
-    monkeypatch.setattr("tips_dist.study.tuning.RayDesk.open_office", elsewhere)
+    monkeypatch.setattr("tips_dist.study.tuning.open_office", elsewhere)
     run = launch(FakeTraining())
     assert not layout.DRIVER.at(run).exists()
     assert (run / "selection.json").read_bytes() == (calm / "selection.json").read_bytes()

@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tips_dist.files import UserError, write_text
 from tips_dist.runfolder import layout
+from tips_dist.study.cluster import at_home
 from tips_dist.study.office import Office, Parcel, Superseded
 
 OBJECT_BYTES = 100_000  # from which on parcels go as an object; Ray puts larger arguments into its store anyway
@@ -63,15 +64,6 @@ class RayDesk:
     def __init__(self, clerk: Any, run: Path, mark: str) -> None:
         self.run, self.mark, self._clerk = run, mark, clerk
         self._listening: ray.ObjectRef | None = None
-
-    @classmethod
-    def open_office(cls, run: Path) -> RayDesk:
-        """Start an office on this node, for a run folder whose lock we hold."""
-        mark = secrets.token_hex(16)
-        write_text(layout.DRIVER.at(run), mark)
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        options = {"num_cpus": 0, "scheduling_strategy": here, "max_concurrency": 10_000, "max_restarts": -1}
-        return cls(ray.remote(Clerk).options(**options).remote(str(run), mark), run, mark)
 
     def __enter__(self) -> RayDesk:
         return self
@@ -123,3 +115,15 @@ class RayDesk:
             if isinstance(cause, UserError | Superseded):
                 raise cause from None
             raise Superseded(f"the office of {self.run} is gone ({type(error).__name__})") from error
+
+
+def open_office(run: Path) -> RayDesk | None:
+    """Start an office on this node, for a run folder whose lock we hold; None where all of Ray is this machine."""
+    if at_home():
+        layout.DRIVER.at(run).unlink(missing_ok=True)  # of a driver that was killed
+        return None
+    mark = secrets.token_hex(16)
+    write_text(layout.DRIVER.at(run), mark)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"num_cpus": 0, "scheduling_strategy": here, "max_concurrency": 10_000, "max_restarts": -1}
+    return RayDesk(ray.remote(Clerk).options(**options).remote(str(run), mark), run, mark)

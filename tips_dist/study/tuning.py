@@ -30,7 +30,7 @@ from tips_dist.runfolder.spent import Spent
 from tips_dist.stability import ranking
 from tips_dist.study.cluster import at_home, cards_in_words, settled, share
 from tips_dist.study.courier import at_hand
-from tips_dist.study.desk import RayDesk
+from tips_dist.study.desk import RayDesk, open_office
 from tips_dist.study.looks import seeds_at
 from tips_dist.study.preflight import Needs, barred, lacks_here, needs, no_card, placed_elsewhere
 from tips_dist.study.reasons import Failures
@@ -81,7 +81,7 @@ def run_trials(
         strategy="PACK",
         **placed_elsewhere(list(without), resources.workers),
     )
-    desk = None if at_home() else RayDesk.open_office(run)
+    desk = open_office(run)
     driver = Driver(
         study, run, search, unfinished, progress, strangers=wanted is not None, room=Room(resources), desk=desk
     )

@@ -10,7 +10,7 @@ LEAVE_OUT_cmu := --set 'leave_out=[jump,run]'
 LEFT_OUT := data/cmu-left-out
 RESULTS := runs/results
 
-.PHONY: study study-results test chaos recipes attack audit hashes licences soak bench bench-recipe bench-study gpu fuzz
+.PHONY: study study-results test chaos recipes attack audit hashes licences soak bench bench-recipe bench-study bench-packs gpu fuzz
 .PHONY: lint format clean scorecard bank mutants mutants-sample docs schema
 .DELETE_ON_ERROR:
 
@@ -102,6 +102,10 @@ data/cmu.truth3d.h5: | $(STAMP)
 ## bench-study: what Ray and the records cost beside training
 bench-study: $(STAMP)
 	$(BIN)/python -m benchmarks.study_overhead
+
+## bench-packs: what trials gain that take their steps as one program, by width; the table goes into benchmarks/README.md
+bench-packs: $(STAMP)
+	$(BIN)/python -m benchmarks.packs
 
 ## scorecard: how well stopping and selection do without truth, replayed from the committed bank
 scorecard: $(STAMP)

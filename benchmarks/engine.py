@@ -33,8 +33,9 @@ from tips_dist.forecast import flops
 from tips_dist.models import matched_width
 from tips_dist.study_file import parse_study
 from tips_dist.training import precision
-from tips_dist.training.engine import Engine
+from tips_dist.training.engine import Engine, sampler_for
 from tips_dist.training.loop import train
+from tips_dist.training.players import Row
 from tips_dist.training.sampling import Batch
 from tips_dist.training.state import State
 
@@ -75,7 +76,7 @@ def stepper(configuration: Configuration, seeds: int, backend: precision.Backend
 
 def engine_of(state: State, backend: precision.Backend | None = None) -> Work:
     poses = torch.randn(2000, 17, 2).mul_(0.1).numpy()
-    engine = Engine(state, poses)
+    engine = Engine(state, sampler_for(state, poses))
     batches = itertools.chain.from_iterable(engine.batches() for _ in itertools.count())
 
     def step() -> None:
@@ -91,7 +92,7 @@ def plain_stepper(configuration: Configuration, seeds: int) -> Work:
     state = State(configuration, tuple(range(seeds)), torch.device("cpu"))
     blocks = configuration.model.discriminator_blocks
     programs = [Plain(name, matched_width(name, width), width, blocks, (2e-4, 2e-4)) for _ in range(seeds)]
-    engine = Engine(state, torch.randn(2000, 17, 2).mul_(0.1).numpy())
+    engine = Engine(state, sampler_for(state, torch.randn(2000, 17, 2).mul_(0.1).numpy()))
     batch: Batch = next(iter(engine.batches()))
     weights = losses.model_dump()
 
@@ -199,8 +200,10 @@ def packing(results: Results) -> None:
     found = compare({"whole": stepper(configure(width, width), 8), "half": engine_of(half)}, results)
     results.add(f"Step rate after half of S=8 is compacted away, B={width} W={width}", ratios(found, "whole", "half"),
                 reach="1.7x")  # fmt: skip
-    own = {"training.generator_lr": [1e-4 * (1 + k) for k in range(8)], "losses.cycle_2d": [1.0 + k for k in range(8)]}
-    varied = State(configure(64, 64), tuple(range(8)), torch.device("cpu"), own)
+    varied = State(configure(64, 64), tuple(range(8)), torch.device("cpu"))
+    tensors, _ = varied.dump()
+    varied.build([Row(k, configure(64, 64, generator_lr=1e-4 * (1 + k))) for k in range(8)])
+    varied.set_tensors(tensors)
     found = compare({"own": engine_of(varied), "same": stepper(configure(64, 64), 8)}, results)
     results.add("Cost of values per seed, S=8 B=64 W=64", percents(ratios(found, "own", "same")), "{:+.1f} %")
 

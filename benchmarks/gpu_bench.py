@@ -12,7 +12,7 @@ import torch
 
 from tips_dist.config import Configuration
 from tips_dist.training import precision
-from tips_dist.training.engine import Engine
+from tips_dist.training.engine import Engine, sampler_for
 from tips_dist.training.state import State
 
 SECONDS = 300.0  # for all of it
@@ -77,7 +77,8 @@ def engine(configuration: Configuration, seeds: int, device: torch.device) -> En
     """An engine on poses of the right size; what they show does not matter for speed."""
     generator = torch.Generator().manual_seed(0)
     poses = torch.randn(2000, 17, 2, generator=generator).mul_(0.1).numpy()
-    return Engine(State(configuration, tuple(range(seeds)), device), poses)
+    state = State(configuration, tuple(range(seeds)), device)
+    return Engine(state, sampler_for(state, poses))
 
 
 def stepper(running: Engine) -> Callable[[], None]:

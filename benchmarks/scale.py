@@ -2,11 +2,15 @@
 
 ``python -m benchmarks.scale [--trials 10000] [--gpus 512] [--per-gpu 4] [--json]``
 
-What one trial costs the driver is *measured here* with the code that a study runs: proposals of the search and records
-on disk (per trial, at several sizes of the journal, so that growth shows), and copies by the mirror's own rounds to
-a local address that counts requests. The fleet is then simulated event by event, with training times and file sizes
-that are *assumed* and printed. Not measured: Ray's own scheduling at 2,048 actors (Ray's published envelope has tens of
+What one trial costs the driver is *measured here* with the code that a study runs: proposals of the search, reports to
+it and records on disk (medians, at several sizes of the journal, so that growth shows), its memory, copies by the
+mirror's own rounds to a local address, and what the writer on the driver's node takes in where nodes have no disk in
+common (`study/office.py`). All of that is processor time, so that a busy machine does not matter; waiting for a disk is
+not in it. The fleet is then simulated event by event, with training times and file sizes that are
+*assumed* and printed. Not measured: Ray's own scheduling at 2,048 actors (Ray's published envelope has tens of
 thousands), the network, real object stores (their documented limit of 3,500 writes a second and prefix is used).
+
+What is told of each limit is its load at the size asked for, and the number of GPUs at which it would be reached.
 """
 
 from __future__ import annotations
@@ -15,18 +19,26 @@ import argparse
 import heapq
 import json
 import logging
+import math
+import os
 import random
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tips_dist.mirror import HEAVY_INTERVALS
+from tips_dist.runfolder import Outcome, TrialState, example, layout
+from tips_dist.study.office import PARCEL_BYTES, Office, Parcel
+from tips_dist.study.search import DRAWN_STEPS, TrialSearch
 from tips_dist.study_file import parse_study
 
 S3_WRITES = 3500.0  # per second and prefix, as documented
+REPORTED = 3  # reports to the search timed for each trial
+RECORDS, WEIGHTS = 10, 4  # evaluations of each trial, and checkpoints, that the writer is timed with
 S3_PRICE = 5.0e-6  # dollars per write
 STUDY = """
 name: scale
@@ -49,7 +61,7 @@ class Assumed:
     trial_seconds: float = 1200.0  # of one trial with its GPU shared by ``per_gpu``
     spread: float = 0.3  # deviation of the logarithm, early stops among it
     reports: int = 120  # evaluation steps of a trial
-    report_seconds: float = 0.002  # that the driver spends on one report (1 ms measured for tune.report, and our view)
+    report_seconds: float = 0.002  # of the driver, for Ray Tune and our view; what the search does is measured
     checkpoint_bytes: float = 100e6  # width 256, 8 seeds: weights and two Adam moments, twice (the latest two)
     depths_bytes: float = 50e6
     candidate_bytes: float = 30e6
@@ -62,10 +74,8 @@ class Assumed:
 
 
 def search_costs(sampler: str, sizes: list[int], probe: int) -> dict[int, dict[str, float]]:
-    """Seconds to propose and to tell one trial, and journal bytes per trial, with ``size`` trials behind it."""
+    """Seconds to propose, to report and to tell, journal and memory bytes per trial, with ``size`` trials behind it."""
     import optuna
-
-    from tips_dist.study.search import TrialSearch
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = parse_study(STUDY.replace("SAMPLER", sampler), "scale.yaml")
@@ -74,26 +84,70 @@ def search_costs(sampler: str, sizes: list[int], probe: int) -> dict[int, dict[s
         run = Path(name)
         (run / "trials").mkdir()
         search, done = TrialSearch(study, run), 0
+        search.propose()  # imports what it needs
+        before = memory()
+        training = study.training
+        every = training.evaluate_every * math.ceil(training.steps / training.evaluate_every / DRAWN_STEPS)
         for size in sizes:
-            clock = {"propose": 0.0, "tell": 0.0}
+            clock: dict[str, list[float]] = {"propose": [], "report": [], "tell": []}
             while done < size:
-                last = size - done <= probe
-                begun = time.perf_counter()
+                begun = time.process_time()
                 trial = search.propose()
                 assert trial is not None
-                proposed = time.perf_counter()
-                seeds = [{"seed": 0, "best_risk": random.random(), "verdict": "healthy", "stopped_step": 6000}]
-                seeds[0] |= {"reason": "", "onset": None, "best_step": 50}
-                outcome = {"training_seconds": 1.0, "parameters": {"lifter": 1, "discriminator": 1}, "seeds": seeds}
-                ended = trial.now(state="finished", outcome=outcome).write(run)
-                written = time.perf_counter()
+                clock["propose"].append(time.process_time() - begun)
+                begun = time.process_time()
+                for step in range(every, REPORTED * every + 1, every):
+                    search.report(trial.id, trial.representation, step, random.random())
+                clock["report"].append((time.process_time() - begun) / REPORTED)
+                seeds = [example.outcome(seed, random.random()) for seed in range(study.seeds)]
+                outcome = Outcome(seeds=seeds, training_seconds=1.0, parameters={"lifter": 1, "discriminator": 1})
+                ended = trial.now(state=TrialState.FINISHED, outcome=outcome).write(run)
+                begun = time.process_time()
                 search.tell(ended)
-                if last:
-                    clock["propose"] += (proposed - begun) / min(probe, size)
-                    clock["tell"] += (time.perf_counter() - written) / min(probe, size)
+                clock["tell"].append(time.process_time() - begun)
                 done += 1
-            found[size] = {**clock, "journal_bytes_per_trial": (run / "optuna.journal").stat().st_size / done}
+            found[size] = {
+                **{what: statistics.median(seconds[-probe:]) for what, seconds in clock.items()},
+                "journal_bytes_per_trial": (run / "optuna.journal").stat().st_size / done,
+                "memory_bytes_per_trial": (memory() - before) / done,
+            }
     return found
+
+
+def memory() -> float:
+    """Bytes that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def writer_costs(assumed: Assumed, trials: int = 40) -> dict[str, float]:
+    """What the writer on the driver's node takes in a second: records (one evaluation of a trial), bytes of weights."""
+    with tempfile.TemporaryDirectory() as name:
+        run = Path(name)
+        names = [f"trials/solo-{number:03d}" for number in range(trials)]
+        for folder in names:
+            (run / folder).mkdir(parents=True)
+        mark = "0" * 32
+        layout.DRIVER.at(run).write_text(mark)
+        writer = Office(run, mark)
+        writer.open("bench", [folder.rpartition("/")[2] for folder in names], False)
+        line = b"x" * int(assumed.history_bytes / assumed.reports)
+        begun = time.process_time()
+        for report in range(RECORDS):
+            for folder in names:
+                parcels = [
+                    Parcel(f"{folder}/history.jsonl", line, report * len(line), None if report else len(line)),
+                    Parcel(f"{folder}/alive.json", b"y" * 300, size=300),
+                ]
+                writer.take("bench", parcels)
+        records = trials * RECORDS / (time.process_time() - begun)
+        block = os.urandom(PARCEL_BYTES)
+        begun = time.process_time()
+        for folder in names[:WEIGHTS]:
+            size = len(block) * 8
+            for part in range(8):
+                parcel = Parcel(f"{folder}/checkpoint/step-000000100.safetensors", block, part * len(block), size)
+                writer.take("bench", [parcel])
+        return {"records_per_second": records, "bytes_per_second": WEIGHTS * size / (time.process_time() - begun)}
 
 
 def mirror_costs(trials: int) -> dict[str, float]:
@@ -102,7 +156,8 @@ def mirror_costs(trials: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as name:
         run = Path(name) / "runs" / "scale"
-        files = 0
+        example.study_record().save(run / "study.json")
+        files = 1
         for number in range(trials):
             folder = run / "trials" / f"solo-{number:05d}"
             for file in ("trial.json", "history.jsonl", "depths.npy", "checkpoint/a", "checkpoint/b", "tensorboard/x"):
@@ -110,12 +165,12 @@ def mirror_costs(trials: int) -> dict[str, float]:
                 (folder / file).write_bytes(b"x" * 2000)
                 files += 1
         mirror = Mirror(run, f"file://{name}/mirror")
-        begun = time.perf_counter()
+        begun = time.process_time()
         copied = mirror.round()
-        first = time.perf_counter() - begun
-        begun = time.perf_counter()
+        first = time.process_time() - begun
+        begun = time.process_time()
         mirror.round()
-        idle = time.perf_counter() - begun
+        idle = time.process_time() - begun
         return {"seconds_per_file_looked_at": idle / files, "seconds_per_file_copied": (first - idle) / copied}
 
 
@@ -133,7 +188,7 @@ class Fleet:
     hours: float
     busy: float  # share of GPU slots' time spent training
     driver: float  # share of the driver's time spent, mean
-    driver_peak: float  # and in the busiest tenth
+    driver_peak: float  # and in the busiest tenth, while all places are taken
     longest_wait: float  # seconds that a slot waited for its next trial
 
 
@@ -144,16 +199,15 @@ def simulate(trials: int, slots: int, assumed: Assumed, costs: dict[int, dict[st
     heapq.heapify(free)
     driver_free, training, work, waited, done = 0.0, 0.0, [], 0.0, 0
     end = 0.0
+    told = assumed.reports * assumed.report_seconds + DRAWN_STEPS * grown(costs, "report", trials)
+    reports = slots * told / assumed.trial_seconds  # the share of the driver's time that running trials take
     while done < trials:
         now, slot = heapq.heappop(free)
-        service = grown(costs, "propose", done) + (grown(costs, "tell", done) if now else 0.0)
-        # between two ends of trials the driver also takes the reports of all running ones
-        reports = slots * assumed.reports / assumed.trial_seconds * assumed.report_seconds
-        service /= max(1e-6, 1.0 - min(reports, 0.999))
+        cost = grown(costs, "propose", done) + (grown(costs, "tell", done) if now else 0.0)
         start = max(now, driver_free)
-        driver_free = start + service
+        driver_free = start + cost / max(1e-6, 1.0 - min(reports, 0.999))
         waited = max(waited, driver_free - now) if now else waited
-        work.append((start, service))
+        work.append((start, cost))
         seconds = assumed.trial_seconds * draw.lognormvariate(-(assumed.spread**2) / 2, assumed.spread)
         training += seconds
         end = max(end, driver_free + seconds)
@@ -161,7 +215,8 @@ def simulate(trials: int, slots: int, assumed: Assumed, costs: dict[int, dict[st
         done += 1
     tenth = max(end / 10, 1e-9)
     shares = [sum(cost for at, cost in work if k * tenth <= at < (k + 1) * tenth) / tenth for k in range(10)]
-    return Fleet(end / 3600, training / (slots * end), statistics.mean(shares), max(shares), waited)
+    busy = training / (slots * end)
+    return Fleet(end / 3600, busy, statistics.mean(shares) + busy * reports, max(shares) + reports, waited)
 
 
 def storage_load(trials: int, slots: int, assumed: Assumed, mirror: dict[str, float], hours: float) -> dict[str, float]:
@@ -172,6 +227,8 @@ def storage_load(trials: int, slots: int, assumed: Assumed, mirror: dict[str, fl
     writes_per_trial = small + 4 * large + 16
     big = assumed.checkpoint_bytes / 2 + assumed.depths_bytes  # one new checkpoint, and all depths again
     moved = large * big + rounds * (assumed.history_bytes + assumed.tensorboard_bytes) / 2 + 8 * assumed.candidate_bytes
+    sent = assumed.checkpoints * assumed.checkpoint_bytes / 2 + assumed.depths_bytes + assumed.history_bytes
+    sent += 8 * assumed.candidate_bytes  # what couriers would bring if nothing slowed them down
     rate = slots / assumed.trial_seconds
     changed = slots * (3 + 4 * large / rounds)
     return {
@@ -179,6 +236,8 @@ def storage_load(trials: int, slots: int, assumed: Assumed, mirror: dict[str, fl
         "share_of_s3_writes": writes_per_trial * rate / S3_WRITES,
         "write_dollars": writes_per_trial * trials * S3_PRICE,
         "bytes_per_second": moved * rate,
+        "records_per_second": assumed.reports * rate,
+        "bytes_per_second_without_a_shared_disk": sent * rate,
         "share_of_network": moved * rate / assumed.network_bytes_per_second,
         "seconds_per_round": 9 * trials * mirror["seconds_per_file_looked_at"]
         + changed * mirror["seconds_per_file_copied"]
@@ -187,8 +246,50 @@ def storage_load(trials: int, slots: int, assumed: Assumed, mirror: dict[str, fl
     }
 
 
+def measure(
+    trials: int,
+    gpus: int,
+    per_gpu: int,
+    samplers: Sequence[str],
+    sizes: list[int],
+    probed: tuple[int, int] = (300, 40),  # trials that the mirror and the writer are timed with
+) -> dict[str, Any]:
+    """All of it: costs measured here, the fleet simulated, the load of each limit."""
+    slots, assumed = gpus * per_gpu, Assumed()
+    mirror, writer = mirror_costs(probed[0]), writer_costs(assumed, probed[1])
+    machine = {"cpus": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
+    result: dict[str, Any] = {"trials": trials, "slots": slots, "assumed": asdict(assumed), "machine": machine}
+    result |= {"mirror": mirror, "writer": writer}
+    for sampler in samplers:
+        costs = search_costs(sampler, sizes, probe=50)
+        fleet = simulate(trials, slots, assumed, costs)
+        load = storage_load(trials, slots, assumed, mirror, fleet.hours)
+        limits = {
+            "driver (search and reports)": fleet.driver_peak,
+            "round of the mirror against its interval": load["seconds_per_round"] / assumed.interval,
+            "writes of the object store": load["share_of_s3_writes"],
+            "network of the driver's node": load["share_of_network"],
+        }
+        sent = load["bytes_per_second_without_a_shared_disk"]
+        limits["network of the driver's node, nodes without its disk"] = sent / assumed.network_bytes_per_second
+        records = load["records_per_second"] / writer["records_per_second"]
+        limits["writer on the driver's node, nodes without its disk"] = records + sent / writer["bytes_per_second"]
+        result[sampler] = {
+            "measured": {str(size): values for size, values in costs.items()},
+            "fleet": asdict(fleet),
+            "storage": load,
+            "journal_bytes": trials * grown(costs, "journal_bytes_per_trial", trials),
+            "memory_bytes": trials * costs[max(costs)]["memory_bytes_per_trial"],
+            "object_store_bytes": assumed.poses_bytes * gpus,
+            "load_of_limits": limits,
+            "first_limit": max(limits, key=lambda name: limits[name]),
+            "reached_at_gpus": {name: round(gpus / share) for name, share in limits.items()},
+        }
+    return result
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--gpus", type=int, default=512)
     parser.add_argument("--per-gpu", type=int, default=4)
@@ -197,41 +298,30 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     logging.disable(logging.WARNING)
-    slots, assumed = asked.gpus * asked.per_gpu, Assumed()
-    mirror = mirror_costs(300)
-    result: dict[str, Any] = {"trials": asked.trials, "slots": slots, "assumed": asdict(assumed), "mirror": mirror}
-    for sampler in asked.samplers:
-        costs = search_costs(sampler, asked.sizes, probe=50)
-        fleet = simulate(asked.trials, slots, assumed, costs)
-        load = storage_load(asked.trials, slots, assumed, mirror, fleet.hours)
-        limits = {
-            "driver (search and reports)": fleet.driver_peak,
-            "round of the mirror against its interval": load["seconds_per_round"] / assumed.interval,
-            "writes of the object store": load["share_of_s3_writes"],
-            "network of the driver's node": load["share_of_network"],
-        }
-        result[sampler] = {
-            "measured": {str(size): values for size, values in costs.items()},
-            "fleet": asdict(fleet),
-            "storage": load,
-            "journal_bytes": asked.trials * grown(costs, "journal_bytes_per_trial", asked.trials),
-            "object_store_bytes": assumed.poses_bytes * asked.gpus,
-            "load_of_limits": limits,
-            "first_limit": max(limits, key=lambda name: limits[name]),
-        }
-    if asked.json:
-        print(json.dumps(result, indent=2))
-        return
-    print(f"{asked.trials} trials on {asked.gpus} GPUs, {asked.per_gpu} at a time on each; assumed: {asdict(assumed)}")
-    for sampler in asked.samplers:
+    result = measure(asked.trials, asked.gpus, asked.per_gpu, asked.samplers, asked.sizes)
+    print(json.dumps(result, indent=2)) if asked.json else show(result, asked.gpus, asked.per_gpu)
+
+
+def show(result: dict[str, Any], gpus: int, per_gpu: int) -> None:
+    """Print what was found: as a table for each sampler, with what it was made of."""
+    machine, assumed = result["machine"], result["assumed"]
+    print(f"{result['trials']} trials on {gpus} GPUs, {per_gpu} at a time on each; {machine['cpus']} CPUs here, load")
+    print(f"{machine['load']}; assumed: {assumed}")
+    print(f"mirror: {result['mirror']}; writer: {result['writer']}")
+    for sampler in [name for name in result if isinstance(result[name], dict) and "fleet" in result[name]]:
         found = result[sampler]
-        print(f"\n{sampler}: {found['fleet']['hours']:.1f} h, GPUs train {100 * found['fleet']['busy']:.0f} % of it")
+        fleet = found["fleet"]
+        print(f"\n{sampler}: {fleet['hours']:.1f} h, GPUs train {100 * fleet['busy']:.0f} % of it")
         for size, values in found["measured"].items():
             print(f"  at {size} trials: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
         print("  storage: " + ", ".join(f"{key} {value:.3g}" for key, value in found["storage"].items()))
-        print(f"  journal {found['journal_bytes'] / 1e6:.1f} MB")
+        print(
+            f"  driver: {100 * fleet['driver']:.1f} % of its time, {found['memory_bytes'] / 1e6:.0f} MB for the search"
+        )
+        print(f"  journal {found['journal_bytes'] / 1e6:.0f} MB; longest wait of a GPU {fleet['longest_wait']:.2f} s")
+        print("| limit | load | reached at GPUs |\n|---|---|---|")
         for name, load in sorted(found["load_of_limits"].items(), key=lambda item: -item[1]):
-            print(f"  {100 * load:6.1f} % of its limit: {name}")
+            print(f"| {name} | {100 * load:.0f} % | {found['reached_at_gpus'][name]:,} |")
 
 
 if __name__ == "__main__":

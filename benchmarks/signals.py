@@ -19,7 +19,7 @@ import torch
 from tips_dist.data.procedural import generate
 from tips_dist.data.store import Poses, normalisation_scale, normalised
 from tips_dist.study_file import parse_study
-from tips_dist.training.engine import Engine
+from tips_dist.training.engine import Engine, sampler_for
 from tips_dist.training.state import State
 from tips_dist.training.validation import validation_set
 
@@ -36,9 +36,8 @@ def cost(name: str, width: int, turns: int, profile: bool) -> None:
     configuration = parse_study(STUDY.format(name=name, width=width), "benchmark", []).configuration(name)
     poses = labelled()
     scale = normalisation_scale(poses)
-    engine = Engine(
-        State(configuration, tuple(range(8)), torch.device("cpu"), {}), normalised(poses, poses.rows("train"), scale)
-    )
+    state = State(configuration, tuple(range(8)), torch.device("cpu"))
+    engine = Engine(state, sampler_for(state, normalised(poses, poses.rows("train"), scale)))
     validation = validation_set(poses, configuration, scale)
     steps: list[float] = []
     evaluations: list[float] = []

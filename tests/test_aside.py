@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -42,8 +43,8 @@ def test_it_works_beside_us() -> None:
 
 
 @pytest.mark.parametrize("work", [die, math.sqrt], ids=["dies", "raises"])
-def test_without_a_result_whoever_wants_one_works_it_out_himself(work: object) -> None:
-    with Aside(work) as other:  # type: ignore[arg-type]
+def test_without_a_result_whoever_wants_one_works_it_out_himself(work: Callable[[float], object]) -> None:
+    with Aside(work) as other:
         other.start()
         other.begin(-1.0)
         assert other.result() is None

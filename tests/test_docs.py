@@ -116,7 +116,7 @@ def test_the_reference_says_everything() -> None:
     assert "--job" not in cli.replace("jobs", "")  # hidden
     for key, _, name in study_schema.knobs():
         assert f"| `{name}` |" in keys, key
-    assert "| `generator_lr` | number, above 0 | `0.0002` |" in keys
+    assert "| `generator_lr` | number, above 0 | `0.001` |" in keys
     assert "## StudyRecord\n" in GENERATED["reference/records.md"]
     assert "| `plateaued` |" in GENERATED["reference/verdicts.md"]
     assert "| `loop.py` |" in GENERATED["reference/modules.md"]

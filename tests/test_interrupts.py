@@ -174,7 +174,8 @@ def test_the_state_is_called_saved_where_every_worker_said_so(
     use_inline(monkeypatch)
     run = launch_in(tmp_path, FakeTraining())
     trial = read_trials(run)[0].now(state=TrialState.RUNNING).write(run)
-    with pytest.raises(studies.StudyInterrupted) as caught, studies._interruptible(run, 0.2):  # noqa: PT012 (the body)
+    grace = 0.2 if unsaved else 600.0
+    with pytest.raises(studies.StudyInterrupted) as caught, studies._interruptible(run, grace):  # noqa: PT012 (the body)
         os.kill(os.getpid(), signal.SIGINT)
         trial.now(state=state).write(run)
         if state is TrialState.RUNNING:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks.reading_scale import make
+from tests import slow_s3
 from tests.s3 import new_bucket, serving
 from tips_dist.files import StorageError, UserError, write_json
 from tips_dist.mirror import Mirror, mirror_of, mirror_once, mirrored, mirrored_by
-from tips_dist.runfolder import example
+from tips_dist.runfolder import example, layout, read_trials
 from tips_dist.runfolder.fetching import fetch_run
-from tips_dist.runfolder.records import Holder
-from tips_dist.storage import Store, below, fetch_file, inside
+from tips_dist.runfolder.records import Alive, Holder
+from tips_dist.storage import Store, below, fetch_file, inside, same
 
 
 @pytest.fixture(scope="module")
@@ -277,3 +281,73 @@ def test_a_mirror_on_another_disk(run: Path, tmp_path: Path) -> None:
 def test_any_address_that_fsspec_opens(run: Path) -> None:
     Mirror(run, "memory://place/runs").round()
     assert "trials/solo-000/trial.json" in Store(f"memory://place/runs/{run.name}").list()
+
+
+class Meeting:
+    """A file system whose reads wait until sixteen of them are under way."""
+
+    def __init__(self, files: Any) -> None:
+        self._files, self._meeting = files, threading.Barrier(16)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._files, name)
+
+    def open_input_stream(self, path: str) -> object:
+        self._meeting.wait(60)
+        return self._files.open_input_stream(path)
+
+
+def test_many_files_are_read_at_a_time_and_none_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    for number in range(48):
+        (tmp_path / "there" / str(number)).write_text(str(number))
+    store = Store(f"file://{tmp_path}/there")
+    store._files = Meeting(store._files)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: pytest.fail("synced what can be had again"))
+    there = store.list()
+    assert set(store.bring(there, tmp_path / "here")) == {str(number) for number in range(48)}
+    assert all((tmp_path / "here" / str(number)).read_text() == str(number) for number in range(48))
+    assert all(same(tmp_path / "here" / name, entry) for name, entry in there.items())
+
+
+def test_what_went_meanwhile_is_not_here_and_a_failure_ends_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").mkdir()
+    for number in range(200):
+        (tmp_path / "there" / f"{number}").write_text("new")
+    (tmp_path / "here" / "7").write_text("old")
+    store = Store(f"file://{tmp_path}/there")
+    there = store.list()
+    (tmp_path / "there" / "7").unlink()
+    assert "7" in set(store.bring(there, tmp_path / "here"))
+    assert not (tmp_path / "here" / "7").exists()
+    asked: list[str] = []
+
+    def refuse(self: Store, name: str, path: Path) -> None:
+        asked.append(name)
+        raise StorageError("storage does not answer")
+
+    monkeypatch.setattr(Store, "get", refuse)
+    monkeypatch.setattr("tips_dist.storage.PARALLEL", 2)
+    with pytest.raises(StorageError, match="does not answer"):
+        list(store.bring(there, tmp_path / "here"))
+    assert len(asked) < 200
+
+
+def test_a_large_run_is_read_from_a_slow_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What benchmarks/reading_scale.py times: more files than one answer lists, and signs of life of those that run."""
+    run = make(tmp_path / "bucket" / "run", trials=130, seeds=1, evaluations=2)
+    path = layout.TRIAL.at(run, "solo-007")
+    write_json(path, {**json.loads(path.read_text()), "state": "running", "outcome": None})
+    write_json(layout.ALIVE.at(run, "solo-007"), Alive(host="far-away", pid=7, step=50).plain())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with slow_s3.serving(tmp_path / "bucket", 0.0) as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert len(Store("s3://bucket/run").list()) == sum(path.is_file() for path in run.rglob("*")) > slow_s3.PAGE
+        copy = fetch_run("s3://bucket/run", "status")
+    assert read_trials(copy) == read_trials(run)
+    assert [path.parent.name for path in copy.rglob("alive.json")] == ["solo-007"]
+    assert not list(copy.rglob("history.jsonl"))

@@ -8,7 +8,7 @@ clusters such as sequences (:func:`cluster_interval`) or runs (:func:`over_group
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
+MOST_DRAWN = 2**22  # numbers of a bootstrap held at a time: 10,000 trials of 8 seeds would take gigabytes
 CONFIDENCE = 0.95
 
 
@@ -62,10 +63,12 @@ def middle(values: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
 
     Of two middle values of which one is infinite the other is taken, so that half of the values being finite suffices.
     """
-    ordered = np.moveaxis(np.sort(values, axis=axis), axis, -1)  # NaN last
-    if not np.isnan(ordered[..., -1]).any():
-        low, high = ordered[..., (ordered.shape[-1] - 1) // 2], ordered[..., ordered.shape[-1] // 2]
+    if not np.isnan(values).any():
+        places = ((values.shape[axis] - 1) // 2, values.shape[axis] // 2)
+        ordered = np.partition(values, places, axis=axis)  # a tenth of the time of sorting
+        low, high = (np.take(ordered, place, axis=axis) for place in places)
     else:
+        ordered = np.moveaxis(np.sort(values, axis=axis), axis, -1)  # NaN last
         count = (~np.isnan(ordered)).sum(axis=-1)
         places = (np.maximum((count - 1) // 2, 0), np.where(count % 2 == 1, (count - 1) // 2, count // 2))
         low, high = (np.take_along_axis(ordered, place[..., None], axis=-1)[..., 0] for place in places)
@@ -224,7 +227,12 @@ def _resampled(
     """One number per resample; NaN where a resample drew only runs without a value."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # such a resample is left out of the quantiles
-        return reduce(values[_indices(*values.shape, seed=seed)].reshape(RESAMPLES, -1), axis=1)
+        return np.concatenate(
+            [
+                reduce(values[drawn].reshape(len(drawn[0]), -1), axis=1)
+                for drawn in _drawn(len(values), values.shape[1], seed)
+            ]
+        )
 
 
 def _quantiles(samples: NDArray[np.float64]) -> tuple[float, float]:
@@ -233,8 +241,23 @@ def _quantiles(samples: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+_Draws = tuple[NDArray[np.intp], NDArray[np.intp]]  # rows (R, trials, 1) and columns (R, trials, seeds) of R resamples
+
+
+def _drawn(trials: int, seeds: int, seed: int = 0) -> Iterator[_Draws]:
+    """The resamples of a table: all at once, or a part at a time where they are large; the same numbers either way."""
+    if RESAMPLES * trials * seeds <= MOST_DRAWN:
+        yield _indices(trials, seeds, seed)
+        return
+    random, step = np.random.default_rng([seed, trials, seeds]), max(1, MOST_DRAWN // (trials * seeds))
+    rows = random.integers(trials, size=(RESAMPLES, trials, 1))
+    for begin in range(0, RESAMPLES, step):
+        part = rows[begin : begin + step]
+        yield part, random.integers(seeds, size=(len(part), trials, seeds))
+
+
 @lru_cache(maxsize=16)
-def _indices(trials: int, seeds: int, seed: int = 0) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _indices(trials: int, seeds: int, seed: int = 0) -> _Draws:
     random = np.random.default_rng([seed, trials, seeds])
     rows = random.integers(trials, size=(RESAMPLES, trials, 1))
     return rows, random.integers(seeds, size=(RESAMPLES, trials, seeds))

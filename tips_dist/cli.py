@@ -20,6 +20,7 @@ from typing import Annotated
 import typer
 
 from tips_dist import __version__
+from tips_dist.commands.address import ClusterOfRun
 from tips_dist.commands.datasets import data_app
 from tips_dist.commands.jobs import Address as ClusterAddress
 from tips_dist.commands.jobs import jobs_app
@@ -205,14 +206,17 @@ def _submit(
 
 @app.command("fetch")
 def _fetch(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The address of a run folder.")],
+    what: Annotated[
+        str, typer.Argument(metavar="URL|JOB", help="The address of a run folder, or a job's id with --address.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The local run folder to fill.")],
+    address: ClusterOfRun = None,
     as_json: Json = False,
 ) -> None:
-    """Copy a run folder from storage to this machine, to read it or to resume it here."""
-    from tips_dist.commands import address
+    """Copy a run folder, from storage or from the cluster it works on, to this machine: to read it or to resume it."""
+    from tips_dist.commands.address import fetch_whole
 
-    address.fetch_whole(url, output, as_json=as_json)
+    fetch_whole(what, output, address, as_json=as_json)
 
 
 @app.command("train")

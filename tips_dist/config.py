@@ -72,8 +72,8 @@ class Training(Section):
     evaluate_every: Count = 50  # steps between evaluation steps
     checkpoint_every: Count = 10  # evaluation steps between resumable checkpoints
     validation_poses: Annotated[int, Field(ge=32)] = 512  # on which signals are measured and checkpoints judged
-    generator_lr: Positive = 2e-4  # Adam's learning rate of the lifter
-    discriminator_lr: Positive = 2e-4  # Adam's learning rate of the discriminator
+    generator_lr: Positive = 1e-3  # Adam's learning rate of the lifter
+    discriminator_lr: Positive = 1e-3  # Adam's learning rate of the discriminator
     weight_decay: NonNegative = 0.0  # of both players: share of the weights added to the gradient
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9  # Adam's memory of the gradient
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999  # Adam's memory of its square
@@ -213,6 +213,7 @@ class Resources(Section):
     gpus: NonNegative | Literal["auto"] = "auto"  # cards, or a fraction of one; auto: one a worker where there are any
     workers: Count = 1  # processes that train the trial together and share its cpus and gpus
     max_concurrent: Annotated[int, Field(ge=0)] = 0  # trials at a time; 0: as many as fit
+    pack: Annotated[Count | Literal["auto"], Before(1)] = "auto"  # trials at most that train as one program
     max_failures: Annotated[int, Field(ge=0)] = 3  # deaths of a trial's worker before the trial counts as failed
     heartbeat_seconds: Positive = 60.0  # a worker without a sign of life for this long is killed and replaced
 

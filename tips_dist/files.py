@@ -106,8 +106,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def write_with(path: Path, writer: Callable[[Path], None]) -> None:
-    """Let ``writer`` fill a temporary file beside ``path``, sync it to disk and move it into place."""
+def write_with(path: Path, writer: Callable[[Path], None], *, lasting: bool = True) -> None:
+    """Let ``writer`` fill a temporary file beside ``path``, sync it to disk and move it into place.
+
+    What can be had again need not be ``lasting``: it is not synced, and a crash of the machine may lose it.
+    """
     temporary = path.with_name(f".{path.name}.{_HERE}-{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +121,8 @@ def write_with(path: Path, writer: Callable[[Path], None]) -> None:
         writer(temporary)
         with temporary.open("rb") as stream:
             os.fchmod(stream.fileno(), stat.S_IMODE(mode))
-            os.fsync(stream.fileno())
+            if lasting:
+                os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
         raise storage_error(path, error) from error

@@ -19,7 +19,7 @@ from tips_dist.data.store import Poses
 from tips_dist.models import lifter_parameters, matched_width
 from tips_dist.skeleton import JOINTS
 from tips_dist.training import precision
-from tips_dist.training.engine import Engine
+from tips_dist.training.engine import Engine, sampler_for
 from tips_dist.training.sampling import Batch
 from tips_dist.training.state import State
 
@@ -130,7 +130,8 @@ def _probe(configuration: Configuration, seeds: int, threads: int) -> tuple[floa
     torch.set_num_threads(threads)
     try:
         state = State(probe, tuple(range(some)), torch.device("cpu"))
-        engine = Engine(state, torch.randn(64, len(JOINTS), 2, generator=torch.Generator().manual_seed(0)).numpy())
+        poses = torch.randn(64, len(JOINTS), 2, generator=torch.Generator().manual_seed(0)).numpy()
+        engine = Engine(state, sampler_for(state, poses))
         batches = engine.batches()
         with precision.applied(state.matmul):
             with _counted() as kept:

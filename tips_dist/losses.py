@@ -55,9 +55,9 @@ def discriminator_loss(scores: Tensor, labels: Tensor, kind: str) -> Tensor:
     return label_loss(scores, labels, kind).mean(-1)
 
 
-def adversarial_loss(fake_scores: Tensor, real_label: float, kind: str) -> Tensor:
-    """How far the discriminator is from calling the fakes real: (S, B) -> (S,)."""
-    return label_loss(fake_scores, torch.full_like(fake_scores, real_label), kind).mean(-1)
+def adversarial_loss(fake_scores: Tensor, real_label: Tensor, kind: str) -> Tensor:
+    """How far the discriminator is from calling the fakes real: (S, B), (S, 1) -> (S,)."""
+    return label_loss(fake_scores, real_label.expand_as(fake_scores), kind).mean(-1)
 
 
 def pose_loss(first: Tensor, second: Tensor, weights: Tensor) -> Tensor:
@@ -133,8 +133,8 @@ BENDING = tuple(
 LEAST_FORWARD = 0.01  # a tenth of a body's hip axis x trunk: below, forward is unsure and its gradient without bound
 
 
-def bend(poses: Tensor, margin: float = 0.0, present: Tensor | None = None) -> Tensor:
-    """How far knees bend backward and elbows forward, past ``margin``: (S, B, 17, 3) -> (S,).
+def bend(poses: Tensor, margin: Tensor | float = 0.0, present: Tensor | None = None) -> Tensor:
+    """How far knees bend backward and elbows forward, past ``margin`` (one, or (S, 1, 1)): (S, B, 17, 3) -> (S,).
 
     An anatomical prior, not a statistic: it breaks the mirror symmetry of depth. In limb lengths, see
     :func:`geometry.limb_bend`; the mean over both sides. Beyond one limb length it grows as the logarithm, since a limb

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import typing
@@ -36,7 +37,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def before(section: type[Section]) -> dict[str, object]:
+@functools.cache  # asked for thousands of times where a large run is read
+def before(section: type[Section]) -> Mapping[str, object]:
     """The knobs of a section that declare :class:`Before`, with what runs did that do not know them."""
     return {
         name: mark.value
@@ -113,7 +115,8 @@ def _forget(section: Section, values: Mapping[str, Any]) -> None:
         _forget(inner, values.get(name, {}))
 
 
-def _inner(section: type[Section]) -> dict[str, type[Section]]:
+@functools.cache
+def _inner(section: type[Section]) -> Mapping[str, type[Section]]:
     """The fields that are sections with a default."""
     return {n: type(f.default) for n, f in section.model_fields.items() if isinstance(f.default, Section)}
 

@@ -8,10 +8,13 @@ object store has neither append nor rename nor locks (docs/storage.md says what 
 from __future__ import annotations
 
 import fnmatch
+import functools
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,7 @@ from tips_dist.files import StorageError, UserError, home, write_with
 from tips_dist.patience import try_again
 
 PATIENCE_SECONDS = 300.0  # that storage may be away before the study's end is reported as not mirrored
+PARALLEL = 64  # requests under way while many files are fetched: what waits is the network, not this machine
 _CHUNK = 2**20
 _REFUSALS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "HTTP status 403", "not found")
 
@@ -105,7 +109,7 @@ class Store:
             self._patiently(copy)
 
     def get(self, name: str, path: Path) -> None:
-        """Copy a file from the address, atomically.
+        """Copy a file from the address, atomically; it can be had again, so it is not synced to disk.
 
         Raises:
             FileNotFoundError: it has gone.
@@ -122,11 +126,37 @@ class Store:
             self._patiently(copy)
 
         try:
-            write_with(path, read)
+            write_with(path, read, lasting=False)
         except StorageError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 raise error.__cause__ from None
             raise
+
+    def bring(self, wanted: Mapping[str, StoredFile], folder: Path) -> Iterator[str]:
+        """Copy many files into a folder, :data:`PARALLEL` at a time; yields the name of each that is there or has gone.
+
+        A file that goes meanwhile, as a beaten candidate does, is removed from the folder.
+
+        Raises:
+            StorageError: storage does not answer; what has come stays.
+        """
+
+        def one(name: str, entry: StoredFile) -> str:
+            path = inside(folder, name)
+            try:
+                self.get(name, path)
+                os.utime(path, (entry.changed, entry.changed))
+            except FileNotFoundError:
+                path.unlink(missing_ok=True)
+            return name
+
+        with ThreadPoolExecutor(min(PARALLEL, max(1, len(wanted))), "fetch") as pool:
+            under_way = [pool.submit(one, name, entry) for name, entry in wanted.items()]
+            try:
+                for ended in as_completed(under_way):
+                    yield ended.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def read(self, name: str, most_bytes: int = 2**26) -> bytes:
         """A small file's content.
@@ -246,8 +276,10 @@ def linked(folder: Path, name: str) -> Path:
 
 
 def _file_system(url: str) -> tuple[Any, str]:
+    import pyarrow
     from pyarrow import fs
 
+    pyarrow.set_io_thread_count(max(PARALLEL, pyarrow.io_thread_count()))  # by it pyarrow bounds its connections
     parts = urlsplit(url)
     if parts.scheme == "s3":
         more = [] if "allow_delayed_open" in parts.query else ["allow_delayed_open=true"]  # a small file: one request
@@ -267,7 +299,12 @@ def _file_system(url: str) -> tuple[Any, str]:
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether a name fits any of the patterns."""
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    return _expression(tuple(patterns)).match(name) is not None
+
+
+@functools.lru_cache
+def _expression(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(fnmatch.translate, patterns)) or r"(?!)")
 
 
 def same(path: Path, entry: StoredFile) -> bool:

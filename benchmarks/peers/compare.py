@@ -28,7 +28,7 @@ WORK, PAGE = Path("runs/peers"), Path(__file__).parent / "peers.md"
 STEPS = 6000
 _SAME = {"training.batch_size": 64, "training.generator_lr": 1e-3, "training.discriminator_lr": 1e-3}
 _FLOW = {"losses.adversarial": 0.0, "losses.extra.flow_prior": 0.1}
-_AUTHORS = {
+_AUTHORS: dict[str, float | str | bool] = {
     "training.batch_size": 64,
     "training.rotation": "batch",
     "training.turns": "all",
@@ -40,7 +40,7 @@ _AUTHORS = {
 ROWS: dict[str, dict[str, float | str | bool]] = {
     "ours": {**_SAME},
     "ours with the anatomical prior": {**_SAME, "losses.bend": 1.0},
-    "the authors' recipe, rates 2e-4": {**_AUTHORS},
+    "the authors' recipe, rates 2e-4": {**_AUTHORS, "training.generator_lr": 2e-4, "training.discriminator_lr": 2e-4},
     "the authors' recipe, rates 1e-3": {**_AUTHORS, **_SAME},
     "a flow instead of an adversary": {**_SAME, **_FLOW},
     "a flow and the bone-length prior (as ElePose)": {**_SAME, **_FLOW, "losses.bone_prior": 1.0},

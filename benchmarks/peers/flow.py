@@ -49,8 +49,8 @@ class Flow(nn.Module):
             for _ in range(COUPLINGS)
         )
         for net in self.nets:
-            nn.init.zeros_(net[-1].weight)  # type: ignore[index, arg-type]
-            nn.init.zeros_(net[-1].bias)  # type: ignore[index, arg-type]
+            nn.init.zeros_(net[-1].weight)  # type: ignore[index]
+            nn.init.zeros_(net[-1].bias)  # type: ignore[index]
 
     def fit_whitening(self, poses: Tensor) -> None:
         """Take mean and principal components of poses (N, 17, 2)."""
@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("poses", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
+    torch.set_num_threads(1)  # two that wait for each other on a busy machine are many times slower
     poses = read_poses(options.poses)
     scale = normalisation_scale(poses)
     train, held_out = (

@@ -30,8 +30,9 @@ def flow_prior(scene: Scene) -> Tensor:
     """Mean negative log-likelihood of the lifted poses seen from their new views, (S,)."""
     if FLOW not in os.environ:
         raise UserError(f"set {FLOW} to the file of a flow: python -m benchmarks.peers.flow POSES -o FILE")
-    likelihood = _flow(os.environ[FLOW]).to(scene.seen.device)(geometry.project(scene.seen))
-    return likelihood.mean(-1)
+    likelihood: Tensor = _flow(os.environ[FLOW]).to(scene.seen.device)(geometry.project(scene.seen))
+    mean: Tensor = likelihood.mean(-1)
+    return mean
 
 
 register("losses", "flow_prior", flow_prior)

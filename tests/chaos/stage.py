@@ -74,8 +74,8 @@ class Driver:
         real: bool = False,
         step_seconds: float = 0.02,
         environment: dict[str, str] | None = None,
-        inside: Sequence[str] = (),
         hog: str | None = None,
+        inside: Sequence[str] = (),
     ) -> None:
         action = "resume" if run_folder(folder) else "start"
         command = [sys.executable, "-m", "tests.chaos.stage", action, str(folder), f"--step-seconds={step_seconds}"]

@@ -1,4 +1,4 @@
-"""A cluster of several nodes, started as a user would, takes a job, loses a node, and its run is read from storage.
+"""A cluster of several nodes, started as a user would, takes a job, loses a node, and its run is read from elsewhere.
 
 The nodes are processes of this machine with a token between them; storage is moto's S3 server. Not shown here: separate
 hosts, a network that fails.
@@ -7,6 +7,7 @@ hosts, a network that fails.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -173,6 +174,10 @@ def test_submit_lose_a_node_go_on_and_read_from_storage(nodes: Nodes, storage: s
         return any(len({beat["node"] for beat in alive(run) if beat.get("step")}) == 2 for run in runs.glob("chaos-*"))
 
     eventually(two_nodes_work)
+    job = submitted.stdout.partition(":")[0]
+    status = tips_dist(nodes, "status", job, *where, "--json")  # by the dashboard alone
+    assert status.returncode == 0, status.stderr
+    assert f"(job {job})" in json.loads(status.stdout)["working"]["host"]
     raylet = next(pid for pid, name in children(first.pid).items() if name == "raylet")
     os.kill(raylet, signal.SIGKILL)
 
@@ -189,6 +194,13 @@ def test_submit_lose_a_node_go_on_and_read_from_storage(nodes: Nodes, storage: s
     copy = tips_dist(nodes, "fetch", f"{storage}/{run.name}", "-o", str(tmp_path / "home"))
     assert copy.returncode == 0, copy.stderr
     assert (tmp_path / "home" / "selection.json").read_bytes() == (run / "selection.json").read_bytes()
+
+    summary = tips_dist(nodes, "summary", job, *where, "--json")
+    assert summary.returncode == 0, summary.stderr
+    copy = tips_dist(nodes, "fetch", job, *where, "-o", str(tmp_path / "by-job"))
+    assert copy.returncode == 0, copy.stderr
+    assert (tmp_path / "by-job" / "selection.json").read_bytes() == (run / "selection.json").read_bytes()
+    assert len(json.loads(tips_dist(nodes, "jobs", "list", *where, "--json").stdout)) == 1
 
     texts = [path for base in (nodes.scratch, run) for path in base.rglob("*") if path.is_file()]
     assert not [path for path in texts if KEY.encode() in path.read_bytes()]

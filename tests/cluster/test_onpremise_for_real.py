@@ -82,7 +82,8 @@ class Lab(Hosts):
             cwd=self.place,
             stdin=subprocess.DEVNULL,
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}{self._logs()}"
+        if done.returncode:
+            raise RuntimeError(f"{command}\n{done.stdout}{done.stderr}{self._logs()}")
         return done.stdout
 
     def user(self) -> dict[str, str]:
@@ -106,13 +107,19 @@ def test_from_ray_up_to_a_student(tmp_path: Path) -> None:
         token.parent.mkdir()
         token.write_text("0123456789abcdef" * 4)
         token.chmod(0o600)
-        print(lab.at_the_desk("ray up --yes --no-config-cache cluster.yaml", 900))
+        (place / "count.py").write_text(COUNT)
+        count = f"RAY_AUTH_TOKEN_PATH=~/.ray/auth_token RAY_AUTH_MODE=token ~/tips-dist/bin/python {place}/count.py"
+        count = f"ray exec --no-config-cache cluster.yaml '{count}'"
+        for last in (False, False, True):  # on a busy machine Ray gives up early; a person would call it again, too
+            print(lab.at_the_desk("ray up --yes --no-config-cache cluster.yaml", 900))
+            try:
+                lab.until("all machines are there", lambda: "alive 3" in lab.at_the_desk(count, 300), 300)
+                break
+            except TimeoutError:
+                if last:
+                    raise
         passwd = place / "passwd-desk"
         lab.daemon("desk", f"ray dashboard --no-config-cache {place}/cluster.yaml", lab.user(), passwd=passwd)
-        (place / "count.py").write_text(COUNT)
-        ask = f"RAY_AUTH_TOKEN_PATH=~/.ray/auth_token RAY_AUTH_MODE=token ~/tips-dist/bin/python {place}/count.py"
-        ask = f"ray exec --no-config-cache cluster.yaml '{ask}'"
-        lab.until("all machines are there", lambda: "alive 3" in lab.at_the_desk(ask, 600), 1200)
         submit = "tips-dist submit study.yaml --address http://127.0.0.1:8265 --wait"
         print(lab.at_the_desk(f"bash -c 'until {submit}; do sleep 5; done'", 1200))
         (run,) = (place / "home-big" / "tips-dist-runs").iterdir()

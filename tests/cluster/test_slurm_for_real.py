@@ -145,7 +145,12 @@ def test_a_study_over_the_time_limit_to_its_end(cluster: Slurm, tmp_path: Path) 
     }
     job = cluster.submit(*options, str(SCRIPT), *words, folder=tmp_path, **environment)
     runs = tmp_path / "runs"
-    cluster.until("both trials have trained for a while", lambda: len(reached(runs)) == 2, 1200)
+
+    def trained() -> bool:
+        assert cluster.job(job)["JobState"] != "FAILED", out(tmp_path)[-3000:]
+        return len(reached(runs)) == 2
+
+    cluster.until("both trials have trained for a while", trained, 1200)
     cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={cluster.minutes(job) + 2}")
     cluster.until("the time limit has sent it back", lambda: cluster.job(job)["Restarts"] == "1", 300)
     said = out(tmp_path)
@@ -155,6 +160,7 @@ def test_a_study_over_the_time_limit_to_its_end(cluster: Slurm, tmp_path: Path) 
     assert min(before.values()) < 1500, before
     cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60", "StartTime=now")
     assert cluster.until_ended(job, 1500) == "COMPLETED", out(tmp_path)[-3000:]
+    assert "starts anew" not in out(tmp_path)
     (run,) = runs.iterdir()
     assert layout.STUDENT.at(run).exists()
     frame = RunFolder(run).frame()

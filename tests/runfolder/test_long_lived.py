@@ -66,7 +66,7 @@ def test_a_checkpoint_is_bound_to_the_values_that_change_its_numbers(
     folder = RunFolder(run)
     configuration, digest = folder.trial(TRIAL).configuration, folder.study.data.digest
     other = configuration.model_copy(update={"training": configuration.training.model_copy(update=change)})
-    was, now = (identity_of(one, {}, digest, 1.0) for one in (configuration, other))
+    was, now = (identity_of(one, digest, 1.0) for one in (configuration, other))
     assert (why_other(was, now) is None) == (words is None)
     if words is not None and "average" not in change:
         with pytest.raises(UserError, match=words):
@@ -96,7 +96,7 @@ def test_a_checkpoint_from_before_a_knob_goes_on_where_the_knob_does_what_runs_d
     """As if the knob were added today: the checkpoint's values lack it."""
     section, name = knob
     old = {"representation": "solo", "training": {"average": 0.0}}
-    now = identity_of(recorded(Configuration, old), {}, "d", 1.0)
+    now = identity_of(recorded(Configuration, old), "d", 1.0)
     plain = json.loads(now.model_dump_json())
     plain["configuration"].setdefault(section, {}).pop(name, None)
     was = Identity.model_validate_json(json.dumps(plain))
@@ -104,6 +104,6 @@ def test_a_checkpoint_from_before_a_knob_goes_on_where_the_knob_does_what_runs_d
     assert now.configuration is not None
     part = getattr(now.configuration, section)
     other = part.model_copy(update={name: "both" if name == "judge" else 0.5})
-    changed = identity_of(now.configuration.model_copy(update={section: other}), {}, "d", 1.0)
+    changed = identity_of(now.configuration.model_copy(update={section: other}), "d", 1.0)
     assert why_other(was, changed) is not None
     assert f"{section}.{name} was" in str(why_other(was, changed))

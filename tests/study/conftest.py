@@ -25,7 +25,7 @@ def study_values(**changes: Any) -> dict[str, Any]:
         "data": {"poses": "fake.pose2d.h5"},
         "representations": ["solo", "torso_legs"],
         "seeds": 2,
-        "training": {"steps": 40, "evaluate_every": 5, "checkpoint_every": 2},
+        "training": {"steps": 40, "evaluate_every": 5, "checkpoint_every": 2, "batch_size": 256},  # one trial a pack
         "search": {"trials": 2, "sampler": "random"},
         "space": LR,
     }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tips_dist.study import reasons
-from tips_dist.study.reasons import Failures, in_words, last_error
+from tips_dist.study.reasons import Failures, last_error, reason_words
 
 KILLED = """The actor died unexpectedly before finishing this task.
 \tclass_name: ImplicitFunc
@@ -65,10 +65,10 @@ tips_dist.files.UserError: /shared/runs/x/trials/solo-000/trial.json: no such fi
     ],
 )
 def test_what_ended_a_worker(text: str, words: str) -> None:
-    told = in_words(text, "n")
+    told = reason_words(text, "n")
     assert told.startswith(words)
     assert "\n" not in told
-    assert " on n" not in in_words(text)
+    assert " on n" not in reason_words(text)
 
 
 def test_the_kernel_leaves_a_trace_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_the_kernel_leaves_a_trace_on_this_machine(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(reasons, "kernel_kills", lambda: next(kills))
     failures = Failures()
     for identity in ("before", "at it", "after"):
-        failures.hear(identity, KILLED)
+        failures.hear([identity], KILLED)
     told = [failures.told(identity) for identity in ("before", "at it", "after")]
     assert ["the kernel ended its worker" in one for one in told] == [False, True, False]
 
@@ -85,14 +85,14 @@ def test_the_kernel_leaves_a_trace_on_this_machine(monkeypatch: pytest.MonkeyPat
 def test_all_failures_of_a_trial_are_told_and_the_last_one_first() -> None:
     failures = Failures()
     for _ in range(4):
-        failures.hear("a", KILLED)
+        failures.hear(["a"], KILLED)
     assert failures.told("a").endswith("or crashed (4 times)")
-    failures.hear("b", KILLED)
-    failures.hear("b", MEMORY, "n")
-    failures.hear("b", MEMORY, "n")
+    failures.hear(["b"], KILLED)
+    failures.hear(["b"], MEMORY, "n")
+    failures.hear(["b"], MEMORY, "n")
     assert failures.told("b").startswith("its node ran out of memory, so Ray ended its worker on n")
-    failures.hear("c", KILLED)
-    failures.hear("c", MEMORY)
+    failures.hear(["c"], KILLED)
+    failures.hear(["c"], MEMORY)
     told = failures.told("c")
     assert "(once); before, once: its worker died" in told
     assert "does not say why" in failures.told("c")  # it was told
@@ -101,7 +101,7 @@ def test_all_failures_of_a_trial_are_told_and_the_last_one_first() -> None:
 def test_a_worker_that_was_killed_because_it_hung_is_said_to_have_hung() -> None:
     failures = Failures()
     failures.hung("a", 60.0)
-    failures.hear("a", KILLED)
+    failures.hear(["a"], KILLED)
     assert failures.told("a") == "its worker hung (no sign of life for 60 s) and was killed"
 
 

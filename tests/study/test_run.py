@@ -6,8 +6,9 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -90,12 +91,30 @@ def test_a_trial_whose_worker_always_dies_fails_and_the_others_go_on(launch: Lau
 class Dying(FakeTraining):
     """Kills its worker each time it works on one trial."""
 
-    def __init__(self, trial: str) -> None:
-        super().__init__(kill={trial: 3})
+    always: str
+
+    def __init__(self, trial: str, once: Mapping[str, int] = MappingProxyType({})) -> None:
+        super().__init__(kill={trial: 3, **once})
+        object.__setattr__(self, "always", trial)
 
     def _misbehave(self, trial: str, step: int, folder: Path) -> None:
-        (folder / "misbehaved").unlink(missing_ok=True)
+        if trial == self.always:
+            (folder / "misbehaved").unlink(missing_ok=True)
         super()._misbehave(trial, step, folder)
+
+
+def test_a_pack_goes_on_after_its_worker_was_killed_and_without_the_trial_that_kills_it(launch: Launch) -> None:
+    """Twice two trials on two workers; one of them kills its worker once, another always."""
+    train = Dying("solo-003", {"solo-001": 27})
+    run = launch(
+        train, representations=["solo"], search={"trials": 4, "sampler": "random"},
+        resources={"pack": 2, "max_failures": 1},
+    )  # fmt: skip
+    trials = read_trials(run)
+    assert [trial.state for trial in trials] == ["finished"] * 3 + ["failed"]
+    assert [trial.attempts for trial in trials] == [1, 2, 1, 2]
+    assert journal_states(run, "solo") == ["COMPLETE"] * 3 + ["FAIL"]
+    assert (run / "selection.json").exists()
 
 
 def test_a_hung_worker_is_found_by_its_heartbeat(launch: Launch) -> None:

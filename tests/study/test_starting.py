@@ -51,7 +51,7 @@ def test_a_try_that_fails_leaves_nothing_and_another_follows(
 ) -> None:
     fake = FakeRay(failures)
     monkeypatch.setitem(sys.modules, "ray", fake)
-    starting.start({})
+    starting.start_ray({})
     said = capsys.readouterr().err
     assert said.count("\n") == min(1, failures)
     assert not failures or said.startswith("Ray did not start (The current node timed out during startup.; ")
@@ -68,7 +68,7 @@ def test_ray_that_never_starts_is_no_fault_of_the_input(
         with pytest.raises(
             UnavailableError, match=r"Ray does not start here \(tried \d times?\): .* processes want .* CPU"
         ):
-            starting.start({}, seconds=1.0)
+            starting.start_ray({}, seconds=1.0)
         assert fake.left
         assert all(one.poll() is not None for one in fake.left)
         assert mine.poll() is None
@@ -91,7 +91,7 @@ def test_another_address_in_the_environment_is_said(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", FakeRay(0))
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    starting.start({})
+    starting.start_ray({})
     assert capsys.readouterr().err.startswith("RAY_ADDRESS is set, but a study joins a cluster by --address alone")
 
 

@@ -12,7 +12,7 @@ from tests.study.test_records import make_trial
 from tips_dist.files import StorageError, read_json, read_json_lines
 from tips_dist.runfolder import Trial, read_trial
 from tips_dist.study import trainable
-from tips_dist.study.trainable import NO_RISK, run_trial
+from tips_dist.study.trainable import NO_RISK, one_by_one, run_pack, run_trial
 from tips_dist.training.execution import WorkerLost
 
 
@@ -159,3 +159,44 @@ def test_the_fake_has_the_real_loops_signature() -> None:
     fake = inspect.signature(FakeTraining.__call__).parameters
     assert set(fake) - {"self"} <= set(real)
     assert set(inspect.signature(trainable.Train.__call__).parameters) - {"self"} <= set(real)
+
+
+def pack(run: Path, train: Any, listener: Listener | None = None) -> list[Trial]:
+    names = ["solo-000", "solo-001", "solo-002"]
+    for number in range(3):
+        if not (run / "trials" / names[number] / "trial.json").exists():
+            make_trial(number).write(run)
+    run_pack(run, names, fake_poses(), one_by_one(train), listener or Listener(), heartbeat=1.0, node="here")
+    return [read_trial(run, name) for name in names]
+
+
+def test_the_failure_of_one_trial_of_a_pack_is_not_that_of_the_others(run: Path) -> None:
+    listener = Listener()
+    trials = pack(run, FakeTraining(fail={"solo-001": 12}), listener)
+    assert [trial.state for trial in trials] == ["finished", "failed", "finished"]
+    assert "told to fail" in (run / "trials" / "solo-001" / "error.txt").read_text()
+    assert [report["trial"] for report in listener.reports if report.get("ended")] == [t.id for t in trials]
+    again = Listener()
+    assert pack(run, FakeTraining(), again) == trials
+    assert again.reports == []
+
+
+def test_a_pack_that_is_stopped_leaves_every_trial_pending(run: Path) -> None:
+    with pytest.raises(SystemExit):  # as Ray stops it
+        pack(run, FakeTraining(), Listener(stop_at=10, error=SystemExit()))
+    assert [read_trial(run, f"solo-00{n}").state for n in range(3)] == ["running"] * 3
+    assert all(trial.state == "finished" and trial.attempts == 2 for trial in pack(run, FakeTraining()))
+
+
+def test_storage_that_is_away_for_a_moment_fails_no_trial_of_a_pack(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = ["solo-001"]
+
+    def train(*arguments: Any, **options: Any) -> Any:
+        if arguments[3].name in away:
+            away.clear()
+            raise StorageError("away")
+        return FakeTraining()(*arguments, **options)
+
+    monkeypatch.setattr("tips_dist.patience.time.sleep", lambda seconds: None)
+    assert [trial.state for trial in pack(run, train)] == ["finished"] * 3
+    assert [trial.attempts for trial in pack(run, train)] == [1] * 3

@@ -15,9 +15,10 @@ from tips_dist.runfolder import HistoryRow, Outcome, TrialState, layout, read_tr
 from tips_dist.runfolder.example import outcome
 from tips_dist.runfolder.history import append
 from tips_dist.runfolder.spent import Spent
+from tips_dist.study.heartbeats import Heartbeats
 from tips_dist.study.search import TrialSearch
 from tips_dist.study.trainable import NO_RISK, SPENT
-from tips_dist.study.tuning import Driver, Heartbeats
+from tips_dist.study.tuning import Driver
 
 START = 1_700_000_000_000_000_000  # a wall clock, in ns
 SECOND = 1_000_000_000
@@ -25,7 +26,7 @@ SECOND = 1_000_000_000
 
 def make_watch(tmp_path: Path, limit: float = 10.0) -> Heartbeats:
     study = make_study(resources={"heartbeat_seconds": limit})
-    return Heartbeats(SimpleNamespace(study=study, run=tmp_path, live={}))  # type: ignore[arg-type]
+    return Heartbeats(SimpleNamespace(study=study, run=tmp_path, training=list))
 
 
 # (what the file's time is, our clock) in order -> at which looks the worker is called hung
@@ -57,7 +58,7 @@ def test_what_a_dead_worker_left_behind_is_not_held_against_the_next_one(tmp_pat
     (folder / "alive.json").write_text("{}")
     changed = (folder / "alive.json").stat().st_mtime_ns
     watch = make_watch(tmp_path)
-    watch.on_trial_start(0, [], SimpleNamespace(config={"trial": "solo-000"}))
+    watch.on_trial_start(0, [], SimpleNamespace(config={"trials": ["solo-000"]}))
     assert not watch.hangs("solo-000", changed, 0.0)
     assert not watch.hangs("solo-000", changed, 1000.0)
     assert not watch.hangs("solo-000", changed + 1, 1001.0)
@@ -78,7 +79,7 @@ def result(step: int, risk: float, **more: Any) -> dict[str, Any]:
 
 def finish(driver: Driver, identity: str) -> None:
     ended = Outcome(seeds=[outcome(0)], training_seconds=1.0, parameters={})
-    name = driver.live[identity].id
+    name = driver.live[identity][0].id
     read_trial(driver.run, name).now(state=TrialState.FINISHED, outcome=ended).write(driver.run)
     driver.on_trial_complete(identity, result(40, 1.0))
 
@@ -114,11 +115,11 @@ def test_storage_trouble_of_one_trial_ends_the_study(driver: Driver) -> None:
 
 def test_at_most_so_many_at_a_time(driver: Driver) -> None:
     driver.study = driver.study.model_copy(update={"resources": Resources(max_concurrent=2)})
-    assert driver.suggest("a") == {"trial": "solo-000"}
-    assert driver.suggest("b") == {"trial": "solo-001"}
+    assert driver.suggest("a") == {"trials": ["solo-000"]}
+    assert driver.suggest("b") == {"trials": ["solo-001"]}
     assert driver.suggest("c") is None  # which tells Tune to ask again later
     finish(driver, "a")
-    assert driver.suggest("c") == {"trial": "solo-002"}
+    assert driver.suggest("c") == {"trials": ["solo-002"]}
     assert driver.suggest("d") is None
 
 
@@ -139,7 +140,7 @@ def test_a_trial_that_is_stopped_as_a_whole_keeps_what_its_time_went_to(driver: 
             driver.prune(f"t{number}", result(step, 1.0))
         finish(driver, f"t{number}")
     driver.suggest("bad")
-    name = driver.live["bad"].id
+    name = driver.live["bad"][0].id
     assert any(driver.prune("bad", result(step, 2.0)) for step in range(5, 41, 5))
     driver.on_trial_complete("bad", result(40, 2.0, **{f"{SPENT}steps": 3.0, f"{SPENT}evaluation": 0.5}))
     assert read_trial(driver.run, name).spent == Spent(steps=3.0, evaluation=0.5)
@@ -150,8 +151,8 @@ def test_unfinished_trials_come_before_new_ones(tmp_path: Path) -> None:
     search = TrialSearch(study, tmp_path)
     make_trial(0).now(state=TrialState.RUNNING, attempts=1).write(tmp_path)
     driver = Driver(study, tmp_path, search, search.recover(), lambda event: None)
-    assert driver.suggest("a") == {"trial": "solo-000"}
-    assert driver.suggest("b") == {"trial": "solo-001"}
+    assert driver.suggest("a") == {"trials": ["solo-000"]}
+    assert driver.suggest("b") == {"trials": ["solo-001"]}
     assert driver.suggest("c") == "FINISHED"
 
 
@@ -163,7 +164,7 @@ def test_a_trial_is_stopped_when_its_seeds_are_clear_of_the_best(tmp_path: Path,
     driver = Driver(study, tmp_path, search, [], lambda event: None)
     for name, level in (("good", 1.0), ("bad", risk)):
         driver.suggest(name)
-        history = layout.HISTORY.at(tmp_path, driver.live[name].id)
+        history = layout.HISTORY.at(tmp_path, driver.live[name][0].id)
         append(history, [HistoryRow(20, seed, level + 0.01 * seed, "healthy") for seed in range(3)])
     assert not driver.prune("bad", result(15, risk))  # no look
     assert not driver.prune("good", result(20, 1.0))
@@ -180,9 +181,9 @@ def test_a_trial_is_stopped_when_its_seeds_are_clear_of_the_best(tmp_path: Path,
 
 def test_a_trial_whose_worker_always_dies_says_why(driver: Driver) -> None:
     driver.suggest("t")
-    driver.failures.hear("solo-000", "The actor is dead because its worker process has died. SYSTEM_ERROR", "n")
+    driver.failures.hear(["solo-000"], "The actor is dead because its worker process has died. SYSTEM_ERROR", "n")
     driver.failures.hung("solo-000", 60.0)
-    driver.failures.hear("solo-000", "The actor is dead because its worker process has died. SYSTEM_ERROR", "n")
+    driver.failures.hear(["solo-000"], "The actor is dead because its worker process has died. SYSTEM_ERROR", "n")
     driver.on_trial_complete("t", {}, error=True)
     trial = read_trial(driver.run, "solo-000")
     assert trial.state == "failed"
@@ -199,7 +200,7 @@ def test_a_trial_that_met_a_node_without_a_plug_in_is_tried_again_and_then_left(
     search.recover()
     driver = Driver(study, tmp_path, search, [], lambda event: None, strangers=True)
     for name in ("a", "b"):
-        assert driver.suggest(name) == {"trial": "solo-000"}
+        assert driver.suggest(name) == {"trials": ["solo-000"]}
         assert driver.suggest("other") is None  # it may come back
         driver.on_trial_result(name, {"trial": "solo-000", "lacks": "plug-in mine: on node it is not installed"})
         driver.on_trial_complete(name, {})

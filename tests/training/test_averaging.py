@@ -15,7 +15,7 @@ from tips_dist.models import BaseLifter, Lifter, load_weights, parameters_per_se
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.training import state as training_state
 from tips_dist.training.averaging import CROSSED, Average, behind, decay_at
-from tips_dist.training.engine import Engine
+from tips_dist.training.engine import Engine, sampler_for
 from tips_dist.training.loop import Interrupted, train
 from tips_dist.training.state import State
 from tips_dist.training.step import adversarial_step
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 def engine(*overrides: str, seeds: tuple[int, ...] = (0, 1)) -> Engine:
     state = State(tiny("torso_legs", "training.average=0.9", *overrides), seeds, CPU)
-    return Engine(state, normalised(world(), world().rows("train"), normalisation_scale(world())))
+    return Engine(state, sampler_for(state, normalised(world(), world().rows("train"), normalisation_scale(world()))))
 
 
 def tensors(lifter: BaseLifter) -> dict[str, torch.Tensor]:
@@ -80,7 +80,7 @@ def test_averages_of_different_ages_equal_those_of_packs_of_one() -> None:
         for parameter in lifter.parameters():
             torch.nn.init.normal_(parameter)
     before = tensors(pack[0])
-    average = Average(pack[0], pack[1], 0.99)
+    average = Average(pack[0], pack[1], [0.99, 0.99])
     average.update([3, 700])
     for name, tensor in tensors(average.lifter).items():
         raw, rows = tensors(pack[1])[name], len(tensor) // 2

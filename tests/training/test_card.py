@@ -13,7 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError
 
 from tests.card import Seen, card, outside
-from tests.training.worlds import tiny, world
+from tests.training.worlds import of_their_own, tiny, world
 from tips_dist import distillation
 from tips_dist.config import Configuration
 from tips_dist.data.store import normalisation_scale, normalised
@@ -23,7 +23,7 @@ from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability.signals import readings
 from tips_dist.training import checkpoint, loop
 from tips_dist.training.checkpoint import CheckpointWriter
-from tips_dist.training.engine import Engine
+from tips_dist.training.engine import Engine, sampler_for
 from tips_dist.training.state import State
 from tips_dist.training.validation import validation_set
 
@@ -43,7 +43,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
         "training.judge=both", "training.precision=bf16",
     ),
 }  # fmt: skip
-OWN = {"training.generator_lr": [1e-4, 2e-4], "losses.bend": [0.0, 1.0]}
+OWN = ("training.generator_lr=1e-3", "losses.cycle_2d=1", "training.average=0.9")
 
 
 def engine(configuration: Configuration, *, missing: bool = False, own: Any = None) -> Engine:
@@ -53,8 +53,10 @@ def engine(configuration: Configuration, *, missing: bool = False, own: Any = No
     if missing:
         present = np.ones((len(rows), 17), np.bool_)
         present[::3, 16] = False
-    state = State(configuration, (0, 1), CUDA, own or {})
-    return Engine(state, normalised(poses, rows, normalisation_scale(poses)), present)
+    state = State(configuration, (0, 1), CUDA)
+    if own:
+        of_their_own(state, [configuration, tiny(*own)])
+    return Engine(state, sampler_for(state, normalised(poses, rows, normalisation_scale(poses)), present))
 
 
 def steps(running: Engine, seen: Seen, count: int = 2) -> None:
@@ -86,7 +88,7 @@ def test_the_host_waits_for_no_step_and_once_for_an_evaluation(name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "prepared", [{"missing": True}, {"own": OWN}], ids=["joints that are not there", "values of single seeds"]
+    "prepared", [{"missing": True}, {"own": ("solo", *OWN)}], ids=["joints that are not there", "values of single rows"]
 )
 def test_the_host_waits_for_no_step_of_other_data(prepared: dict[str, Any]) -> None:
     with card() as seen:

@@ -7,7 +7,7 @@ import pytest
 from tests.training.worlds import tiny, world
 from tips_dist.files import read_json_lines
 from tips_dist.training.loop import train
-from tips_dist.training.values import Values
+from tips_dist.training.values import Moments, Values
 
 BROKEN, FROM_STEP, STEPS, RAISE = 1, 120, 340, 100
 
@@ -20,15 +20,16 @@ def test_a_raised_discriminator_rate_is_told_and_its_neighbours_go_on(
         "training.generator_lr=1e-3", "training.discriminator_lr=2e-2", "stopping.divergence=default",
         "stopping.policy.drift_alarm=1000.0",  # the discriminator's own detectors are under test
     )  # fmt: skip
-    real = Values.rates
+    real = Values.moments
 
-    def raised(self: Values, active: list[int], step: int) -> dict[str, list[float]]:
-        rates = real(self, active, step)
-        if step >= FROM_STEP and BROKEN in active:
-            rates["discriminator"][active.index(BROKEN)] *= RAISE
-        return rates
+    def raised(self: Values, step: int) -> dict[str, list[Moments]]:
+        moments = real(self, step)
+        if step >= FROM_STEP and len(self.rows) == 3:  # until the broken one is taken out
+            own = moments["discriminator"][BROKEN]
+            moments["discriminator"][BROKEN] = own._replace(rate=own.rate * RAISE)
+        return moments
 
-    monkeypatch.setattr(Values, "rates", raised)
+    monkeypatch.setattr(Values, "moments", raised)
     outcome = {seed.seed: seed for seed in train(configuration, [0, 1, 2], world(), tmp_path).seeds}
     broken = outcome[BROKEN]
     assert broken.verdict == "diverged"

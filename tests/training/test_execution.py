@@ -18,6 +18,7 @@ from tips_dist.models import write_tensors
 from tips_dist.runfolder.record import Record
 from tips_dist.runfolder.records import Execution
 from tips_dist.training import checkpoint, execution, precision
+from tips_dist.training.engine import Engine, sampler_for
 from tips_dist.training.loop import Interrupted, train
 from tips_dist.training.state import State
 
@@ -87,7 +88,8 @@ def test_a_step_with_batch_norm_does_not_depend_on_the_number_of_workers() -> No
         plan = execution.Plan(workers)
         with execution.workers(plan, configuration) as group:
             state = State(configuration, (0, 1), torch.device("cpu"), group=group)
-            engine = execution.lead(state, poses, plan)
+            execution.lead(state, poses, plan)
+            engine = Engine(state, sampler_for(state, poses))
             engine.step(next(engine.batches()))
             group.tell({"ended": []})  # lets the other worker end
         players = state.networks.items()
@@ -146,40 +148,6 @@ def test_a_follower_without_its_leader_says_so_in_one_line() -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "worker 1" in done.stderr.splitlines()[-1]
-
-
-def test_seeds_with_values_of_their_own_equal_configurations_of_their_own(tmp_path: Path) -> None:
-    """Two configurations as one program: learning rates and loss weights as one value per seed."""
-    own = {"training.generator_lr": [1e-3, 2e-4], "losses.cycle_2d": [10.0, 4.0], "losses.cycle_3d": [0.0, 1.0]}
-    train(tiny(), [0, 1], world(), tmp_path / "pack", per_seed=own)
-    for row, seed in enumerate((0, 1)):
-        overrides = [f"{key}={values[row]}" for key, values in own.items()]
-        train(tiny("solo", *overrides), [seed], world(), tmp_path / f"{seed}")
-        equal_rows = [one for one in history(tmp_path / "pack") if one["seed"] == seed]
-        for one, other in zip(equal_rows, history(tmp_path / f"{seed}"), strict=True):
-            for key, value in other.items():
-                if isinstance(value, float):
-                    assert one[key] == pytest.approx(value, rel=2e-3, abs=1e-5), key
-
-
-@pytest.mark.parametrize(
-    ("own", "message"),
-    [
-        ({"training.batch_size": [1.0, 2.0]}, "'training.batch_size' cannot differ between packed seeds"),
-        ({"losses.cycle_2d": [1.0]}, "losses.cycle_2d has 1 values for 2 seeds"),
-    ],
-)
-def test_what_cannot_differ_per_seed_is_one_clear_error(
-    tmp_path: Path, own: dict[str, list[float]], message: str
-) -> None:
-    with pytest.raises(UserError, match=message):
-        train(tiny(), [0, 1], world(), tmp_path, per_seed=own)
-
-
-def test_compaction_keeps_the_values_of_the_seeds_that_stay() -> None:
-    state = State(tiny(), (0, 1, 2), torch.device("cpu"), {"training.generator_lr": [1e-3, 2e-3, 3e-3]})
-    state.compact([1])
-    assert state.values.rates(state.active, 0)["lifter"] == [1e-3, 3e-3]
 
 
 def test_a_failed_write_in_the_background_surfaces_and_keeps_the_checkpoint_before(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.worlds import golden, tiny, world
+from tests.training.worlds import golden, of_their_own, tiny, world
 from tips_dist.data.store import normalisation_scale, normalised
 from tips_dist.files import UserError, read_json_lines
 from tips_dist.training import engine, pieces
@@ -35,9 +35,10 @@ def test_pieces_change_no_number(overrides: tuple[str, ...], count: int) -> None
     poses, configuration = world(), tiny(*overrides)
     found = []
     for cut in (1, count):
-        state = State(configuration, (0, 1, 2), torch.device("cpu"), {"losses.cycle_2d": [5.0, 10.0, 20.0]})
+        state = State(configuration, (0, 1, 2), torch.device("cpu"))
+        of_their_own(state, [tiny(*overrides, f"losses.cycle_2d={weight}") for weight in (5, 10, 20)])
         rows = normalised(poses, poses.rows("train"), normalisation_scale(poses))
-        running = engine.Engine(state, rows, pieces=cut)
+        running = engine.Engine(state, engine.sampler_for(state, rows), pieces=cut)
         for _, batch in zip(range(3), running.batches(), strict=False):
             running.step(batch)
         found.append({**state.dump()[0], **state.sums})

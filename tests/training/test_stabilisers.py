@@ -135,7 +135,7 @@ def test_instance_noise_is_what_the_discriminator_sees_and_what_pulls_the_lifter
 
 def test_clipping_scales_each_seeds_gradient_to_the_longest_and_leaves_shorter_ones() -> None:
     parameters = [torch.nn.Parameter(torch.zeros(4, 3)), torch.nn.Parameter(torch.zeros(2, 5, 2))]  # two seeds
-    optimiser = PackedAdam(parameters, 2, 0.9, 0.999, 0.0)
+    optimiser = PackedAdam(parameters, 2)
     for parameter, scale in zip(parameters, (1.0, 2.0), strict=True):
         parameter.grad = torch.full_like(parameter, scale)
         parameter.grad[: len(parameter) // 2] *= 0.01  # the first seed is far below
@@ -150,7 +150,7 @@ def test_clipping_scales_each_seeds_gradient_to_the_longest_and_leaves_shorter_o
 
 def test_clipping_keeps_a_non_finite_seed_to_itself() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2, 3))
-    optimiser = PackedAdam([parameter], 2, 0.9, 0.999, 0.0)
+    optimiser = PackedAdam([parameter], 2)
     parameter.grad = torch.tensor([[float("nan"), 1.0, 1.0], [1.0, 1.0, 1.0]])
     optimiser.clip(10.0)
     assert torch.equal(parameter.grad[1], torch.ones(3))

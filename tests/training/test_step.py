@@ -12,7 +12,7 @@ from tips_dist.data.store import normalisation_scale, normalised
 from tips_dist.models import matched_width
 from tips_dist.models.blocks import PackedBatchNorm, Trunk, initialise
 from tips_dist.skeleton import REPRESENTATIONS
-from tips_dist.training.engine import Engine
+from tips_dist.training.engine import Engine, sampler_for
 from tips_dist.training.sampling import Sampler, stream
 from tips_dist.training.state import State
 from tips_dist.training.step import adversarial_step
@@ -55,7 +55,7 @@ def test_steps_and_averages_are_those_of_the_plain_program() -> None:
     programs = [Plain("torso_legs", matched_width("torso_legs", 16), 16, 1, rates) for _ in range(2)]
     for row, plain in enumerate(programs):
         plain.copy_weights(state.lifter, state.discriminator, row)
-    engine = Engine(state, normalised(world(), world().rows("train"), normalisation_scale(world())))
+    engine = Engine(state, sampler_for(state, normalised(world(), world().rows("train"), normalisation_scale(world()))))
     for batch in engine.batches():
         engine.step(batch)
         for row, plain in enumerate(programs):

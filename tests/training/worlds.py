@@ -1,6 +1,7 @@
 """A small world to train in: a handful of synthetic poses and tiny networks; and the golden runs."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from tips_dist.config import Configuration
 from tips_dist.data.procedural import generate
 from tips_dist.data.store import Poses
 from tips_dist.study_file import parse_study
+from tips_dist.training.players import Row
+from tips_dist.training.state import State
 
 
 @cache
@@ -26,6 +29,13 @@ training: {steps: 40, batch_size: 16, evaluate_every: 10, checkpoint_every: 2, v
 stopping: {divergence: off, plateau: off, policy: {crossing: 1.0}}
 """  # networks this young hold poses mirrored, which is no finding
     return parse_study(text, "test", list(overrides)).configuration(representation)
+
+
+def of_their_own(state: State, configurations: Sequence[Configuration]) -> None:
+    """Let each seed's row have a configuration of its own, as the rows of several trials have."""
+    tensors, _ = state.dump()
+    state.build([Row(row.seed, own) for row, own in zip(state.rows, configurations, strict=True)])
+    state.set_tensors(tensors)
 
 
 # Golden runs: name of the file in tests/golden -> what ``tiny`` makes their configuration from.

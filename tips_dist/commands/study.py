@@ -56,6 +56,8 @@ def run(
 
     def work(view: OnEvent, conclude: Conclude | None) -> Path:
         if begun is not None:
+            if job:
+                _say_where(begun)
             poses = studies.open_recorded(begun, study, study_file.parent)
             return studies.resume(
                 begun,
@@ -77,6 +79,7 @@ def run(
             conclude=conclude,
             storage=storage,
             track=track,
+            made=_say_where if job else None,
         )
 
     _follow(work, _trials(study), begun, truth, as_json, job=job, track=track)
@@ -148,6 +151,13 @@ def _follow(
             say(f"Interrupted; {saved}. Go on with: {line}", stderr=True)
             raise typer.Exit(130) from None
         raise
+
+
+def _say_where(run: Path) -> None:
+    """Tell whoever reads the log of a job where its run folder lies (study/job_folder.py reads it there)."""
+    from tips_dist.study.packing import WORKS_IN
+
+    print(f"{WORKS_IN}{run.resolve()}", flush=True)
 
 
 @contextlib.contextmanager

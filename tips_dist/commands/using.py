@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tips_dist.commands.address import run_folder
+from tips_dist.commands.address import ClusterOfRun, run_folder
 from tips_dist.commands.options import Device, Json, PosesFile, RunArgument, TruthFile
 from tips_dist.commands.plugins import Plugins
 
@@ -42,6 +42,7 @@ def _status(
     folder: RunArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing it until the run is done.")] = False,
     as_json: Json = False,
+    address: ClusterOfRun = None,
 ) -> None:
     """Say where a run stands, from its folder alone."""
     from tips_dist.commands import reading as command
@@ -65,6 +66,7 @@ def _summary(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
     as_latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX tables (booktabs).")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV; a spreadsheet reads no cell as a formula.")] = False,
+    address: ClusterOfRun = None,
 ) -> None:
     """Print the tables of a study and write summary.json."""
     from tips_dist.commands import reading as command
@@ -83,6 +85,7 @@ def _report(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Of several runs: the page to write.", dir_okay=False)
     ] = Path("comparison.html"),
+    address: ClusterOfRun = None,
     plugin: Plugins = None,
 ) -> None:
     """Write report.html, the whole study on one page that opens from disk; of several runs, one that compares them."""
@@ -101,6 +104,7 @@ def _compare(
     ],
     as_json: Json = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+    address: ClusterOfRun = None,
 ) -> None:
     """Put two or more studies side by side."""
     from tips_dist.commands import reading as command
@@ -117,6 +121,7 @@ def _monitor(
         str | None,
         typer.Option(metavar="TRIAL|all|none", help="Whose seeds to show one by one; all where they are few."),
     ] = None,
+    address: ClusterOfRun = None,
 ) -> None:
     """Start TensorBoard on a run folder, while it runs or later; the study's health comes first."""
     from tips_dist.commands import reading as command
@@ -140,6 +145,7 @@ def _audit(
     ] = None,
     goal: Annotated[str | None, typer.Option(help="How much error may be risked: 0.5 % to 5 %.")] = None,
     as_json: Json = False,
+    address: ClusterOfRun = None,
     plugin: Plugins = None,
 ) -> None:
     """Would stopping have killed the best? Replays a stopping policy over the recorded histories."""
@@ -175,6 +181,7 @@ def _evaluate(
     device: Device = "auto",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Of weights: also write this JSON.")] = None,
     as_json: Json = False,
+    address: ClusterOfRun = None,
     plugin: Plugins = None,
 ) -> None:
     """Measure a run, or one network's weights, against 3D truth; decides nothing.
@@ -201,6 +208,7 @@ def _scorecard(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the numbers as JSON.")] = None,
     as_json: Json = False,
+    address: ClusterOfRun = None,
     plugin: Plugins = None,
 ) -> None:
     """How good were the decisions? Replays selection and stopping against true errors, beside trivial baselines.
@@ -290,6 +298,7 @@ def _doctor(
 def _track(
     folder: RunArgument,
     to: Annotated[list[str], typer.Option("--to", metavar="NAME", help="A tracker: mlflow, wandb; repeatable.")],
+    address: ClusterOfRun = None,
     plugin: Plugins = None,
 ) -> None:
     """Copy a run's curves, verdicts and summary to MLflow or Weights & Biases."""

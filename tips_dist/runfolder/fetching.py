@@ -7,19 +7,39 @@ that nobody takes the part for the whole and the next fetch completes it.
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from tips_dist.addresses import redacted
 from tips_dist.files import UserError, write_text
 from tips_dist.phases import phase
 from tips_dist.runfolder import layout
 from tips_dist.runfolder.lock import locked
-from tips_dist.runfolder.records import StudyRecord
+from tips_dist.runfolder.record import json_object
+from tips_dist.runfolder.records import StudyRecord, TrialState
 from tips_dist.storage import Store, StoredFile, cache_folder, inside, linked, matches, same
 
 CACHE_PATIENCE = 600.0  # seconds to wait for another command that fills the same copy
+
+
+class FileSource(Protocol):
+    """Where a run folder is fetched from: an address (:class:`tips_dist.storage.Store`), the node of a job's driver."""
+
+    @property
+    def url(self) -> str:
+        """Its name in errors, before what may be secret in it is left out."""
+
+    def list(self) -> dict[str, StoredFile]:
+        """Every file, by its path relative to the run folder."""
+
+    def read(self, name: str) -> bytes:
+        """A small file's content."""
+
+    def bring(self, wanted: Mapping[str, StoredFile], folder: Path) -> Iterator[str]:
+        """Copy files into a folder, atomically; yields the name of each that is there or has gone."""
 
 
 def fetch_run(url: str, command: str = "everything", folder: Path | None = None, patience: float = 30.0) -> Path:
@@ -39,18 +59,30 @@ def fetch_run(url: str, command: str = "everything", folder: Path | None = None,
             worked in or is reached through a link.
         StorageError: storage does not answer.
     """
-    store = Store(url, patience)
-    there = {name: entry for name, entry in store.list().items() if layout.in_layout(name) and layout.copied(name)}
+    return fetch_from(Store(url, patience), command, folder)
+
+
+def fetch_from(source: FileSource, command: str, folder: Path | None = None, *, cache: Path | None = None) -> Path:
+    """:func:`fetch_run` of any source; ``cache`` is the folder that a copy without a ``folder`` of its own lies in."""
+    url = source.url
+    there = {name: entry for name, entry in source.list().items() if layout.in_layout(name) and layout.copied(name)}
     if layout.STUDY.name not in there:
         raise UserError(f"{redacted(url)}: not a run folder (it has no {layout.STUDY.name})")
-    record = StudyRecord.parse(store.read(layout.STUDY.name), below_shown(url, layout.STUDY.name))
-    local = folder or cache_folder(url, record.identity)
+    record = StudyRecord.parse(source.read(layout.STUDY.name), below_shown(url, layout.STUDY.name))
+    local = folder or cache or cache_folder(url, record.identity)
     wait = 0.5 if folder is not None else CACHE_PATIENCE
     _check_place(local, record, redacted(url))
     local.mkdir(parents=True, exist_ok=True)
     with locked(local, patience=wait, fetching=True):
         _check_place(local, record, redacted(url))  # nobody changes it any more
-        _fill(store, local, {name: there[name] for name in there if matches(name, layout.needs(command))}, record)
+        needed = layout.needs(command)
+        wanted = {name: entry for name, entry in there.items() if matches(name, needed)}
+        alive = {name for name in wanted if command in layout.ASKS and matches(name, [layout.ALIVE.pattern])}
+        came = _fill(source, local, {name: entry for name, entry in wanted.items() if name not in alive}, record)
+        came += _fill(source, local, {name: wanted[name] for name in alive if _runs(local, name)}, record)
+        if not came:
+            with phase("fetching") as told:
+                told.note("nothing to do, all of it is here")
         _drop(local, there, command)
         layout.FETCHING.at(local).unlink(missing_ok=True)
     return local
@@ -83,31 +115,58 @@ def _check_place(local: Path, record: StudyRecord, shown: str) -> None:
         raise UserError(f"{local}: holds something that is no run folder, so {shown} is not fetched there")
 
 
-def _fill(store: Store, local: Path, wanted: Mapping[str, StoredFile], record: StudyRecord) -> None:
-    stale = {name: entry for name, entry in wanted.items() if not same(inside(local, name), entry)}
+def _fill(source: FileSource, local: Path, wanted: Mapping[str, StoredFile], record: StudyRecord) -> int:
+    """Bring what is not here as it is there, in the order of copying (:func:`layout.order`) backwards.
+
+    The source is written meanwhile, the other way round, so what a record or a state tells of is there by then.
+
+    Returns:
+        How many files that took.
+    """
+    stale = [name for name, entry in wanted.items() if not same(inside(local, name), entry)]
     if not stale:
-        with phase("fetching") as told:
-            told.note("nothing to do, all of it is here")
-        return
-    for name in stale:
-        linked(local, name)  # before anything is changed
+        return 0
+    _check_links(local, stale)
     write_text(layout.FETCHING.at(local), record.identity + "\n")
-    with phase("fetching", sum(entry.size for entry in stale.values())) as told:
-        for name, entry in sorted(stale.items(), key=lambda item: layout.order(item[0])):
-            path = inside(local, name)
-            try:
-                store.get(name, path)
-                os.utime(path, (entry.changed, entry.changed))
-            except FileNotFoundError:  # replaced while we read: a candidate that was beaten, say
-                path.unlink(missing_ok=True)
-            told(told.phase.done + entry.size)
+    with phase("fetching", sum(wanted[name].size for name in stale)) as told:
+        ordered = sorted(stale, key=layout.order, reverse=True)
+        for _, group in itertools.groupby(ordered, key=layout.file_kind):
+            for name in source.bring({name: wanted[name] for name in group}, local):
+                told(told.phase.done + wanted[name].size)
+    return len(stale)
+
+
+def _runs(local: Path, sign: str) -> bool:
+    """Whether the trial of a sign of life runs by its record; of the others, maybe thousands, it says nothing."""
+    path = (local / sign).with_name(layout.TRIAL.name)
+    try:
+        return json_object(path.read_bytes(), str(path)).get("state") == TrialState.RUNNING
+    except (OSError, UserError):
+        return False
+
+
+def _check_links(local: Path, names: list[str]) -> None:
+    """See that nothing on the way to these files is a link, before anything is changed; each folder is looked at once.
+
+    Raises:
+        UserError: something is.
+    """
+    places = set(names)
+    for name in names:
+        while (name := name.rpartition("/")[0]) and name not in places:
+            places.add(name)
+    for place in places:
+        if os.path.islink(f"{local}/{place}"):  # noqa: PTH114 (tens of thousands of them)
+            linked(local, place)
 
 
 def _drop(local: Path, there: Mapping[str, StoredFile], command: str) -> None:
-    """Remove files of trials that have gone from the address."""
-    for place, _, names in os.walk(local / layout.TRIALS, followlinks=False):
-        for path in (Path(place, name) for name in names):
-            name = path.relative_to(local).as_posix()
-            ours = layout.in_layout(name) and layout.copied(name) and matches(name, layout.needs(command))
-            if ours and name not in there and not path.is_symlink():
-                path.unlink(missing_ok=True)
+    """Remove files of trials, and the note of who works on the run, that have gone from where it was fetched from."""
+    wanted = layout.needs(command)
+    trials = [(Path(place), names) for place, _, names in os.walk(local / layout.TRIALS, followlinks=False)]
+    for folder, names in [*trials, (local, [layout.MIRROR.name])]:
+        prefix = folder.relative_to(local).as_posix() + "/" if folder != local else ""
+        for name in (prefix + name for name in names):
+            ours = name not in there and layout.in_layout(name) and layout.copied(name) and matches(name, wanted)
+            if ours and not (local / name).is_symlink():
+                (local / name).unlink(missing_ok=True)

@@ -182,6 +182,7 @@ class Execution(Part):
     workers: int = 1
     matmul: str = "default"  # backend of float32 products
     precision: str = "float32"
+    trials: int = 1  # that took their steps as one program, this one among them
 
     def fell_back(self, asked: str) -> bool:
         """Whether products ran in float32 although ``asked`` is lower (tf32 always does on a processor)."""
@@ -361,7 +362,7 @@ class Identity(Part):
 
     configuration: Recorded[Configuration] | None  # None: written before its values were, known by digest alone
     configuration_digest: str
-    per_seed: dict[str, list[float]] = {}  # dotted key -> value of each seed
+    per_seed: dict[str, list[float]] = {}  # of earlier versions, whose seeds could have values of their own
     data_digest: str
     scale: float
 

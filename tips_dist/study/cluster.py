@@ -15,7 +15,7 @@ from tips_dist.addresses import check_address, is_address
 from tips_dist.config import Resources
 from tips_dist.devices import cores
 from tips_dist.files import UserError, home
-from tips_dist.study.starting import PATIENCE, hidden_cards, past_proxies, start
+from tips_dist.study.starting import PATIENCE, hidden_cards, past_proxies, start_ray
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anyone
@@ -33,7 +33,7 @@ _QUIET = {
 
 
 PRELOAD = "RAY_preload_python_modules"
-NEEDED = ("tips_dist.study.tuning", "tips_dist.study.monitored", "tips_dist.training.loop")  # of a trial's worker
+NEEDED = ("tips_dist.study.tuning", "tips_dist.study.monitored", "tips_dist.training.together")  # of a trial's worker
 
 
 def prepare_environment(address: str | None) -> None:
@@ -91,7 +91,7 @@ def connected(resources: Resources, address: str | None, data_bytes: int = 0, tr
     if address is None:
         memory = 256 * 2**20 + 2 * data_bytes
         with preloading(resources, trials, cores()):
-            start({"address": "local", "include_dashboard": False, "object_store_memory": memory, **quiet})
+            start_ray({"address": "local", "include_dashboard": False, "object_store_memory": memory, **quiet})
     else:
         _join({"address": address, **quiet})
     try:

@@ -20,11 +20,12 @@ from tips_dist.devices import cores
 from tips_dist.files import StorageError, UserError, home
 from tips_dist.study.answering import NodeAnswer
 from tips_dist.study.cluster import RayNode, cards_in_words, settled
-from tips_dist.study.preflight import MOST_SKEW, Checked, ask, host_of, judged, needs
+from tips_dist.study.preflight import MOST_SKEW, Checked, ask, host_of, judged_nodes, needs_of
 
 PROBE_BYTES = 8 * 2**20
 LEAST_DISK = 5 * 10**9  # bytes
 LEAST_SHARED_MEMORY = 10**9
+NODE_SECONDS = 180.0  # that nodes get to answer
 MOST_NODES = 256  # that are asked one by one
 
 
@@ -275,10 +276,11 @@ def _nodes(nodes: Sequence[RayNode], runs: Path) -> Iterator[Checked]:
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
     try:
-        wanted, answers = needs(), ask([node["NodeID"] for node in nodes], mark=str(mark), runs=str(runs))
+        names = [node["NodeID"] for node in nodes]
+        wanted, answers = needs_of(), ask(names, mark=str(mark), runs=str(runs), seconds=NODE_SECONDS)
         for node in nodes:
             asked, host = answers[node["NodeID"]], host_of(node)
-            yield from judged(asked, wanted, host)
+            yield from judged_nodes(asked, wanted, host)
             if asked.answer is not None:
                 yield from _folders(asked.answer, host, runs)
     finally:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 import tips_dist
 from tips_dist.addresses import check_address, is_address
 from tips_dist.config import Study
-from tips_dist.files import UserError
+from tips_dist.files import StorageError, UserError
 from tips_dist.sections import digest
 from tips_dist.study import space
 from tips_dist.study.cluster import prepare_environment
@@ -40,6 +40,8 @@ SAVE_SECONDS = 15.0  # that a stopped job's trials get at least to save their st
 END_SECONDS = 5.0  # and its driver to end
 AGENT_SECONDS = 60.0  # that a cluster gets to become ready for jobs
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+READS = "tips-dist-reads"  # the metadata key of an errand: the job it was sent for
+SILENCE_SECONDS = 60.0  # after which a connection that should bring something counts as broken
 
 _TALKERS = (  # of temporary paths and web sockets
     "ray.dashboard.modules.dashboard_sdk",
@@ -225,6 +227,75 @@ class Jobs:
         """Stop a job; its trials save their state. False if it had ended already."""
         self._known(identity)
         return bool(self._asked(lambda: self._client.stop_job(identity)))
+
+    def output(self, identity: str, *, follow: bool = False) -> Iterator[bytes]:
+        """Yield a job's output as bytes, from the first on; ``follow`` goes on with what comes later, without an end.
+
+        Raises:
+            UserError: it has none, or its node has gone.
+            StorageError: the connection broke, or nothing came for ``SILENCE_SECONDS``.
+        """
+        import requests
+        from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
+
+        address = f"{self.address.rstrip('/')}/api/v0/logs/{'stream' if follow else 'file'}"
+        asked: dict[str, str | float] = {"node_id": self._begun(identity), "filename": f"job-driver-{identity}.log"}
+        asked |= {"lines": -1, "interval": 0.1} if follow else {"lines": -1}
+        try:
+            with requests.get(
+                address,
+                params=asked,
+                headers=get_auth_headers_if_auth_enabled({}),
+                stream=True,
+                timeout=(10.0, SILENCE_SECONDS),
+            ) as answer:
+                if answer.status_code != 200:
+                    text = " ".join(answer.text.split())
+                    raise UserError(f"{identity}: its output cannot be read; has its node gone? ({text[:200]})")
+                yield from answer.iter_content(None)
+        except requests.RequestException as error:
+            raise StorageError(f"--address {self.address}: the connection broke ({error!r:.200})") from None
+
+    def node(self, identity: str) -> str | None:
+        """Ray's id of the node that a job's driver runs or ran on; None before it started."""
+        found = self._known(identity).driver_node_id
+        return None if found is None else str(found)
+
+    def _begun(self, identity: str) -> str:
+        """The node of a job, which must have started."""
+        node = self.node(identity)
+        if node is None:
+            raise UserError(f"{identity}: has not started yet; 'tips-dist jobs status {identity}' says how it stands")
+        return node
+
+    def errand(self, identity: str, folder: Path, line: str) -> str:
+        """Run a line of the shell, beside what lies in ``folder``, on the node of a job's driver; the errand's id.
+
+        Raises:
+            UserError: the job has not started yet, or the cluster refuses.
+        """
+        node = self._begun(identity)
+        errand = f"reads-{identity}-{secrets.token_hex(4)}"
+        self._sent(
+            functools.partial(
+                self._client.submit_job,
+                entrypoint=line,
+                submission_id=errand,
+                runtime_env={"working_dir": str(folder)},
+                entrypoint_label_selector={"ray.io/node-id": node},
+                metadata={READS: identity},
+            )
+        )
+        return errand
+
+    def forget(self, errand: str, seconds: float = 10.0) -> None:
+        """Stop an errand and take it off the cluster's list of jobs; whatever goes wrong there, it ends by itself."""
+        with contextlib.suppress(*self._errors, UserError):
+            self._client.stop_job(errand)
+            deadline = time.monotonic() + seconds
+            while self._known(errand).status not in ENDED and time.monotonic() < deadline:
+                time.sleep(0.1)
+            self._client.delete_job(errand)
 
     def _known(self, identity: str) -> JobDetails:
         job = self._find(identity)

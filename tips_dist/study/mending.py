@@ -102,7 +102,8 @@ def _unfit(run: RunFolder, trial: Trial, history: History) -> str | None:
     if not steps:
         return None  # it starts anew by itself
     last = max((row.step for row in history.rows), default=0)
-    if last < max(steps):
+    every = trial.configuration.training.evaluate_every
+    if last < max(steps) // every * every:  # an interrupt may save between two evaluations
         return f"{layout.HISTORY.at(run.path, trial.id)}: ends at step {last}, before the checkpoint of {max(steps)}"
     if trial.configuration.training.record_depths and run.depths(trial) is None:
         return f"{layout.DEPTHS.at(run.path, trial.id)}: is missing"

@@ -28,6 +28,7 @@ from tips_dist.sections import digest
 RUNS = "~/tips-dist-runs"  # on the cluster, where `submit` is not told another place
 FORWARDED = ".forwarded.json"
 PLUGINS = ".plugins"  # folder of the package
+WORKS_IN = "tips-dist works in "  # begins the line of a job's log by which its run folder is found (job_folder.py)
 MOST_BYTES = 256 * 2**20  # of a packed pose file; Ray takes packages of up to 512 MiB
 
 

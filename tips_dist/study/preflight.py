@@ -22,7 +22,7 @@ from tips_dist.files import UserError
 from tips_dist.study import answering
 from tips_dist.study.answering import ABSENT, NodeAnswer
 from tips_dist.study.cluster import RayNode, check_fits, settled, share
-from tips_dist.study.reasons import REMEDY, in_words
+from tips_dist.study.reasons import REMEDY, reason_words
 from tips_dist.terminal import notice
 
 ANSWER_SECONDS = 60.0  # a node that does not answer for so long is not kept from anything
@@ -72,7 +72,7 @@ class Needs:
     plugins: tuple[plugins.Plugin, ...] = ()
 
 
-def needs(foreign: Sequence[plugins.Plugin] = ()) -> Needs:
+def needs_of(foreign: Sequence[plugins.Plugin] = ()) -> Needs:
     """What this process has."""
     return Needs(tuple(answering.versions().items()), answering.source(), tuple(foreign))
 
@@ -99,7 +99,7 @@ def barred(wanted: Needs | None, resources: Resources, nodes: Sequence[RayNode])
     answers = ask([node["NodeID"] for node in could], wanted.plugins)
     found: dict[str, str] = {}
     for node in could:
-        for one in judged(answers[node["NodeID"]], wanted, host_of(node)):
+        for one in judged_nodes(answers[node["NodeID"]], wanted, host_of(node)):
             if one.state == "failed":
                 found.setdefault(node["NodeID"], one.line())
             elif one.state == "warning":
@@ -123,7 +123,7 @@ def placed_elsewhere(barred: Sequence[str], bundles: int) -> dict[str, list[dict
 def lacks_here(wanted: Needs) -> str | None:
     """Why no trial may run in this process; None if one may. For nodes that came after the others were asked."""
     here = answering.answer([dataclasses.asdict(one) for one in wanted.plugins])
-    failed = (one for one in judged(Asked(here), wanted, here["host"]) if one.state == "failed")
+    failed = (one for one in judged_nodes(Asked(here), wanted, here["host"]) if one.state == "failed")
     return next((one.line() for one in failed), None)
 
 
@@ -178,11 +178,11 @@ def ask(
             try:
                 answers[node] = Asked(ray.get(reference), after, time.time())
             except Exception as error:  # Ray's own kinds, and whatever was raised there
-                answers[node] = Asked(None, silence=in_words(str(error)))
+                answers[node] = Asked(None, silence=reason_words(str(error)))
     return answers
 
 
-def judged(asked: Asked, wanted: Needs, host: str) -> Iterator[Checked]:
+def judged_nodes(asked: Asked, wanted: Needs, host: str) -> Iterator[Checked]:
     """What a node's answer shows; ``failed`` is what no trial could do with."""
     answer = asked.answer
     if answer is None:

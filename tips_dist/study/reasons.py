@@ -10,6 +10,7 @@ import contextlib
 import re
 import socket
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ _MEMORY = re.compile(r"was ([\d.]+ ?[KMGT]i?B) / ([\d.]+ ?[KMGT]i?B)")
 _ADDRESS = re.compile(r"\bip[:=] ?([0-9a-f.:]*[0-9a-f])", re.IGNORECASE)
 
 
-def in_words(text: str, host: str = "", *, kernel: bool = False) -> str:
+def reason_words(text: str, host: str = "", *, kernel: bool = False) -> str:
     """What ended a worker, in one line that says what to do where that is known.
 
     Args:
@@ -72,16 +73,18 @@ class Failures(FIFOScheduler):  # type: ignore[misc]
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Note what ended a trial's worker."""
         text = last_error(trial)
-        self.hear(trial.config["trial"], text, host_in(text))
+        self.hear(trial.config["trials"], text, host_in(text))
         super().on_trial_error(tune_controller, trial)
 
-    def hear(self, identity: str, text: str, host: str = "") -> None:
-        """Note one failure of our trial."""
+    def hear(self, trials: Sequence[str], text: str, host: str = "") -> None:
+        """Note one failure of the worker of our trials."""
         kills = kernel_kills()
         ours = host in ("", socket.gethostname())
-        words = self._hung.pop(identity, None) or in_words(text, host, kernel=ours and kills > self._kernel)
+        hung = [words for identity in trials if (words := self._hung.pop(identity, None)) is not None]
+        words = hung[0] if hung else reason_words(text, host, kernel=ours and kills > self._kernel)
         self._kernel = kills
-        self._heard[identity].append(words)
+        for identity in trials:
+            self._heard[identity].append(words)
 
     def hung(self, identity: str, seconds: float) -> None:
         """The trial's worker is killed now, since it showed no sign of life for so long."""

@@ -79,6 +79,7 @@ def start(
     conclude: Conclude | None = None,
     storage: str | None = None,
     track: Sequence[str] = (),
+    made: Callable[[Path], None] | None = None,
 ) -> Path:
     """Make a run folder for a study and do all of its work there, by :func:`resume`.
 
@@ -94,6 +95,7 @@ def start(
         conclude: replaces :func:`select_and_distil`.
         storage: an address below which the run folder is mirrored while it runs.
         track: trackers to copy curves and verdicts to while it runs, by their registered names.
+        made: hears of the run folder before anything is done in it.
 
     Returns:
         The run folder.
@@ -110,6 +112,8 @@ def start(
     check_trackers(track)
     with timed(), _ray(study.resources, address, poses, space.budgets(study)):
         run = create(study, poses, study_path, text, overrides, runs)
+        if made is not None:
+            made(run)
         return resume(
             run,
             address=address,

@@ -2,7 +2,8 @@
 
 A sampler that needs no history (``history=False``) is a function (study, representation, number) -> the point of that
 trial, from the study's seed, the representation and the number alone. The others are functions of the same arguments
-that make an Optuna sampler, seeded for this trial, whose draw depends on the journal alone.
+that make an Optuna sampler, seeded for this trial, whose draw depends on the journal alone; ``startup`` says how many
+of a study's trials such a one draws at random before it learns from any.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ def _check(name: str, value: object) -> None:
 
 with built_in("samplers", _check):
 
-    @register("samplers", "tpe")
+    @register("samplers", "tpe", startup=10)
     def tpe(study: Study, representation: str, number: int) -> BaseSampler:
         """Tree-structured Parzen estimators, multivariate; running trials count as bad ones."""
         from optuna.samplers import TPESampler
 
         return TPESampler(seed=space.seed_of(study, representation, number), multivariate=True, constant_liar=True)
 
-    @register("samplers", "gp")
+    @register("samplers", "gp", startup=10)
     def gp(study: Study, representation: str, number: int) -> BaseSampler:
         """A Gaussian process."""
         from optuna.samplers import GPSampler

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import math
 import os
 import warnings
@@ -59,9 +58,11 @@ class TrialSearch:
             if "run" not in opened.user_attrs:
                 patiently(functools.partial(self._introduce, opened, name))
         self._issued: dict[str, set[int]] = {name: set() for name in study.representations}  # numbers of trials
+        self._next: dict[str, int] = {}  # below it every number is issued
         self._lost: dict[str, FrozenTrial] = {}  # our id -> Optuna's trial that has no record
         self._numbers: dict[str, int] = {}  # our id -> Optuna's trial number
         self._live: dict[str, optuna.Trial] = {}
+        self._known: Counter[str] = Counter()  # representation -> trials that have ended
 
     def _introduce(self, opened: optuna.Study, representation: str) -> None:
         """What a dashboard should show of the study; the run's name comes last, so that a kill leaves nothing out."""
@@ -80,7 +81,7 @@ class TrialSearch:
         given back to it. An Optuna trial without a record gets it anew when its number is proposed again.
         """
         records = {trial.id: trial for trial in read_trials(self.run)}
-        self._lost = {}
+        self._lost, self._next = {}, {}
         self._issued = {name: set() for name in self.study.representations}
         for trial in records.values():
             self._issued[trial.representation].add(trial.number)
@@ -101,6 +102,7 @@ class TrialSearch:
                         self._give_back(study, trial)
                     if trial.state.final:
                         self.tell(trial)
+            self._known[representation] = sum(one.state.is_finished() for one in study.get_trials(deepcopy=False))
         return [trial for trial in records.values() if not trial.state.final]
 
     def _give_back(self, study: optuna.Study, trial: Trial) -> None:
@@ -123,20 +125,29 @@ class TrialSearch:
             max(0, space.budget(self.study, name) - len(self._issued[name])) for name in self.study.representations
         )
 
-    def propose(self) -> Trial | None:
+    def known(self, representation: str) -> int:
+        """How many trials of a representation have ended, as far as its sampler knows."""
+        return self._known[representation]
+
+    def propose(self, of: str | None = None) -> Trial | None:
         """The next trial, its record already on disk; None when every representation has its budget.
 
-        Representations take turns: the one with the fewest trials comes next.
+        Representations take turns: the one with the fewest trials comes next; or the next one ``of`` a representation.
         """
         open_names = [
-            name for name in self.study.representations if len(self._issued[name]) < space.budget(self.study, name)
+            name
+            for name in self.study.representations
+            if len(self._issued[name]) < space.budget(self.study, name) and of in (None, name)
         ]
         if not open_names:
             return None
         name = min(open_names, key=lambda item: len(self._issued[item]))
-        number = next(number for number in itertools.count() if number not in self._issued[name])
+        number = self._next.get(name, 0)
+        while number in self._issued[name]:
+            number += 1
         trial = patiently(lambda: self._ask(name, number))
         self._issued[name].add(number)
+        self._next[name] = number + 1
         return trial
 
     def _ask(self, representation: str, number: int) -> Trial:
@@ -146,7 +157,9 @@ class TrialSearch:
             parameters = dict(lost.params)
             self._numbers[identity] = lost.number
         else:
+            knew = self.known(representation)
             asked = self._draw(representation, number)
+            asked.set_user_attr("knew", knew)  # so many ended trials did the sampler draw on
             for key, value in self._about(representation, identity).items():
                 asked.set_user_attr(key, value)
             parameters = dict(asked.params)
@@ -196,9 +209,7 @@ class TrialSearch:
         trial = self._live.get(identity)
         if trial is None:  # issued by an earlier process
             study = self.studies[representation]
-            number = self._numbers[identity]
-            frozen = next(t for t in study.get_trials(deepcopy=False) if t.number == number)
-            trial = self._live[identity] = optuna.Trial(study, frozen._trial_id)
+            trial = self._live[identity] = optuna.Trial(study, self._key(study, identity))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a resumed trial tells a step again, the same value
             trial.report(risk, step)
@@ -220,6 +231,7 @@ class TrialSearch:
         frozen = self._frozen(study, trial)
         if frozen.state.is_finished():
             return
+        self._known[trial.representation] += 1
         values = space.objective(trial.outcome, self.study.search.objectives) if trial.state is State.FINISHED else None
         storage, key = study._storage, frozen._trial_id
         for name, value in describe(trial).items():
@@ -233,8 +245,11 @@ class TrialSearch:
             study.tell(frozen.number, state=TrialState.PRUNED)
 
     def _frozen(self, study: optuna.Study, trial: Trial) -> FrozenTrial:
-        number = self._numbers[trial.id]
-        return study._storage.get_trial(study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
+        return study._storage.get_trial(self._key(study, trial.id))
+
+    def _key(self, study: optuna.Study, identity: str) -> int:
+        """The storage's own number of a trial, found without going through all trials."""
+        return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, self._numbers[identity])
 
 
 def describe(trial: Trial) -> Json:

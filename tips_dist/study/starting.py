@@ -77,7 +77,7 @@ def past_proxies() -> None:
         os.environ[name] = ",".join([*told, *(one for one in LOOPBACK if one not in told)])
 
 
-def start(options: Mapping[str, object], seconds: float = START_SECONDS) -> None:
+def start_ray(options: Mapping[str, object], seconds: float = START_SECONDS) -> None:
     """Start a Ray of our own (``ray.init``).
 
     Args:
@@ -99,7 +99,7 @@ def start(options: Mapping[str, object], seconds: float = START_SECONDS) -> None
         nonlocal tries
         tries += 1
         try:
-            with clean(), ports_known(room):
+            with clean_start(), ports_known(room):
                 ray.init(**options)
         except Exception as error:
             if tries == 1 and not _hopeless(error):
@@ -127,6 +127,7 @@ def ports_known(room: str) -> Iterator[None]:
         from ray import NodeID, _raylet
         from ray._private import parameter
 
+        persist: Any = getattr(_raylet, "persist_port")  # noqa: B009 (which its stubs do not know)
         names = {key: str(getattr(_raylet, f"{key.upper()}_NAME")) for key in AGENT_PORTS}
         node, real = NodeID.from_random().hex(), parameter.RayParams
     except (ImportError, AttributeError):
@@ -137,7 +138,7 @@ def ports_known(room: str) -> Iterator[None]:
     folder = Path(room, "ray", session)
     folder.mkdir(parents=True)
     for key, name in names.items():
-        _raylet.persist_port(str(folder), node, name, ports[key])
+        persist(str(folder), node, name, ports[key])
     parameter.RayParams = functools.partial(_with, real, {**ports, "session_name": session})
     os.environ[NODE] = node
     try:
@@ -169,7 +170,7 @@ def _said(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def clean() -> Iterator[None]:
+def clean_start() -> Iterator[None]:
     """If the body fails, end the processes that it has started and that Ray has forgotten."""
     import psutil  # Ray brings it
     import ray

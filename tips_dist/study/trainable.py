@@ -1,6 +1,6 @@
-"""A trial on a worker: configuration -> training loop -> report.
+"""Trials on a worker: configuration -> training loop -> report; one, or several as one program.
 
-It finds its own state in the trial's folder and goes on from it, whoever killed the last worker. It writes the
+Each finds its own state in its folder and goes on from it, whoever killed the last worker. The worker writes the
 trial's record itself, so that a finished trial is finished even if nobody is left to hear of it.
 """
 
@@ -15,7 +15,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tips_dist.config import Configuration
 from tips_dist.files import StorageError, write_text
@@ -25,6 +25,7 @@ from tips_dist.study.records import patiently
 
 if TYPE_CHECKING:
     from tips_dist.data.store import Poses
+    from tips_dist.training.job import Ended, Job
     from tips_dist.training.loop import Progress
 
 VERDICT = "verdicts/"  # prefix of the reported number of seeds with a verdict
@@ -56,11 +57,66 @@ Report = dict[str, str | int | float | bool]  # what Ray passes on: plain number
 Tell = Callable[[Report], None]
 
 
-def run_trial(
+class Together(Protocol):
+    """The signature of :func:`tips_dist.training.together.train_together`."""
+
+    def __call__(
+        self,
+        jobs: Sequence[Job],
+        poses: Poses,
+        ended: Ended,
+        *,
+        should_stop: Callable[[], bool] | None = None,
+        threads: int | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """Train all jobs, and tell of each how it ended; see there."""
+        ...
+
+
+def one_by_one(train: Train) -> Together:
+    """Train jobs one after another."""
+
+    def together(
+        jobs: Sequence[Job],
+        poses: Poses,
+        ended: Ended,
+        *,
+        should_stop: Callable[[], bool] | None = None,
+        threads: int | None = None,
+        device: str = "cpu",
+    ) -> None:
+        for place, job in enumerate(jobs):
+            again = {"thaw": job.thaw} if job.thaw else {}
+            try:
+                what: Outcome | Exception = train(
+                    job.configuration,
+                    job.seeds,
+                    poses,
+                    job.folder,
+                    report=job.report,
+                    should_stop=should_stop,
+                    threads=threads,
+                    device=device,
+                    **again,
+                )
+            except Exception as error:
+                what = error
+            ended(place, what)
+
+    return together
+
+
+def run_trial(run: Path, identity: str, poses: Poses, train: Train, tell: Tell, **others: Any) -> None:
+    """Train one trial to its end by itself; see :func:`run_pack`."""
+    run_pack(run, [identity], poses, one_by_one(train), tell, **others)
+
+
+def run_pack(
     run: Path,
-    identity: str,
+    trials: Sequence[str],
     poses: Poses,
-    train: Train,
+    together: Together,
     tell: Tell,
     *,
     threads: int = 1,
@@ -68,72 +124,112 @@ def run_trial(
     heartbeat: float = 60.0,
     node: str = "",
 ) -> None:
-    """Train one trial to its end, or until it is asked to stop, and keep its record.
+    """Train trials to their ends, or until they are asked to stop, and keep their records.
 
     Args:
         run: the run folder.
-        identity: the trial's id; its record exists.
+        trials: their ids; their records exist.
         poses: the data set.
-        train: the training loop.
-        tell: takes a dictionary of plain numbers and strings at every evaluation step; whatever it raises stops the
-            trial (this is how Ray does it).
+        together: the training loop.
+        tell: takes a dictionary of plain numbers and strings at every evaluation step of a trial, and where one of
+            several has ended; whatever it raises stops them all (this is how Ray does it).
         threads: for the tensor library.
         device: "cpu" or "cuda".
         heartbeat: the worker shows a sign of life at least five times in this many seconds.
         node: where this worker runs, for whoever must kill it.
 
-    The record ends as ``finished``, ``failed`` (the training code raised; the message is in the record, the traceback
+    A record ends as ``finished``, ``failed`` (the training code raised; the message is in the record, the traceback
     in ``error.txt``) or ``pending`` (interrupted, state saved).
 
     Raises:
-        StorageError: storage is full or stayed away; the record is as the last write left it.
+        StorageError: storage is full or stayed away; the records are as the last write left them.
         WorkerLost: one of several workers died; so does this one, and the trial starts again from its checkpoint.
     """
-    trial = read_trial(run, identity)
-    if trial.state.final or layout.STOP.at(run).exists():
+    asked_to_stop = StopFlag(layout.STOP.at(run))
+    if layout.STOP.at(run).exists():
         return
-    folder = trial.folder(run)
-    with alone_in(folder), _alive(folder, heartbeat, node) as alive:
-        started, attempts = trial.started or timestamp(), trial.attempts + 1
-        trial = trial.now(state=TrialState.RUNNING, error=None, started=started, attempts=attempts)
-        patiently(lambda: trial.write(run))
-        clock = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        left = [
+            stack.enter_context(Attempt(run, trial, asked_to_stop, tell, heartbeat, node))
+            for trial in (read_trial(run, identity) for identity in trials)
+            if not trial.state.final
+        ]
 
-        again = {"thaw": trial.thaw} if trial.thaw else {}
-        asked_to_stop = StopFlag(layout.STOP.at(run))
+        def work() -> None:
+            trying, away = [*left], list[StorageError]()
 
-        def report(progress: Progress) -> None:
-            alive(progress)
-            tell(_metrics(trial, progress))
+            def ended(place: int, what: Outcome | Exception) -> None:
+                if isinstance(what, StorageError):
+                    away.append(what)
+                    return
+                trying[place].end(what)
+                left.remove(trying[place])
+                if len(trials) > 1:
+                    tell({"trial": trying[place].trial.id, "ended": True})
 
-        def work() -> Outcome:
-            return train(
-                trial.configuration,
-                trial.seeds,
-                poses,
-                folder,
-                report=report,
-                should_stop=asked_to_stop,
-                threads=threads,
-                device=device,
-                **again,
-            )
+            jobs = [attempt.job() for attempt in trying]
+            together(jobs, poses, ended, should_stop=asked_to_stop, threads=threads, device=device)
+            if away:
+                raise away[0]  # those are tried again, from their checkpoints
 
-        try:
-            ended = trial.now(state=TrialState.FINISHED, outcome=patiently(work), ended=timestamp())
-        except StorageError:
-            raise
-        except Exception as error:
-            if asked_to_stop.seen:  # the loop's way out, after it saved its state
-                patiently(lambda: trial.now(state=TrialState.PENDING, wall_seconds=_wall(trial, clock)).write(run))
-                return
+        patiently(work)
+
+
+class Attempt:
+    """A worker's attempt at a trial: the lock of its folder, its sign of life, its record."""
+
+    def __init__(self, run: Path, trial: Trial, stop: StopFlag, tell: Tell, heartbeat: float, node: str) -> None:
+        self.run, self.trial, self._stop, self._tell = run, trial, stop, tell
+        self._heartbeat, self._node = heartbeat, node
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Attempt:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(alone_in(self.trial.folder(self.run)))
+            self._alive = stack.enter_context(_alive(self.trial.folder(self.run), self._heartbeat, self._node))
+            started, attempts = self.trial.started or timestamp(), self.trial.attempts + 1
+            self.trial = self.trial.now(state=TrialState.RUNNING, error=None, started=started, attempts=attempts)
+            patiently(lambda: self.trial.write(self.run))
+            self._stack = stack.pop_all()
+        self._clock = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def job(self) -> Job:
+        """What is to be trained."""
+        from tips_dist.training.job import Job
+
+        trial = self.trial
+        return Job(trial.configuration, trial.seeds, trial.folder(self.run), report=self._report, thaw=trial.thaw)
+
+    def _report(self, progress: Progress) -> None:
+        self._alive(progress)
+        self._tell(_metrics(self.trial, progress))
+
+    def end(self, what: Outcome | Exception) -> None:
+        """Write how the trial ended into its record, and let its folder go.
+
+        Raises:
+            WorkerLost: that is no end.
+        """
+        ends: dict[str, Any]
+        if not isinstance(what, Exception):
+            ends = {"state": TrialState.FINISHED, "outcome": what, "ended": timestamp()}
+        elif self._stop.seen:  # the loop's way out, after it saved its state
+            ends = {"state": TrialState.PENDING}
+        else:
             with contextlib.suppress(StorageError):
-                write_text(layout.ERROR.at(run, identity), traceback.format_exc())
-            if _worker_lost(error):
-                raise
-            message = f"{type(error).__name__}: {error}".splitlines()[0]
-            ended = trial.now(state=TrialState.FAILED, error=message, ended=timestamp())
-        patiently(lambda: ended.now(wall_seconds=_wall(trial, clock)).write(run))
+                write_text(layout.ERROR.at(self.run, self.trial.id), "".join(traceback.format_exception(what)))
+            if _worker_lost(what):
+                raise what
+            message = f"{type(what).__name__}: {what}".splitlines()[0]
+            ends = {"state": TrialState.FAILED, "error": message, "ended": timestamp()}
+        wall = round(self.trial.wall_seconds + time.monotonic() - self._clock, 3)
+        self.trial = self.trial.now(**ends, wall_seconds=wall)
+        patiently(lambda: self.trial.write(self.run))
+        self._stack.close()
 
 
 class StopFlag:
@@ -155,10 +251,6 @@ def _worker_lost(error: Exception) -> bool:
     from tips_dist.training.execution import WorkerLost  # torch: only trials need it
 
     return isinstance(error, WorkerLost)
-
-
-def _wall(trial: Trial, since: float) -> float:
-    return round(trial.wall_seconds + time.monotonic() - since, 3)
 
 
 def _metrics(trial: Trial, progress: Progress) -> Report:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
-import signal
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,26 +16,27 @@ from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tips_dist import plugins
 from tips_dist.config import Resources, Study
 from tips_dist.data.store import Poses
 from tips_dist.files import StorageError, UserError
-from tips_dist.runfolder import Alive, Trial, TrialState, layout, read_trial
+from tips_dist.runfolder import Trial, TrialState, layout, read_trial
 from tips_dist.runfolder.lock import timestamp
 from tips_dist.runfolder.spent import Spent
 from tips_dist.stability import ranking
 from tips_dist.study.cluster import at_home, cards_in_words, settled, share
 from tips_dist.study.courier import at_hand
 from tips_dist.study.desk import RayDesk, open_office
+from tips_dist.study.heartbeats import Heartbeats
 from tips_dist.study.looks import seeds_at
-from tips_dist.study.preflight import Needs, barred, lacks_here, needs, no_card, placed_elsewhere
+from tips_dist.study.packs import Packs
+from tips_dist.study.preflight import Needs, barred, lacks_here, needs_of, no_card, placed_elsewhere
 from tips_dist.study.reasons import Failures
 from tips_dist.study.records import StudyEvent, patiently
 from tips_dist.study.room import Room, inheriting
 from tips_dist.study.search import TrialSearch
-from tips_dist.study.trainable import SPENT, VERDICT, Train, run_trial
+from tips_dist.study.trainable import SPENT, VERDICT, Train, one_by_one, run_pack
 from tips_dist.terminal import notice
 
 FINISHED: str = Searcher.FINISHED
@@ -72,7 +71,7 @@ def run_trials(
     trials = len(unfinished) + search.remaining()
     if words := cards_in_words(study.resources, resources, ray.nodes(), trials):
         notice(words)
-    wanted = None if at_home() else needs(plugins.used(study))
+    wanted = None if at_home() else needs_of(plugins.used(study))
     without = barred(wanted, resources, ray.nodes())
     for why in without.values():
         notice(f"{why}; trials go to other nodes")
@@ -81,10 +80,13 @@ def run_trials(
         strategy="PACK",
         **placed_elsewhere(list(without), resources.workers),
     )
+    room = Room(resources)
+    packs = Packs(study, search, resources, room)
+    if words := packs.words():
+        notice(words)
     desk = open_office(run)
-    driver = Driver(
-        study, run, search, unfinished, progress, strangers=wanted is not None, room=Room(resources), desk=desk
-    )
+    strangers = wanted is not None
+    driver = Driver(study, run, search, unfinished, progress, strangers=strangers, room=room, packs=packs, desk=desk)
     trainable = tune.with_parameters(
         trial_function,
         data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
@@ -118,7 +120,7 @@ def run_trials(
 
 
 def trial_function(
-    config: Mapping[str, str],
+    config: Mapping[str, list[str]],
     data: list[Any],
     run: str,
     train: Train | None,
@@ -126,30 +128,32 @@ def trial_function(
     wanted: Needs | None = None,
     desk: RayDesk | None = None,
 ) -> None:
-    """What a Ray worker runs for one trial (see :func:`tips_dist.study.trainable.run_trial`)."""
+    """What a Ray worker runs for a pack of trials (see :func:`tips_dist.study.trainable.run_pack`)."""
     why = lacks_here(wanted) if wanted else None  # a node that came later
     why = why or no_card(resources)
     if why is not None:
         time.sleep(LACKING_SECONDS)  # so that it does not take trial after trial
-        tune.report({"trial": config["trial"], "lacks": why})
+        tune.report({"lacks": why})
         return
-    if train is None:
-        from tips_dist.study.monitored import monitored_train
+    from tips_dist.study.monitored import monitored_together, monitored_train
 
-        train = monitored_train
+    trials = config["trials"]
     device = "cuda" if resources.gpus else "cpu"
     with contextlib.ExitStack() as stack:
         if resources.workers > 1:
             from tips_dist.study.spread import spread
 
-            train = functools.partial(cast("Any", train), plan=stack.enter_context(spread(resources, device)))
+            train = functools.partial(
+                cast("Any", train or monitored_train), plan=stack.enter_context(spread(resources, device))
+            )
+        together = monitored_together if train is None and len(trials) > 1 else one_by_one(train or monitored_train)
         try:
-            with at_hand(Path(run), [config["trial"]], desk, tune.report) as (folder, tell):
-                run_trial(
+            with at_hand(Path(run), trials, desk, tune.report) as (folder, tell):
+                run_pack(
                     folder,
-                    config["trial"],
+                    trials,
                     ray.get(data[0]),
-                    train,
+                    together,
                     tell,
                     threads=max(1, int(resources.cpus)),
                     device=device,
@@ -157,7 +161,7 @@ def trial_function(
                     node=ray.get_runtime_context().get_node_id(),
                 )
         except StorageError as error:
-            tune.report({"trial": config["trial"], "halt": str(error)})
+            tune.report({"halt": str(error)})
 
 
 class Driver(Searcher):  # type: ignore[misc]
@@ -173,12 +177,13 @@ class Driver(Searcher):  # type: ignore[misc]
         *,
         strangers: bool = False,
         room: Callable[[], int] | None = None,
+        packs: Packs | None = None,
         desk: RayDesk | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self.study, self.run, self.search, self.progress = study, run, search, progress
         self.halted: str | None = None  # why no further trial may start
-        self.live: dict[str, Trial] = {}  # Tune's trial id -> our trial
+        self.live: dict[str, list[Trial]] = {}  # Tune's trial id -> our trials, a pack
         self.pruned: dict[str, tuple[int, str]] = {}  # our trial id -> the step at which it was stopped, and why
         self._again = deque(unfinished)
         self._looked: dict[tuple[str, int], ranking.Seeds] = {}  # what ended trials' seeds were at a step
@@ -187,53 +192,100 @@ class Driver(Searcher):  # type: ignore[misc]
         self._lacking: Counter[str] = Counter()  # our trial id -> how often it met a node that lacks something
         self._said: set[str] = set()
         self._room = room
+        self._packs = packs or Packs(study, search, study.resources)
+        self._last: dict[str, dict[str, Any]] = {}  # our trial id -> its last report
+        self._ended: set[str] = set()  # trials of packs that still train, whose worker is done with them
         self._desk = desk
+        self._taken: dict[str, list[str]] = {}  # Tune's trial id -> all trials that its worker took on
 
-    def suggest(self, trial_id: str) -> dict[str, str] | str | None:
-        """The next trial: unfinished ones first, under their old ids and parameters."""
-        limit = self.study.resources.max_concurrent
-        if (limit and len(self.live) >= limit) or (self._room is not None and len(self.live) > self._room()):
+    def training(self) -> Iterable[Trial]:
+        """The trials that workers work on."""
+        return (trial for pack in self.live.values() for trial in pack if trial.id not in self._ended)
+
+    def suggest(self, trial_id: str) -> dict[str, list[str]] | str | None:
+        """The next pack of trials: unfinished ones first, under their old ids and parameters."""
+        limit, live = self.study.resources.max_concurrent, sum(1 for _ in self.training())
+        if (limit and live >= limit) or (self._room is not None and len(self.live) > self._room()):
             return None  # one waits for a place and no more: who proposes late knows more
         if self.halted or layout.STOP.at(self.run).exists():
             return FINISHED
         try:
-            trial = self._again.popleft() if self._again else self.search.propose()
+            first = self._again.popleft() if self._again else self.search.propose()
+            others = sum(self._to_do(trial) for trial in self.training())
+            pack = [] if first is None else self._packs.fill(first, self._again, others, live)
         except UserError as error:
             self.halted = str(error)
             return FINISHED
-        if trial is None:
-            return None if self._strangers and self.live else FINISHED
-        self.live[trial_id] = trial
-        self.progress(StudyEvent(trial.id, trial.representation, "queued", steps=trial.steps))
-        return {"trial": trial.id}
+        if not pack:
+            may_come_back = self.live if self._strangers else [pack for pack in self.live.values() if len(pack) > 1]
+            return None if may_come_back else FINISHED
+        self.live[trial_id] = pack
+        self._taken[trial_id] = [trial.id for trial in pack]
+        for trial in pack:
+            self.progress(StudyEvent(trial.id, trial.representation, "queued", steps=trial.steps))
+        return {"trials": self._taken[trial_id]}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Pass a report on to whoever watches."""
+        """Pass a report on to whoever watches; learn how one trial of a pack ended as soon as it has."""
         if "halt" in result:
             self.halted = result["halt"]
         elif "lacks" in result:
-            self._lacks(self.live[trial_id], result["lacks"])
-        elif "step" in result and not result.get("done"):
-            self.progress(self._event(self.live[trial_id], result))
+            for trial in self.live[trial_id]:
+                self._lacks(trial, result["lacks"])
+        elif result.get("done") or (found := self._of(trial_id, result)) is None:
+            return
+        elif "ended" in result:
+            self._ended.add(found.id)
+            with contextlib.suppress(UserError):  # it is asked again when the pack has ended
+                if (trial := read_trial(self.run, found.id)).state.final:
+                    self.live[trial_id].remove(found)
+                    self._tell(trial)
+        elif "step" in result:
+            self._last[found.id] = result
+            self.progress(self._event(found, result))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the search how a trial ended, as its record says."""
-        trial = self.live.pop(trial_id)
-        if self._desk is not None:
-            self._desk.release(trial.id)  # so that its record is ours alone
+        """Tell the search how the trials of a pack ended, as their records say."""
+        if result and "step" in result and (found := self._of(trial_id, result)) is not None:
+            self._last[found.id] = result
+        pack = self.live.pop(trial_id)
+        for identity in self._taken.pop(trial_id):
+            if self._desk is not None:
+                self._desk.release(identity)  # so that its record is ours alone
+        seconds = float((result or {}).get("time_total_s", 0.0))
+        for trial in pack:
+            self._ended.discard(trial.id)
+            failed = error and len(pack) == 1
+            try:
+                trial = patiently(functools.partial(self._settle, trial, failed, seconds))
+            except UserError as problem:
+                self.halted = str(problem)
+            if error and not failed and not trial.state.final:  # whose fault it was is seen when each is alone
+                self._packs.separate(trial)
+                self._again.append(trial)
+            self._tell(trial)
+
+    def _of(self, trial_id: str, result: dict[str, Any]) -> Trial | None:
+        """The trial of a pack that a report is about; None where it has ended."""
+        named = result.get("trial")
+        return next((trial for trial in self.live.get(trial_id, ()) if named in (None, trial.id)), None)
+
+    def _to_do(self, trial: Trial) -> float:
+        """The share of its steps that a trial has still to take, as far as is known."""
+        return 1 - float(self._last.get(trial.id, {}).get("step", 0)) / trial.steps
+
+    def _tell(self, trial: Trial) -> None:
+        """Tell the search of a trial that has ended, and whoever watches of any."""
         try:
-            seconds = float((result or {}).get("time_total_s", 0.0))
-            spent = Spent(**{key.removeprefix(SPENT): n for key, n in (result or {}).items() if key.startswith(SPENT)})
-            trial = patiently(lambda: self._settle(trial, error, seconds, spent))
             if trial.state.final:
                 patiently(lambda: self.search.tell(trial))
         except UserError as problem:
             self.halted = str(problem)
-        self.progress(self._event(trial, result or {}))
+        self.progress(self._event(trial, self._last.get(trial.id, {})))
 
     def prune(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether the scheduler stops this trial now."""
-        trial = self.live.get(trial_id)
+        trial = self._of(trial_id, result)
         if trial is None or result.get("done") or not result.get("judged") or trial.thaw:
             return False  # a report without a risk decides nothing; one that was thawed is to go to its end
         identity, representation, step = trial.id, trial.representation, result["step"]
@@ -260,8 +312,10 @@ class Driver(Searcher):  # type: ignore[misc]
             self._said.add(why)
             notice(f"{why}; its trials are tried on other nodes, then left to `tips-dist resume {self.run}`")
 
-    def _settle(self, trial: Trial, error: bool, seconds: float, spent: Spent) -> Trial:
+    def _settle(self, trial: Trial, error: bool, seconds: float) -> Trial:
         """The trial as its record says, after writing into it what its worker could not."""
+        told = self._last.get(trial.id, {}).items()
+        spent = Spent(**{key.removeprefix(SPENT): n for key, n in told if key.startswith(SPENT)})
         trial = read_trial(self.run, trial.id)
         if trial.state.final:
             return trial
@@ -340,77 +394,3 @@ class Silent(tune.ProgressReporter):  # type: ignore[misc]
 
     def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
         """Nothing."""
-
-
-class Heartbeats(tune.Callback):  # type: ignore[misc]
-    """Finds workers that hang (no sign of life) and kills them, so that Tune starts their trials again."""
-
-    def __init__(self, driver: Driver, clock: Callable[[], float] = time.monotonic) -> None:
-        self._driver, self._clock = driver, clock
-        self._limit = driver.study.resources.heartbeat_seconds
-        self._seen: dict[str, tuple[int, float]] = {}  # our trial id -> (mtime in ns, when it was new to us)
-        self._before: dict[str, int] = {}  # our trial id -> mtime that an earlier worker left behind
-        self._next = 0.0
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker takes the trial on: what an earlier one left in its folder says nothing."""
-        identity = trial.config["trial"]
-        self._seen.pop(identity, None)
-        self._before[identity] = _changed(layout.ALIVE.at(self._driver.run, identity))
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Look at every running trial, a few times per limit."""
-        now = self._clock()
-        if now < self._next:
-            return
-        self._next = now + self._limit / 5
-        for trial in list(self._driver.live.values()):
-            path = layout.ALIVE.at(self._driver.run, trial.id)
-            if self.hangs(trial.id, _changed(path), now):
-                self._kill(path)
-
-    def hangs(self, identity: str, changed: int, now: float) -> bool:
-        """Whether a running worker's file is older than the limit.
-
-        Age is counted by our own monotonic clock, from when we saw the file change: wall clocks jump and differ.
-
-        Args:
-            identity: our trial id.
-            changed: the file's modification time, in ns; 0 if it is not there (not started, or storage is away).
-            now: seconds on our clock.
-        """
-        if changed in (0, self._before.get(identity, 0)):
-            self._seen.pop(identity, None)
-            return False
-        before = self._seen.get(identity)
-        if before is None or before[0] != changed:
-            self._seen[identity] = (changed, now)
-            return False
-        return now - before[1] > self._limit
-
-    def _kill(self, path: Path) -> None:
-        try:
-            alive = Alive.load(path)
-        except UserError:
-            return
-        self._seen.pop(path.parent.name, None)
-        self._driver.failures.hung(path.parent.name, self._limit)
-        if alive.node == ray.get_runtime_context().get_node_id():
-            _kill_process(alive.pid)
-        else:
-            where = NodeAffinitySchedulingStrategy(alive.node, soft=False)
-            ray.remote(_kill_process).options(num_cpus=0, scheduling_strategy=where).remote(alive.pid)
-
-
-def _changed(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
-def _kill_process(pid: int) -> None:
-    """Kill a Ray worker on this node; a process id that meanwhile means something else is left alone."""
-    with contextlib.suppress(OSError):
-        if b"ray" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)

@@ -20,13 +20,13 @@ from tips_dist.terminal import notice
 
 LATE_SECONDS = 60.0  # for nodes that are to come, where a trial has its place already
 
-Look = Callable[[], Sequence[RayNode]]
+SeeNodes = Callable[[], Sequence[RayNode]]
 Demand = Callable[[Resources], contextlib.AbstractContextManager[None]]
 
 
 def await_room(
     resources: Resources,
-    look: Look,
+    look: SeeNodes,
     grows: Callable[[], bool],
     *,
     demand: Demand | None = None,

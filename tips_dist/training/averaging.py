@@ -11,6 +11,7 @@ weights that only stumble for an evaluation step (errors half as large again) ke
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -34,30 +35,37 @@ def decay_at(decay: float, age: int) -> float:
 class Average:
     """The moving averages of S packed lifters, batch norm's running statistics included."""
 
-    def __init__(self, lifter: BaseLifter, raw: BaseLifter, decay: float) -> None:
-        """Keep in ``lifter`` the average of ``raw``, a pack of the same shape; both stay where they are in memory."""
+    def __init__(self, lifter: BaseLifter, raw: BaseLifter, decays: Sequence[float]) -> None:
+        """Keep in ``lifter`` the average of ``raw``, a pack of the same shape; both stay where they are in memory.
+
+        ``decays``: one per row.
+        """
         self.lifter = lifter.requires_grad_(False).eval()
-        self.decay = decay
+        self.decays = decays
         names = list(raw.state_dict())
         self._pairs = [(lifter.state_dict()[name], raw.state_dict()[name].detach()) for name in names]
 
     @torch.no_grad()
     def update(self, ages: Sequence[int]) -> None:
         """Take in the raw weights after a step, given each average's age in steps; equal decays cost one call."""
-        weights = [1 - decay_at(self.decay, age) for age in ages]
-        if len(set(weights)) == 1:
-            averaged, raw = zip(*self._pairs, strict=True)
-            torch._foreach_lerp_(averaged, raw, weights[0])
+        weights = [1 - decay_at(decay, age) for decay, age in zip(self.decays, ages, strict=True)]
+        first, pairs, shares = 0, list[tuple[Tensor, Tensor]](), list[float]()
+        for weight, alike in itertools.groupby(weights):
+            last = first + len(list(alike))
+            pairs += self._pairs if last - first == len(weights) else self._rows(slice(first, last))
+            shares += [weight] * len(self._pairs)
+            first = last
+        averaged, raw = zip(*pairs, strict=True)
+        if len(set(shares)) == 1:
+            torch._foreach_lerp_(averaged, raw, shares[0])
         else:
-            rows = [self._rows(row) for row in range(len(ages))]
-            averaged, raw = zip(*(pair for pairs in rows for pair in pairs), strict=True)
-            torch._foreach_lerp_(averaged, raw, [weight for weight in weights for _ in self._pairs])
+            torch._foreach_lerp_(averaged, raw, shares)
 
     @torch.no_grad()
     def restart(self, rows: Sequence[int]) -> None:
         """Begin anew from the raw weights of these rows of the pack."""
         for row in rows:
-            for averaged, raw in self._rows(row):
+            for averaged, raw in self._rows(slice(row, row + 1)):
                 averaged.copy_(raw)
 
     @torch.no_grad()
@@ -69,10 +77,10 @@ class Average:
             rows = averaged.view(self.lifter.seeds, -1)
             rows.copy_(torch.where(late[:, None], raw.view(self.lifter.seeds, -1), rows))
 
-    def _rows(self, row: int) -> list[tuple[Tensor, Tensor]]:
-        """One seed's part of every tensor, averaged and raw; views."""
+    def _rows(self, rows: slice) -> list[tuple[Tensor, Tensor]]:
+        """These seeds' part of every tensor, averaged and raw; views."""
         seeds = self.lifter.seeds
-        return [(one.view(seeds, -1)[row], other.view(seeds, -1)[row]) for one, other in self._pairs]
+        return [(one.view(seeds, -1)[rows], other.view(seeds, -1)[rows]) for one, other in self._pairs]
 
 
 def behind(averaged: Tensor, raw: Tensor, representation: Representation, least: float) -> Tensor:

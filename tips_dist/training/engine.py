@@ -1,8 +1,11 @@
-"""The moving part of the loop: batches in, one step of both players, the same on one worker or several."""
+"""The moving part of the loop: batches in, one step of both players, the same on one worker or several.
+
+Also where a trial's state is measured at an evaluation step.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tips_dist import losses
+from tips_dist.devices import settle
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.stability import signals
+from tips_dist.training import precision
 from tips_dist.training.averaging import COMPARED, FLAT, behind
 from tips_dist.training.memory import keep_freed
 from tips_dist.training.pieces import Piece, batch_rows, cut, joined, weights_rows
+from tips_dist.training.players import Players
 from tips_dist.training.sampling import Batch, Sampler
 from tips_dist.training.state import State
 from tips_dist.training.step import adversarial_step
@@ -24,70 +30,93 @@ from tips_dist.training.step import adversarial_step
 RECORDED = ("generator/adversarial", "generator/loss", "generator/bend", "discriminator/loss", "discriminator/r1")
 
 
-class Engine:
-    """Steps a :class:`State` through its training poses, which stay on the device."""
+def sampler_for(players: Players, poses: NDArray[np.float32], present: NDArray[np.bool_] | None = None) -> Sampler:
+    """Batches for players, and for all that run the same program, from normalised training ``poses`` (N, 17, 2).
 
-    def __init__(
-        self, state: State, poses: NDArray[np.float32], present: NDArray[np.bool_] | None = None, pieces: int = 1
-    ) -> None:
-        """Keep normalised training ``poses`` (N, 17, 2) and what the losses need of the representation.
+    ``present`` (N, 17) says which joints are there, where not all are.
+    """
+    mask, group = None if present is None else torch.from_numpy(present), players.group
+    return Sampler(torch.from_numpy(poses), players.configuration, players.device, group.rank, group.size, mask)
 
-        ``present`` (N, 17) says which joints are there, where not all are; a pack takes its steps in so many
-        ``pieces``, which needs less memory.
-        """
+
+class Stepper:
+    """Steps :class:`~tips_dist.training.players.Players` through training poses, which stay on the device."""
+
+    def __init__(self, players: Players, sampler: Sampler, pieces: int = 1) -> None:
+        """Take batches from ``sampler``; a pack takes its steps in so many ``pieces``, which needs less memory."""
         keep_freed()
-        configuration, group = state.configuration, state.group
-        representation = REPRESENTATIONS[configuration.representation]
-        self.state, self.pieces = state, pieces
-        self.joints = losses.joint_weights(representation).to(state.device)
-        self.shares = losses.adversarial_shares(representation).to(state.device)
-        mask = None if present is None else torch.from_numpy(present)
-        self.sampler = Sampler(torch.from_numpy(poses), configuration, state.device, group.rank, group.size, mask)
+        representation = REPRESENTATIONS[players.configuration.representation]
+        self.players, self.sampler, self.pieces = players, sampler, pieces
+        self.joints = losses.joint_weights(representation).to(players.device)
+        self.shares = losses.adversarial_shares(representation).to(players.device)
 
     def batches(self) -> Iterator[Batch]:
         """This worker's share of the batches up to the next evaluation step."""
-        return self.sampler.batches(self.state.active, self.state.step)
+        players = self.players
+        return self.sampler.batches([row.seed for row in players.rows], players.step, players.values)
+
+    def advance(self, should_stop: Callable[[], bool] | None = None) -> bool:
+        """Take all steps up to the next evaluation step; False where ``should_stop``, asked before each, ended them."""
+        with precision.applied(self.players.matmul):
+            for batch in self.batches():
+                if should_stop is not None and should_stop():
+                    return False
+                self.step(batch)
+            settle(self.players.device)  # so that who asks how long it took is told
+        return True
 
     def step(self, batch: Batch) -> None:
-        """Both players move once; losses are summed in ``state.sums`` without waiting for the device."""
-        state, configuration = self.state, self.state.configuration
-        rates = state.values.rates(state.active, state.step)
+        """Both players move once; losses are summed in ``sums`` without waiting for the device."""
+        players, configuration = self.players, self.players.configuration
+        moments = players.values.moments(players.step)
         if configuration.model.spectral_norm:
-            state.discriminator.iterate()
-        for optimiser in state.optimisers.values():
+            players.discriminator.iterate()
+        for optimiser in players.optimisers.values():
             optimiser.zero_grad()
         terms = self._losses(batch)
-        gradients = [gradient for optimiser in state.optimisers.values() for gradient in optimiser.gradients]
-        state.group.average([*gradients, *terms.values()])
-        state.advance()
-        for player, optimiser in state.optimisers.items():
+        gradients = [gradient for optimiser in players.optimisers.values() for gradient in optimiser.gradients]
+        players.group.average([*gradients, *terms.values()])
+        players.advance()
+        for player, optimiser in players.optimisers.items():
             if configuration.training.gradient_clip:
-                optimiser.clip(configuration.training.gradient_clip)
-            optimiser.step(state.step, rates[player])
-        state.update_average()
-        state.sums = {name: state.sums[name] + value if state.sums else value for name, value in terms.items()}
+                optimiser.clip(players.longest)
+            optimiser.step(players.step, moments[player])
+        players.update_average()
+        players.sums = {name: players.sums[name] + value if players.sums else value for name, value in terms.items()}
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Every loss, (S,) each, and all gradients; of all seeds at once, or piece by piece."""
-        state = self.state
+        """Every loss, (S,) each, and all gradients; of all rows at once, or piece by piece."""
+        of = self.players
         if self.pieces == 1:
-            state.seed_dropout()
-            return adversarial_step(state.lifter, state.discriminator, batch, state.weights, self.joints, self.shares)
-        seeds = len(state.active)
+            of.seed_dropout()
+            return adversarial_step(of.lifter, of.discriminator, batch, of.weights, self.joints, self.shares)
+        count = len(of.rows)
 
         def step(rows: slice) -> dict[str, Tensor]:
-            state.seed_dropout(rows)
-            lifter, discriminator = (Piece(net, rows, seeds) for net in (state.lifter, state.discriminator))
-            parts = batch_rows(batch, rows), weights_rows(state.weights, rows)
+            of.seed_dropout(rows)
+            lifter, discriminator = (Piece(net, rows, count) for net in (of.lifter, of.discriminator))
+            parts = batch_rows(batch, rows), weights_rows(of.weights, rows)
             return adversarial_step(lifter, discriminator, *parts, self.joints, self.shares)
 
-        return joined(step, cut(seeds, self.pieces))
+        return joined(step, cut(count, self.pieces))
+
+
+class Engine(Stepper):
+    """Steps a trial's :class:`State` and measures it."""
+
+    def __init__(self, state: State, sampler: Sampler, pieces: int = 1) -> None:
+        super().__init__(state, sampler, pieces)
+        self.state = state
 
     def measure(self, validation: signals.ValidationSet) -> signals.Measured:
         """Every signal of every active seed, of its averaged lifter where there is one; losses and gradients are raw.
 
         Losses are means since the last evaluation step. All is found on the device and told to the host at once.
         """
+        with precision.applied(self.state.matmul):
+            return self._measure(validation)
+
+    def _measure(self, validation: signals.ValidationSet) -> signals.Measured:
         state, configuration = self.state, self.state.configuration
         apart = self._compare_averages(validation)
         lifter, label = state.judged, configuration.losses.real_label

@@ -31,7 +31,7 @@ from tips_dist.files import UserError
 from tips_dist.runfolder.records import StateRecord
 from tips_dist.sections import validate
 from tips_dist.training import precision
-from tips_dist.training.engine import Engine
+from tips_dist.training.engine import Engine, sampler_for
 from tips_dist.training.group import ALONE, Group, join
 from tips_dist.training.state import State
 
@@ -141,8 +141,8 @@ def _meet(store: TCPStore, helpers: Sequence[Helper]) -> None:
             raise RuntimeError("a worker ended before training began")
 
 
-def lead(state: State, poses: NDArray[np.float32], plan: Plan, present: NDArray[np.bool_] | None = None) -> Engine:
-    """Give every other worker this state and the data (see :class:`Engine`), and return rank 0's engine."""
+def lead(state: State, poses: NDArray[np.float32], plan: Plan, present: NDArray[np.bool_] | None = None) -> None:
+    """Give every other worker this state and the data (see :func:`~tips_dist.training.engine.sampler_for`)."""
     if state.group.size > 1:
         tensors, record = state.dump()
         configuration = state.configuration.model_dump(mode="json")
@@ -150,7 +150,6 @@ def lead(state: State, poses: NDArray[np.float32], plan: Plan, present: NDArray[
             {
                 "configuration": configuration,
                 "seeds": state.seeds,
-                "own": {key: list(values) for key, values in state.own.items()},
                 "record": record.plain(),
                 "device": plan.device,
                 "threads": plan.threads_each,
@@ -163,7 +162,6 @@ def lead(state: State, poses: NDArray[np.float32], plan: Plan, present: NDArray[
         if present is not None:
             data["present"] = torch.from_numpy(present).to(torch.uint8)  # gloo sends no bool
         state.group.give({**tensors, **data})
-    return Engine(state, poses, present, plan.pieces)
 
 
 def tell(state: State, ended: Sequence[int], *, changed: bool) -> None:
@@ -204,12 +202,11 @@ def _work(group: Group, where: torch.device) -> None:
     plugins.ensure(plugins.Plugin(**one) for one in order["plugins"])
     configuration = validate(Configuration, order["configuration"], where="rank 0")
     with precision.applied(order["matmul"]):
-        state = State(configuration, tuple(order["seeds"]), where, order["own"], group)
+        state = State(configuration, tuple(order["seeds"]), where, group)
         state.restore(tensors, StateRecord.parse(json.dumps(order["record"]), "rank 0"))
-        engine = Engine(state, poses, present, order["pieces"])
+        engine = Engine(state, sampler_for(state, poses, present), order["pieces"])
         while state.active and state.step < configuration.training.steps:
-            for batch in engine.batches():
-                engine.step(batch)
+            engine.advance()
             state.sums = {}
             order = group.tell()
             state.compact(order["ended"])

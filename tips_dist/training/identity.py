@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from pydantic import BaseModel
 
 from tips_dist.config import Configuration
@@ -25,14 +23,11 @@ _FIRST: dict[str, str] = {
 }
 
 
-def identity_of(
-    configuration: Configuration, per_seed: Mapping[str, Sequence[float]], data_digest: str, scale: float
-) -> Identity:
+def identity_of(configuration: Configuration, data_digest: str, scale: float) -> Identity:
     """The identity of a run."""
     return Identity(
         configuration=configuration,
-        configuration_digest=_digest(configuration, per_seed),
-        per_seed={key: list(values) for key, values in per_seed.items()},
+        configuration_digest=digest(configuration),
         data_digest=data_digest,
         scale=scale,
     )
@@ -46,17 +41,13 @@ def why_other(recorded: Identity, now: Identity) -> str | None:
         raise ValueError("the identity of a run knows its configuration")
     if recorded.configuration is None:
         known = _as_first(now.configuration)
-        same = known is not None and recorded.configuration_digest == _digest(known, now.per_seed)
+        same = known is not None and recorded.configuration_digest == digest(known)
         return None if same else "configuration"
     different = [key for key in changed(recorded.configuration, now.configuration) if key not in INDIFFERENT]
     if different:
         was, wanted = (_value(one, different[0]) for one in (recorded.configuration, now.configuration))
         return f"configuration: {different[0]} was {was!r} and is {wanted!r} now"
-    return None if recorded.per_seed == now.per_seed else "configuration: values of single seeds differ"
-
-
-def _digest(configuration: object, per_seed: Mapping[str, Sequence[float]]) -> str:
-    return digest([digest(configuration), per_seed] if per_seed else configuration)
+    return "configuration: its seeds had values of their own" if recorded.per_seed else None
 
 
 def _as_first(section: Section, path: str = "") -> dict[str, object] | None:

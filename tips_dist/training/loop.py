@@ -1,4 +1,8 @@
-"""The training loop: sample, step, evaluate, judge, keep, report. Read it top to bottom and you know the system."""
+"""The training loop: sample, step, evaluate, judge, keep, report. Read it top to bottom and you know the system.
+
+A trial is a generator (:func:`course`): it yields its engine where steps are due, and whoever runs it takes them, alone
+(:func:`train`) or together with other trials' (module ``together``). All else is each trial's own.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,15 @@ import contextlib
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from tips_dist.config import Configuration
 from tips_dist.data.store import Poses, normalisation_scale, normalised
-from tips_dist.devices import settle
 from tips_dist.models import parameters_per_seed
 from tips_dist.monitoring import Monitor, verdict_tag
 from tips_dist.runfolder import HistoryRow, Outcome, SeedOutcome
@@ -23,9 +27,13 @@ from tips_dist.runfolder.spent import NOTHING, Spent
 from tips_dist.stability.signals import readings
 from tips_dist.stability.statistic import trial_risk
 from tips_dist.stability.verdicts import KINDS, is_sound
-from tips_dist.training import execution, freezing, precision, records
+from tips_dist.training import execution, freezing, records
+from tips_dist.training.engine import Engine, sampler_for
 from tips_dist.training.identity import identity_of
+from tips_dist.training.job import Job
 from tips_dist.training.pieces import in_more
+from tips_dist.training.players import Players
+from tips_dist.training.sampling import Sampler
 from tips_dist.training.state import State
 from tips_dist.training.validation import rows_digest, validation_rows, validation_set
 
@@ -48,6 +56,35 @@ class Interrupted(Exception):  # noqa: N818 (an outcome, not an error)
     """Training was asked to stop; its state is on disk and the same call goes on from there."""
 
 
+class Material:
+    """A data set as training takes it; trials that run as one program share it."""
+
+    def __init__(self, poses: Poses) -> None:
+        self.poses, self.scale = poses, normalisation_scale(poses)
+        learnt = poses.rows("train")
+        self.learnt = normalised(poses, learnt, self.scale)  # (N, 17, 2)
+        self.present = None if poses.present[learnt].all() else poses.present[learnt]
+        self._sampler: Sampler | None = None
+
+    def sampler(self, players: Players) -> Sampler:
+        """Batches for players; made for the first, and right for all of the same program."""
+        if self._sampler is None:
+            self._sampler = sampler_for(players, self.learnt, self.present)
+        return self._sampler
+
+
+class Taken(NamedTuple):
+    """What a trial is told of the steps that it asked for."""
+
+    seconds: float  # its share of the time that they took
+    whole: bool = True  # False: asked to stop before the next evaluation step
+    trials: int = 1  # that took them together
+    note: str = ""  # for its progress
+
+
+Course = Generator[Engine, "Taken | None", Outcome]
+
+
 def train(
     configuration: Configuration,
     seeds: Sequence[int],
@@ -61,7 +98,6 @@ def train(
     monitor: Monitor | None = None,
     workers: int = 1,
     plan: execution.Plan | None = None,
-    per_seed: Mapping[str, Sequence[float]] | None = None,
     thaw: Sequence[int] = (),
 ) -> Outcome:
     """Train all seeds of a configuration as one packed program, going on from ``folder``'s checkpoint if it has one.
@@ -80,7 +116,6 @@ def train(
         monitor: a TensorBoard writer, or ``None``.
         workers: processes that train together, each on its share of every batch; the numbers do not depend on it.
         plan: instead of threads, device and workers, when workers are on several machines.
-        per_seed: values of single seeds, dotted key -> one per seed, for what :mod:`values` lets differ in a pack.
         thaw: seeds that no verdict but ``non_finite`` stops; those that are frozen go on from where they stopped.
 
     Raises:
@@ -88,9 +123,12 @@ def train(
         StorageError: a write failed; the last good checkpoint was kept.
     """
     plan = plan or execution.Plan(workers, threads, device)
+    job, material = Job(configuration, seeds, folder, report, monitor, thaw), Material(poses)
+    if plan.threads_each:
+        torch.set_num_threads(plan.threads_each)
     while True:
         try:
-            return _train(configuration, seeds, poses, folder, plan, report, should_stop, monitor, per_seed or {}, thaw)
+            return _alone(course(job, material, plan), should_stop)
         except RuntimeError as error:
             more = in_more(plan.pieces, len(seeds), error)
         plan = dataclasses.replace(plan, pieces=more)  # and go on from the last checkpoint
@@ -98,33 +136,47 @@ def train(
             torch.cuda.empty_cache()
 
 
-def _train(
-    configuration: Configuration,
-    seeds: Sequence[int],
-    poses: Poses,
-    folder: Path,
-    plan: execution.Plan,
-    report: Callable[[Progress], None] | None,
-    should_stop: Callable[[], bool] | None,
-    monitor: Monitor | None,
-    per_seed: Mapping[str, Sequence[float]],
-    thaw: Sequence[int],
-) -> Outcome:
-    if plan.threads_each:
-        torch.set_num_threads(plan.threads_each)
+def _alone(running: Course, should_stop: Callable[[], bool] | None) -> Outcome:
+    """Run a trial by itself: its own state takes the steps."""
+    taken: Taken | None = None
+    with contextlib.closing(running):
+        try:
+            while True:
+                engine = running.send(taken)
+                began = time.perf_counter()
+                try:
+                    whole = engine.advance(should_stop)
+                except Exception as error:  # the trial ends as if it had raised it
+                    running.throw(error)
+                    raise
+                note = f"memory is short: a step takes the seeds in {engine.pieces} pieces" if engine.pieces > 1 else ""
+                taken = Taken(time.perf_counter() - began, whole, note=note)
+        except StopIteration as ended:
+            outcome: Outcome = ended.value
+            return outcome
+
+
+def course(job: Job, material: Material, plan: execution.Plan) -> Course:
+    """One trial: yields its engine where steps are due, up to the next evaluation step; whoever runs it takes them.
+
+    Returns:
+        How its seeds ended.
+
+    Raises:
+        Interrupted: it was told that it is to stop; its state is saved.
+        Exception: what :func:`train` raises.
+    """
+    configuration, training, thaw, monitor = job.configuration, job.configuration.training, job.thaw, job.monitor
     with contextlib.ExitStack() as stack:
         group = stack.enter_context(execution.workers(plan, configuration))
-        where, training, scale = plan.device_of(0), configuration.training, normalisation_scale(poses)
-        state = State(configuration, tuple(seeds), where, per_seed, group)
-        identity = identity_of(configuration, per_seed, poses.digest, scale)
-        record = stack.enter_context(records.Recorder(folder, configuration, state.seeds, identity))
+        state, together = State(configuration, tuple(job.seeds), plan.device_of(0), group), 1
+        identity = identity_of(configuration, material.poses.digest, material.scale)
+        record = stack.enter_context(records.Recorder(job.folder, configuration, state.seeds, identity))
         record.restore(state)
         freezing.thaw(state, record, thaw)
-        stack.enter_context(precision.applied(state.matmul))
-        learnt = poses.rows("train")
-        present = None if poses.present[learnt].all() else poses.present[learnt]
-        engine = execution.lead(state, normalised(poses, learnt, scale), plan, present)
-        validation = validation_set(poses, configuration, scale).to(where)
+        execution.lead(state, material.learnt, plan, material.present)
+        engine = Engine(state, material.sampler(state), plan.pieces)
+        validation = validation_set(material.poses, configuration, material.scale).to(state.device)
         parameters = {
             name: parameters_per_seed(net, len(state.active or state.seeds)) for name, net in state.networks.items()
         }
@@ -133,16 +185,15 @@ def _train(
             began, first = time.perf_counter(), state.step
 
             # --- Sample and step, up to the next evaluation step -----------------------------------------------------
-            for batch in engine.batches():
-                if should_stop is not None and should_stop():
-                    state.seconds += time.perf_counter() - began
-                    state.spent = state.spent.plus(steps=time.perf_counter() - began)
-                    record.checkpoint(state)
-                    record.finish(state)
-                    raise Interrupted(f"stopped at step {state.step}; the state is saved")
-                engine.step(batch)
-            settle(where)
-            stepped = time.perf_counter()
+            taken = yield engine
+            assert taken is not None
+            stepped, together = time.perf_counter(), max(together, taken.trials)
+            state.seconds += taken.seconds
+            state.spent = state.spent.plus(steps=taken.seconds)
+            if not taken.whole:
+                record.checkpoint(state)
+                record.finish(state)
+                raise Interrupted(f"stopped at step {state.step}; the state is saved")
 
             # --- Evaluate: signals from held-out 2D poses and fixed views --------------------------------------------
             measured = engine.measure(validation)
@@ -162,11 +213,11 @@ def _train(
 
             # --- Keep: candidates by risk, depths of this step, history ----------------------------------------------
             judged = time.perf_counter()
-            state.spent = state.spent.plus(steps=stepped - began, evaluation=judged - stepped)
+            state.spent = state.spent.plus(evaluation=judged - stepped)
             record.keep(state, rows, measured)
-            elapsed = time.perf_counter() - began
-            state.seconds += elapsed
-            speed = (state.step - first) * len(state.active) / elapsed
+            now = time.perf_counter()
+            state.seconds += now - stepped
+            speed = (state.step - first) * len(state.active) / (now - began)
             if monitor is not None:
                 told = [{"seed": row.seed, "verdict": row.verdict, **row.signals} for row in rows]
                 monitor.evaluation(state.step, [*told, _whole(state, speed)], seeds_only=bool(state.round))
@@ -181,8 +232,8 @@ def _train(
             execution.tell(state, ended, changed=freezing.thaw(state, record, thaw))
 
             # --- Report ----------------------------------------------------------------------------------------------
-            if report is not None:
-                report(_progress(state, speed, plan.pieces))
+            if job.report is not None:
+                job.report(_progress(state, speed, taken.note))
             state.spent = state.spent.plus(records=time.perf_counter() - judged)
 
         record.finish(state)
@@ -190,8 +241,8 @@ def _train(
         seeds=[_outcome(state, seed) for seed in state.seeds],
         training_seconds=state.seconds,
         parameters=parameters,
-        execution=Execution(workers=plan.workers, matmul=state.matmul, precision=state.precision),
-        judged_on=rows_digest(validation_rows(poses, training.validation_poses)),
+        execution=Execution(workers=plan.workers, matmul=state.matmul, precision=state.precision, trials=together),
+        judged_on=rows_digest(validation_rows(material.poses, training.validation_poses)),
         spent=state.spent,
     )
 
@@ -212,8 +263,7 @@ def _lowest_risk(state: State) -> float | None:
     )
 
 
-def _progress(state: State, speed: float, pieces: int) -> Progress:
-    cut = f"memory is short: a step takes the seeds in {pieces} pieces" if pieces > 1 else ""
+def _progress(state: State, speed: float, note: str) -> Progress:
     return Progress(
         step=state.step,
         steps=state.configuration.training.steps,
@@ -221,7 +271,7 @@ def _progress(state: State, speed: float, pieces: int) -> Progress:
         verdicts={seed: judge.verdict.kind for seed, judge in state.judges.items()},
         steps_per_second=speed,
         active_seeds=len(state.active),
-        message="; ".join(filter(None, (state.note, cut))),
+        message="; ".join(filter(None, (state.note, note))),
         spent=state.spent,
     )
 

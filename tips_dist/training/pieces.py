@@ -58,7 +58,9 @@ def batch_rows(batch: Batch, rows: slice) -> Batch:
 
 def weights_rows(weights: Weights, rows: slice) -> Weights:
     """The losses' weights of these seeds."""
-    return dataclasses.replace(weights, values={name: value[rows] for name, value in weights.values.items()})
+    values = {name: value[rows] for name, value in weights.values.items()}
+    label, margin = weights.real_label[rows], weights.bend_margin[rows]
+    return dataclasses.replace(weights, values=values, real_label=label, bend_margin=margin)
 
 
 def joined(step: Callable[[slice], dict[str, Tensor]], rows: list[slice]) -> dict[str, Tensor]:

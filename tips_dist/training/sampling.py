@@ -17,6 +17,9 @@ from tips_dist import counters
 from tips_dist.config import Configuration
 from tips_dist.geometry import CAMERA_DISTANCE, collapse, rotation
 from tips_dist.skeleton import MIRROR, ROOT
+from tips_dist.training.values import Values
+
+REAL_LABEL = "losses.real_label"
 
 
 @dataclass(frozen=True)
@@ -65,24 +68,32 @@ class Sampler:
         share = configuration.training.batch_size // workers
         self.share = slice(rank * share, (rank + 1) * share)
 
-    def batches(self, seeds: Sequence[int], start: int) -> Iterator[Batch]:
+    def batches(self, seeds: Sequence[int], start: int, values: Values | None = None) -> Iterator[Batch]:
         """Yield the batches of step ``start`` and those after it, up to the next evaluation step.
 
-        Every worker draws the whole batch and keeps its share, so the numbers do not depend on their number.
+        Every worker draws the whole batch and keeps its share, so the numbers do not depend on their number. ``values``
+        are those of the seeds' rows, where they are not all of the sampler's own configuration.
         """
-        training, losses = self.configuration.training, self.configuration.losses
+        values = values or Values((self.configuration,) * len(seeds))
+        training = self.configuration.training
         size, steps = training.batch_size, training.evaluate_every
         stretch, offset = divmod(start, steps)
-        drawn = [self._draw(stream(seed, "batches", stretch), steps, size) for seed in seeds]
+        flips = values.of("training.flip_probability")
+        drawn = [self._draw(stream(s, "batches", stretch), steps, size, p) for s, p in zip(seeds, flips, strict=True)]
         indices = torch.stack([index for index, _ in drawn], dim=1).to(self.device)  # (n, S, 2, B)
         uniform = torch.stack([numbers for _, numbers in drawn], dim=1).to(self.device)  # (n, S, 5, B)
         azimuth, elevation, turn, swap_real, swap_fake = uniform.unbind(2)
         if training.rotation == "batch":
             azimuth, elevation = (angle[..., :1].expand_as(angle) for angle in (azimuth, elevation))
-        azimuth = (2 * azimuth - 1) * torch.pi / 180 * training.azimuth_degrees
-        elevation = (2 * elevation - 1) * torch.pi / 180 * training.elevation_degrees
-        real_labels = torch.where(swap_real < losses.label_swap, 0.0, losses.real_label)
-        fake_labels = torch.where(swap_fake < losses.label_swap, losses.real_label, 0.0)
+        widest, highest, swapped, label = (
+            values.on(self.device, key)[:, None]
+            for key in ("training.azimuth_degrees", "training.elevation_degrees", "losses.label_swap", REAL_LABEL)
+        )
+        azimuth = (2 * azimuth - 1) * torch.pi / 180 * widest
+        elevation = (2 * elevation - 1) * torch.pi / 180 * highest
+        none = torch.zeros_like(label)
+        real_labels = torch.where(swap_real < swapped, none, label)
+        fake_labels = torch.where(swap_fake < swapped, label, none)
         if training.turns == "all":
             quarters = torch.arange(1.0, 4.0, device=self.device)[:, None].expand(*turn.shape[:2], 3, size)
         else:
@@ -92,8 +103,9 @@ class Sampler:
         )
         labels = torch.cat(labels_of, dim=-1)
         quarters = quarters[..., :: training.turned_every]
-        counted = training.instance_noise > 0 and training.random == "counted"
-        keys = counters.keys(seeds, "noise", self.device) if counted else None
+        noisy = training.instance_noise > 0
+        keys = counters.keys(seeds, "noise", self.device) if noisy and training.random == "counted" else None
+        deviations = self._deviations(values, start)
         for step in range(offset, steps):
             lifted, real = indices[step].unbind(1)
             present = shown = None
@@ -106,34 +118,40 @@ class Sampler:
                 views=rotation(azimuth[step], elevation[step]),
                 turns=rotation(quarters[step] * torch.pi / 2, torch.zeros_like(quarters[step])),
                 labels=labels[step],
-                noise=self._noise(seeds, keys, start - offset + step) if training.instance_noise else None,
+                noise=self._noise(seeds, keys, start - offset + step, deviations[step - offset]) if noisy else None,
                 present=present,
                 shown=shown,
             )
 
-    def _noise(self, seeds: Sequence[int], keys: Tensor | None, step: int) -> Tensor:
-        """Instance noise: (S, 2B, 17, 2), its deviation falls linearly from ``instance_noise`` to 0 at the last step.
+    def _deviations(self, values: Values, start: int) -> Tensor:
+        """Of instance noise, which falls linearly to 0 at the last step: one of each row and step, (n, S, 1, 1, 1)."""
+        training = self.configuration.training
+        steps = range(start, start - start % training.evaluate_every + training.evaluate_every)
+        noise = values.of("training.instance_noise")
+        shares = [[one * (1 - step / training.steps) / CAMERA_DISTANCE for one in noise] for step in steps]
+        return torch.tensor(shares, device=self.device)[..., None, None, None]
+
+    def _noise(self, seeds: Sequence[int], keys: Tensor | None, step: int, deviation: Tensor) -> Tensor:
+        """Instance noise: (S, 2B, 17, 2) of ``deviation`` (S, 1, 1, 1).
 
         It makes real and fake overlap, so that no discriminator is perfect while the lifter is far off (Sønderby et al.
         2017, arXiv 1610.04490; Arjovsky and Bottou 2017, arXiv 1701.04862). The root stays in its place. With ``keys``
         it is counted on the device, else drawn on the CPU.
         """
         training = self.configuration.training
-        deviation = training.instance_noise * (1 - step / training.steps) / CAMERA_DISTANCE
         joints, share = len(MIRROR), self.share.stop - self.share.start
         if keys is not None:
             strides = training.batch_size * joints, joints, 1  # a word for each joint
             words = counters.words(counters.at(keys, step), self.share.start * joints, (2, share, joints), strides)
             drawn = counters.normal(words).view(len(seeds), 2 * share, joints, 2)
-            drawn[..., ROOT, :] = 0
-            return deviation * drawn
-        shape = (2, training.batch_size, joints, 2)
-        drawn = torch.stack([torch.randn(shape, generator=stream(seed, "noise", step)) for seed in seeds])
+        else:
+            shape = (2, training.batch_size, joints, 2)
+            each = torch.stack([torch.randn(shape, generator=stream(seed, "noise", step)) for seed in seeds])
+            drawn = each[:, :, self.share].flatten(1, 2).to(self.device)
         drawn[..., ROOT, :] = 0
-        return (deviation * drawn[:, :, self.share]).flatten(1, 2).to(self.device)
+        return deviation * drawn
 
-    def _draw(self, generator: torch.Generator, steps: int, size: int) -> tuple[Tensor, Tensor]:
-        flip_probability = self.configuration.training.flip_probability
+    def _draw(self, generator: torch.Generator, steps: int, size: int, flip: float) -> tuple[Tensor, Tensor]:
         indices = torch.randint(self.count, (steps, 2, size), generator=generator)
-        flips = torch.rand((steps, 2, size), generator=generator) < flip_probability
+        flips = torch.rand((steps, 2, size), generator=generator) < flip
         return indices + self.count * flips, torch.rand((steps, 5, size), generator=generator)

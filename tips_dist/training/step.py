@@ -73,7 +73,7 @@ def adversarial_step(
         joints=joints,
         turned_joints=joints if present is None else joints[:, ::every].repeat(1, batch.turns.shape[1], 1),
         present=present,
-        bend_margin=weights.bend_margin,
+        bend_margin=weights.bend_margin[:, None, None],
     )
     terms = {name: term(scene) for name, term in weights.terms.items()}
     own = total(terms, values)
@@ -87,7 +87,7 @@ def adversarial_step(
     scores = discriminator(both)
     judged = scores.detach().requires_grad_()
     discriminator_loss = losses.discriminator_loss(judged, batch.labels, kind)
-    adversarial = losses.adversarial_loss(judged[:, size:], weights.real_label, kind)
+    adversarial = losses.adversarial_loss(judged[:, size:], weights.real_label[:, None], kind)
 
     # --- Gradients: one pass back through the discriminator serves both players ----------------------------------
     # Both losses reach the network through one number per pose. So the gradient that the generator wants is the one

@@ -35,7 +35,7 @@ class Scene:
     joints: Tensor  # (17,) or (S, B, 17): how much each joint counts
     turned_joints: Tensor  # (17,) or (S, T * B / n, 17)
     present: Tensor | None  # (S, B, 17) which joints are there; None: all
-    bend_margin: float = 0.0
+    bend_margin: Tensor | float = 0.0  # (S, 1, 1)
 
 
 Term = Callable[[Scene], Tensor]  # -> (S,); row k from row k of the scene alone

@@ -1,30 +1,37 @@
-"""Hyperparameters of a pack: one value for all seeds, or one per seed, so that configurations can share a program."""
+"""Hyperparameters of the rows of a pack: each row has its own, as far as module ``job`` lets them differ."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tips_dist.config import Configuration
-from tips_dist.files import UserError
+from tips_dist.training.job import WEIGHTS
 from tips_dist.training.terms import Term, chosen
 
-WEIGHTS = ("adversarial", "cycle_2d", "cycle_3d", "consistency_90", "bone_prior", "bend", "r1")
-PER_SEED = ("training.generator_lr", "training.discriminator_lr", *(f"losses.{name}" for name in WEIGHTS))
+
+class Moments(NamedTuple):
+    """What Adam does to a row in one step."""
+
+    rate: float
+    beta1: float
+    beta2: float
+    decay: float  # of weights
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What the step needs to know of the losses; weights that are 0 for every seed are left out."""
+    """What the step needs to know of the losses; weights that are 0 for every row are left out."""
 
     values: Mapping[str, Tensor]  # name -> (S,)
     kind: str
-    real_label: float
-    bend_margin: float = 0.0
+    real_label: Tensor  # (S,)
+    bend_margin: Tensor  # (S,)
 
     @cached_property
     def terms(self) -> dict[str, Term]:
@@ -34,38 +41,34 @@ class Weights:
 
 @dataclass(frozen=True)
 class Values:
-    """A configuration's scalars, with one value per seed where ``own`` says so (dotted key -> one per seed)."""
+    """The scalars of the rows of a pack, one each, from each row's configuration."""
 
-    configuration: Configuration
-    seeds: tuple[int, ...]
-    own: Mapping[str, Sequence[float]]
+    rows: tuple[Configuration, ...]
 
-    def __post_init__(self) -> None:
-        for key, values in self.own.items():
-            if key not in PER_SEED and key.removeprefix("losses.extra.") not in self.configuration.losses.extra:
-                raise UserError(f"per seed: '{key}' cannot differ between packed seeds; {', '.join(PER_SEED)} can")
-            if len(values) != len(self.seeds):
-                raise UserError(f"per seed: {key} has {len(values)} values for {len(self.seeds)} seeds")
-
-    def of(self, key: str, active: Sequence[int]) -> list[float]:
-        """The values of ``key`` for the active seeds."""
+    def of(self, key: str) -> list[float]:
+        """One value per row, by its dotted key."""
         section, _, name = key.partition(".")
-        extra = self.configuration.losses.extra.get(key.removeprefix("losses.extra."))
-        same = float(getattr(getattr(self.configuration, section), name)) if extra is None else extra
-        by_seed = dict(zip(self.seeds, self.own.get(key, [same] * len(self.seeds)), strict=True))
-        return [float(by_seed[seed]) for seed in active]
+        return [float(getattr(getattr(row, section), name)) for row in self.rows]
 
-    def rates(self, active: Sequence[int], step: int) -> dict[str, list[float]]:
-        """Both learning rates, decayed exponentially to ``final_lr_factor`` at the last step."""
-        training = self.configuration.training
-        factor = training.final_lr_factor ** (step / training.steps)
-        keys = {"lifter": "training.generator_lr", "discriminator": "training.discriminator_lr"}
-        return {player: [rate * factor for rate in self.of(key, active)] for player, key in keys.items()}
+    def on(self, device: torch.device, key: str) -> Tensor:
+        """The same, (S,), on a device."""
+        return torch.tensor(self.of(key), device=device)
 
-    def weights(self, active: Sequence[int], device: torch.device) -> Weights:
-        """The losses' weights for the active seeds."""
-        losses = self.configuration.losses
-        found = {name: self.of(f"losses.{name}", active) for name in WEIGHTS}
-        found |= {name: self.of(f"losses.extra.{name}", active) for name in losses.extra}
+    def moments(self, step: int) -> dict[str, list[Moments]]:
+        """Both players' step: learning rates, decayed exponentially to ``final_lr_factor`` at the last one."""
+        found: dict[str, list[Moments]] = {"lifter": [], "discriminator": []}
+        for row in self.rows:
+            own = row.training
+            factor = own.final_lr_factor ** (step / own.steps)
+            for player, rate in (("lifter", own.generator_lr), ("discriminator", own.discriminator_lr)):
+                found[player].append(Moments(rate * factor, own.beta1, own.beta2, own.weight_decay))
+        return found
+
+    def weights(self, device: torch.device) -> Weights:
+        """The losses' weights."""
+        found = {name: self.of(f"losses.{name}") for name in WEIGHTS}
+        for name in dict.fromkeys(name for row in self.rows for name in row.losses.extra):
+            found[name] = [row.losses.extra.get(name, 0.0) for row in self.rows]
         tensors = {name: torch.tensor(values, device=device) for name, values in found.items() if any(values)}
-        return Weights(tensors, losses.adversarial_kind, losses.real_label, losses.bend_margin)
+        label, margin = self.on(device, "losses.real_label"), self.on(device, "losses.bend_margin")
+        return Weights(tensors, self.rows[0].losses.adversarial_kind, label, margin)

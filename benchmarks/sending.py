@@ -128,7 +128,7 @@ def office_costs(evaluations: int, megabytes: int) -> dict[str, float]:
             part = large[: min(PARCEL_BYTES, size - offset)]
             clerk.take("worker", [Parcel(f"trials/{trial.id}/checkpoint/a", part, offset, size)])
         later = time.perf_counter() - begun
-    return {"seconds_per_evaluation": small / evaluations, "seconds_per_megabyte": later / megabytes}
+    return {"office_seconds_per_evaluation": small / evaluations, "office_seconds_per_megabyte": later / megabytes}
 
 
 def fleet(slots: int, assumed: Assumed, costs: dict[str, float]) -> dict[str, float]:
@@ -137,7 +137,7 @@ def fleet(slots: int, assumed: Assumed, costs: dict[str, float]) -> dict[str, fl
     whole += 2 * assumed.depths_bytes + assumed.history_bytes + assumed.tensorboard_bytes
     moved = slots / assumed.trial_seconds * whole
     evaluations = slots * assumed.reports / assumed.trial_seconds
-    one = evaluations * costs["seconds_per_evaluation"] + moved / 1e6 * costs["seconds_per_megabyte"]
+    one = evaluations * costs["office_seconds_per_evaluation"] + moved / 1e6 * costs["office_seconds_per_megabyte"]
     return {
         "evaluations_per_second": round(evaluations, 1),
         "megabytes_per_second": round(moved / 1e6, 1),

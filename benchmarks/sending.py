@@ -15,6 +15,7 @@ import os
 import tempfile
 import threading
 import time
+import unittest.mock
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from tips_dist.runfolder import Trial, layout
 from tips_dist.runfolder.poses import study_poses
 from tips_dist.study.cluster import connected
 from tips_dist.study.courier import at_hand
-from tips_dist.study.desk import AT_ONCE, RayDesk, office
+from tips_dist.study.desk import AT_ONCE, RayDesk, open_office
 from tips_dist.study.monitored import monitored_train
 from tips_dist.study.office import PARCEL_BYTES, Office, Parcel
 from tips_dist.study.trainable import Report, run_trial
@@ -81,8 +82,10 @@ def measure(steps: int, every: int, seeds: int, width: int, threads: int) -> dic
     with tempfile.TemporaryDirectory(prefix="td-") as name, connected(Resources(), None):
         run = Path(name)
         trial = one_trial(study).write(run)
-        with office(run, []) as real:
-            assert real is not None
+        with unittest.mock.patch("tips_dist.study.desk.at_home", return_value=False):
+            real = open_office(run)
+        assert real is not None
+        with real:
             desk = Measured(real._clerk, run, "another disk's")
             with at_hand(run, [trial.id], desk, tell) as (folder, told):
                 begun = time.perf_counter()
@@ -125,7 +128,7 @@ def office_costs(evaluations: int, megabytes: int) -> dict[str, float]:
             part = large[: min(PARCEL_BYTES, size - offset)]
             clerk.take("worker", [Parcel(f"trials/{trial.id}/checkpoint/a", part, offset, size)])
         later = time.perf_counter() - begun
-    return {"seconds_per_evaluation": small / evaluations, "seconds_per_megabyte": later / megabytes}
+    return {"office_seconds_per_evaluation": small / evaluations, "office_seconds_per_megabyte": later / megabytes}
 
 
 def fleet(slots: int, assumed: Assumed, costs: dict[str, float]) -> dict[str, float]:
@@ -134,7 +137,7 @@ def fleet(slots: int, assumed: Assumed, costs: dict[str, float]) -> dict[str, fl
     whole += 2 * assumed.depths_bytes + assumed.history_bytes + assumed.tensorboard_bytes
     moved = slots / assumed.trial_seconds * whole
     evaluations = slots * assumed.reports / assumed.trial_seconds
-    one = evaluations * costs["seconds_per_evaluation"] + moved / 1e6 * costs["seconds_per_megabyte"]
+    one = evaluations * costs["office_seconds_per_evaluation"] + moved / 1e6 * costs["office_seconds_per_megabyte"]
     return {
         "evaluations_per_second": round(evaluations, 1),
         "megabytes_per_second": round(moved / 1e6, 1),

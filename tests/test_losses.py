@@ -218,11 +218,11 @@ def test_a_limb_that_lacks_a_joint_bends_right(absent: str, limbs: list[int]) ->
 
 def test_adversarial_and_turn_losses_by_their_definitions() -> None:
     scores = torch.tensor([[0.25, 1.5], [-1.0, 0.5]], dtype=torch.float64)
-    squares = (scores.numpy() - 0.9) ** 2
-    assert losses.adversarial_loss(scores, 0.9, "least_squares").tolist() == pytest.approx(squares.mean(1).tolist())
+    squares, label = (scores.numpy() - 0.9) ** 2, torch.full((2, 1), 0.9, dtype=torch.float64)
+    assert losses.adversarial_loss(scores, label, "least_squares").tolist() == pytest.approx(squares.mean(1).tolist())
     p = 1 / (1 + np.exp(-scores.numpy()))
     entropy = -(0.9 * np.log(p) + 0.1 * np.log(1 - p)).mean(1)
-    assert losses.adversarial_loss(scores, 0.9, "cross_entropy").tolist() == pytest.approx(entropy.tolist())
+    assert losses.adversarial_loss(scores, label, "cross_entropy").tolist() == pytest.approx(entropy.tolist())
     elementwise = losses.label_loss(scores, torch.zeros_like(scores), "least_squares")
     assert elementwise.tolist() == (scores**2).tolist()
     first, second = random_poses(14, 2, 3)[..., 2], random_poses(15, 2, 3)[..., 2]

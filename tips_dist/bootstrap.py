@@ -241,10 +241,10 @@ def _quantiles(samples: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-Drawn = tuple[NDArray[np.intp], NDArray[np.intp]]  # rows (R, trials, 1) and columns (R, trials, seeds) of R resamples
+_Draws = tuple[NDArray[np.intp], NDArray[np.intp]]  # rows (R, trials, 1) and columns (R, trials, seeds) of R resamples
 
 
-def _drawn(trials: int, seeds: int, seed: int = 0) -> Iterator[Drawn]:
+def _drawn(trials: int, seeds: int, seed: int = 0) -> Iterator[_Draws]:
     """The resamples of a table: all at once, or a part at a time where they are large; the same numbers either way."""
     if RESAMPLES * trials * seeds <= MOST_DRAWN:
         yield _indices(trials, seeds, seed)
@@ -257,7 +257,7 @@ def _drawn(trials: int, seeds: int, seed: int = 0) -> Iterator[Drawn]:
 
 
 @lru_cache(maxsize=16)
-def _indices(trials: int, seeds: int, seed: int = 0) -> Drawn:
+def _indices(trials: int, seeds: int, seed: int = 0) -> _Draws:
     random = np.random.default_rng([seed, trials, seeds])
     rows = random.integers(trials, size=(RESAMPLES, trials, 1))
     return rows, random.integers(seeds, size=(RESAMPLES, trials, seeds))

@@ -28,7 +28,7 @@ WORK, PAGE = Path("runs/peers"), Path(__file__).parent / "peers.md"
 STEPS = 6000
 _SAME = {"training.batch_size": 64, "training.generator_lr": 1e-3, "training.discriminator_lr": 1e-3}
 _FLOW = {"losses.adversarial": 0.0, "losses.extra.flow_prior": 0.1}
-_AUTHORS = {
+_AUTHORS: dict[str, float | str | bool] = {
     "training.batch_size": 64,
     "training.rotation": "batch",
     "training.turns": "all",

@@ -17,10 +17,10 @@ _FAKES = {
           echo "on the way to $3" >>"$LOG"; echo "${ON_THE_WAY:-10.0.0.1}"; exit
         fi
         shift; echo "$*" >>"$LOG"
-        [[ ${JOINED:-0} == 0 ]] || exit "$JOINED"
         until grep -q "ray start.*--head" "$LOG" && { (( $# < 4 )) || grep -q "ray start.*--address" "$LOG"; }; do
           sleep 0.05
-        done""",
+        done
+        exit "${JOINED:-0}" """,
     "venv/bin/tips-dist": """
         echo "tips-dist $*" >>"$LOG"
         trap 'echo "state saved" >>"$LOG"; exit "${SAVED:-130}"' TERM

@@ -246,8 +246,10 @@ def test_what_decides_is_there_before_it_is_told(run: Path) -> None:
         act(folder, "write", "alive.json", b"{}")
         act(folder, "write", "candidates/a", b"later")
         tell({"step": 5})
+        tell({"ended": True})
     assert (told[0][f"{TRIAL}/history.jsonl"], told[0][f"{TRIAL}/alive.json"]) == (b"{}\n", b"{}")
     assert f"{TRIAL}/candidates/a" not in told[0]
+    assert told[1][f"{TRIAL}/candidates/a"] == b"later"  # nothing is missing where a trial of several has ended
     assert (run / TRIAL / "candidates" / "a").read_bytes() == b"later"
 
 

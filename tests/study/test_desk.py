@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,24 +12,26 @@ from tests.study.test_courier import eventually, trial_files
 from tests.study.test_records import make_trial
 from tips_dist.files import UserError
 from tips_dist.runfolder import layout, read_trials
-from tips_dist.study import desk
-from tips_dist.study.cluster import RayNode
-from tips_dist.study.desk import RayDesk
+from tips_dist.study.desk import RayDesk, open_office
 from tips_dist.study.office import PARCEL_BYTES, Parcel, Superseded
 
 
-@contextlib.contextmanager
-def elsewhere(run: Path, nodes: Sequence[RayNode] = ()) -> Iterator[RayDesk]:
+@pytest.fixture(autouse=True)
+def joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tips_dist.study.desk.at_home", lambda: False)
+
+
+def elsewhere(run: Path) -> RayDesk:
     """An office whose workers find another mark than this disk holds."""
-    with desk.office(run, nodes or [{"NodeID": "", "Alive": True, "Resources": {}}]) as real:
-        assert real is not None
-        yield RayDesk(real._clerk, run, "another disk's")
+    real = open_office(run)
+    assert real is not None
+    return RayDesk(real._clerk, run, "another disk's")
 
 
 def test_a_study_whose_workers_see_no_disk_of_the_drivers(
     launch: Callable[..., Path], calm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tips_dist.study.tuning.office", lambda run, nodes: elsewhere(run))
+    monkeypatch.setattr("tips_dist.study.tuning.open_office", elsewhere)
     run = launch(FakeTraining())
     assert not layout.DRIVER.at(run).exists()
     assert (run / "selection.json").read_bytes() == (calm / "selection.json").read_bytes()
@@ -64,10 +64,3 @@ def test_calls_objects_and_errors_pass_through_ray(ray_session: None, tmp_path: 
         office.take("me", [Parcel(name, b"x", size=1)])
     office.release("solo-000")  # holds nothing
     assert set(trial_files(tmp_path)) == {"trial.json", "checkpoint/a"}
-
-
-def test_one_machine_needs_no_office(tmp_path: Path) -> None:
-    node: Any = {"NodeID": "", "Alive": True, "Resources": {}, "NodeManagerAddress": "127.0.0.1"}
-    with desk.office(tmp_path, [node]) as none:
-        assert none is None
-    assert not list(tmp_path.iterdir())

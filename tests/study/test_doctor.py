@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tests.study.conftest import make_study, study_text
 from tips_dist.cli import app
 from tips_dist.study import doctor
-from tips_dist.study.doctor import Checked
+from tips_dist.study.preflight import Checked
 
 Usage = namedtuple("Usage", "total used free")
 

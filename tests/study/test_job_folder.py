@@ -265,7 +265,7 @@ def test_only_files_of_a_run_folder_are_taken(
     evil = (
         Path(sending.__file__)
         .read_text()
-        .replace("for name in chosen(", "put(tar, '../evil', b'x')\n        for name in chosen(")
+        .replace("for name in to_send(", "put(tar, '../evil', b'x')\n        for name in to_send(")
     )
     assert "evil" in evil
     (tmp_path / "evil.py").write_text(evil)

@@ -174,6 +174,26 @@ def test_a_folder_of_the_same_name_is_not_the_drivers(run: Path, tmp_path: Path)
     assert not sees(tmp_path / "nowhere", MARK)
 
 
+def test_the_office_of_a_dead_driver_writes_nothing_more(office: Office, run: Path) -> None:
+    office.open("me", ["solo-000"], False)
+    layout.DRIVER.at(run).write_text("the next driver's")
+    before = tree(run)
+    with pytest.raises(Superseded, match="another driver"):
+        office.take("me", [Parcel("trials/solo-000/error.txt", b"x", size=1)])
+    assert tree(run) == before
+    assert office.stopped()
+    with alone_in(run / "trials" / "solo-000", patience=0.0):
+        pass
+
+
+def test_a_driver_of_one_machine_alone_displaces_it_too(office: Office, run: Path) -> None:
+    office.open("me", ["solo-000"], False)
+    layout.STUDY.at(run).touch()
+    assert not office.stopped()
+    layout.DRIVER.at(run).unlink()
+    assert office.stopped()
+
+
 def test_an_office_that_does_not_see_the_drivers_disk_says_so(run: Path) -> None:
     with pytest.raises(StorageError, match="own Ray node does not see"):
         Office(run, "another mark").open("me", ["solo-000"], False)

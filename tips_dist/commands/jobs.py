@@ -26,7 +26,7 @@ Address = Annotated[
     str,
     typer.Option(help="The cluster's dashboard, http://HOST:8265.", envvar="RAY_API_SERVER_ADDRESS", show_envvar=True),
 ]
-Job = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, as `submit` and `jobs list` print it.")]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, as `submit` and `jobs list` print it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 
 
@@ -70,7 +70,7 @@ def list_(address: Address, as_json: Json = False) -> None:
 
 
 @jobs_app.command("status")
-def _status(job: Job, address: Address, as_json: Json = False) -> None:
+def _status(job: JobArgument, address: Address, as_json: Json = False) -> None:
     """Say where one job stands."""
     from tips_dist.study.jobs import Jobs
 
@@ -80,7 +80,7 @@ def _status(job: Job, address: Address, as_json: Json = False) -> None:
 
 @jobs_app.command("logs")
 def logs(
-    job: Job,
+    job: JobArgument,
     address: Address,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends; exit with its code.")] = False,
 ) -> None:
@@ -95,7 +95,7 @@ def logs(
 
 
 @jobs_app.command("stop")
-def stop(job: Job, address: Address) -> None:
+def stop(job: JobArgument, address: Address) -> None:
     """Stop a job; its trials save their state, and submitting the study again goes on with it."""
     from tips_dist.study.jobs import Jobs
 

@@ -14,7 +14,7 @@ from tips_dist.runfolder import Summary
 from tips_dist.runfolder.results import Answer
 
 METRIC = "n_mpjpe_resolved"
-Row = tuple[str, Statistic]  # representation and its number
+_Number = tuple[str, Statistic]  # representation and its number
 
 
 def forest_figures(summary: Summary) -> list[Figure]:
@@ -35,7 +35,7 @@ def forest_figures(summary: Summary) -> list[Figure]:
     return [*found, _forest("Risk", "risk, an estimate", risks, pooled, answer, None)]
 
 
-def _pooled_errors(summary: Summary) -> list[Row]:
+def _pooled_errors(summary: Summary) -> list[_Number]:
     return [
         (group.representation, value)
         for group in summary.representations
@@ -44,7 +44,7 @@ def _pooled_errors(summary: Summary) -> list[Row]:
 
 
 def _forest(
-    title: str, unit: str, best: Sequence[Row], pooled: Sequence[Row], answer: Answer, digits: int | None
+    title: str, unit: str, best: Sequence[_Number], pooled: Sequence[_Number], answer: Answer, digits: int | None
 ) -> Figure:
     names = [name for name, _ in reversed(best)]
     figure = new_figure(unit, "", height=130 + 64 * len(names))

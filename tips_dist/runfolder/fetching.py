@@ -25,7 +25,7 @@ from tips_dist.storage import Store, StoredFile, cache_folder, inside, linked, m
 CACHE_PATIENCE = 600.0  # seconds to wait for another command that fills the same copy
 
 
-class Source(Protocol):
+class FileSource(Protocol):
     """Where a run folder is fetched from: an address (:class:`tips_dist.storage.Store`), the node of a job's driver."""
 
     @property
@@ -62,7 +62,7 @@ def fetch_run(url: str, command: str = "everything", folder: Path | None = None,
     return fetch_from(Store(url, patience), command, folder)
 
 
-def fetch_from(source: Source, command: str, folder: Path | None = None, *, cache: Path | None = None) -> Path:
+def fetch_from(source: FileSource, command: str, folder: Path | None = None, *, cache: Path | None = None) -> Path:
     """:func:`fetch_run` of any source; ``cache`` is the folder that a copy without a ``folder`` of its own lies in."""
     url = source.url
     there = {name: entry for name, entry in source.list().items() if layout.in_layout(name) and layout.copied(name)}
@@ -115,7 +115,7 @@ def _check_place(local: Path, record: StudyRecord, shown: str) -> None:
         raise UserError(f"{local}: holds something that is no run folder, so {shown} is not fetched there")
 
 
-def _fill(source: Source, local: Path, wanted: Mapping[str, StoredFile], record: StudyRecord) -> int:
+def _fill(source: FileSource, local: Path, wanted: Mapping[str, StoredFile], record: StudyRecord) -> int:
     """Bring what is not here as it is there, in the order of copying (:func:`layout.order`) backwards.
 
     The source is written meanwhile, the other way round, so what a record or a state tells of is there by then.

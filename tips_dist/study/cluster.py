@@ -236,7 +236,6 @@ class RayNode(TypedDict):
 
     NodeID: str
     NodeManagerHostname: NotRequired[str]
-    NodeManagerAddress: NotRequired[str]
     Alive: bool
     Resources: dict[str, float]
 

@@ -83,7 +83,7 @@ def at_hand(run: Path, trials: Sequence[str], desk: Desk | None, tell: Tell) -> 
     with _scratch(run) as folder, Courier(desk, session, folder, trials) as courier:
 
         def tell_too(report: Report) -> None:
-            courier.post()
+            courier.post() if "step" in report else courier.deliver()
             tell(report)
 
         yield folder, tell_too
@@ -95,7 +95,7 @@ class Courier:
     def __init__(self, desk: Desk, session: str, folder: Path, trials: Sequence[str]) -> None:
         self.desk, self.session, self.folder, self.trials = desk, session, folder, trials
         self._there: dict[str, _Sent] = {}  # by name, what the run folder holds
-        self._posting = threading.Lock()
+        self._posting, self._going_round = threading.Lock(), threading.Lock()
         self._done = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
@@ -114,8 +114,7 @@ class Courier:
         self._thread.join()
         try:
             with _in_words():
-                self.check()
-                self.round()
+                self.deliver()
                 self.desk.close(self.session)
         except Exception:
             if kind is None:
@@ -139,6 +138,12 @@ class Courier:
             self.check()
             self._post()
 
+    def deliver(self) -> None:
+        """Send everything as it is now; see :meth:`post`."""
+        with _in_words():
+            self.check()
+            self.round()
+
     def _post(self) -> None:
         parcels: list[Parcel] = []
         sent: dict[str, _Sent] = {}
@@ -157,6 +162,10 @@ class Courier:
 
     def round(self) -> None:
         """Send everything that has changed, in the order that makes every part of it a state to go on from."""
+        with self._going_round:
+            self._round()
+
+    def _round(self) -> None:
         # What speaks of other files is opened before they are looked for. As it is replaced whole, it stays as it was
         # then, and all that it speaks of is there. What is to go is looked for before the checkpoints that follow it.
         records = self._opened(FileKind.RECORD)

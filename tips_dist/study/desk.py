@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tips_dist.files import UserError, write_text
 from tips_dist.runfolder import layout
-from tips_dist.study.cluster import RayNode
+from tips_dist.study.cluster import at_home
 from tips_dist.study.office import Office, Parcel, Superseded
 
 OBJECT_BYTES = 100_000  # from which on parcels go as an object; Ray puts larger arguments into its store anyway
@@ -59,11 +59,18 @@ class Clerk:
 
 
 class RayDesk:
-    """The office as a courier reaches it, from any node (:class:`.courier.Desk`)."""
+    """The office as a courier reaches it, from any node (:class:`.courier.Desk`); the driver closes it in the end."""
 
     def __init__(self, clerk: Any, run: Path, mark: str) -> None:
         self.run, self.mark, self._clerk = run, mark, clerk
         self._listening: ray.ObjectRef | None = None
+
+    def __enter__(self) -> RayDesk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ray.kill(self._clerk)
+        layout.DRIVER.at(self.run).unlink(missing_ok=True)
 
     def open(self, session: str, trials: Sequence[str], direct: bool) -> dict[str, int]:
         """See :meth:`.Office.open`."""
@@ -110,24 +117,13 @@ class RayDesk:
             raise Superseded(f"the office of {self.run} is gone ({type(error).__name__})") from error
 
 
-@contextlib.contextmanager
-def office(run: Path, nodes: Sequence[RayNode]) -> Iterator[RayDesk | None]:
-    """An office for a run folder while its trials run; None where all of Ray is this machine.
-
-    Args:
-        run: the run folder, whose lock we hold.
-        nodes: the cluster's.
-    """
-    if len(nodes) == 1 and str(nodes[0].get("NodeManagerAddress", "")).startswith("127."):
-        yield None  # nobody else can join it
-        return
+def open_office(run: Path) -> RayDesk | None:
+    """Start an office on this node, for a run folder whose lock we hold; None where all of Ray is this machine."""
+    if at_home():
+        layout.DRIVER.at(run).unlink(missing_ok=True)  # of a driver that was killed
+        return None
     mark = secrets.token_hex(16)
     write_text(layout.DRIVER.at(run), mark)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"num_cpus": 0, "scheduling_strategy": here, "max_concurrency": 10_000, "max_restarts": -1}
-    clerk = ray.remote(Clerk).options(**options).remote(str(run), mark)
-    try:
-        yield RayDesk(clerk, run, mark)
-    finally:
-        ray.kill(clerk)
-        layout.DRIVER.at(run).unlink(missing_ok=True)
+    return RayDesk(ray.remote(Clerk).options(**options).remote(str(run), mark), run, mark)

@@ -102,17 +102,32 @@ class Office:
         """Put parcels where they belong, in their order.
 
         Raises:
-            Superseded: the trial is another worker's by now.
+            Superseded: the trial is another worker's by now, or the run another driver's.
             UserError: a name that no trial of this session has, or that is reached through a link.
             StorageError: the disk is full or stays away.
         """
+        if self._displaced():
+            raise Superseded(f"{self.run}: another driver works here")
         for parcel in parcels:
             with self._place(session, parcel.name) as path:
                 patiently(functools.partial(_put, path, parcel, session))
 
     def stopped(self) -> bool:
-        """Whether the study was asked to stop."""
-        return layout.STOP.at(self.run).exists()
+        """Whether the study was asked to stop, or is another driver's: what this one's workers hold is let go then."""
+        if not self._displaced():
+            return layout.STOP.at(self.run).exists()
+        for trial in list(self._held):
+            self.release(trial)
+        return True
+
+    def _displaced(self) -> bool:
+        """Whether another driver has begun to work here: this one is dead, though its workers may not know yet."""
+        try:
+            return layout.DRIVER.at(self.run).read_text() != self.mark
+        except FileNotFoundError:
+            return layout.STUDY.at(self.run).exists()
+        except (OSError, UnicodeDecodeError):
+            return False  # storage is away
 
     @contextlib.contextmanager
     def _place(self, session: str, name: str) -> Iterator[Path]:

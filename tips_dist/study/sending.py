@@ -32,10 +32,10 @@ LINGER_SECONDS = 3600.0  # that the other side may take to read the output
 SAME_SECONDS = 0.001  # by which times of one file may differ after they travelled
 
 
-def main(order: dict[str, Any], out: BinaryIO) -> None:
+def send(order: dict[str, Any], out: BinaryIO) -> None:
     """Answer an order: ``run``, ``layout`` and ``wanted`` (patterns), ``have``, ``only`` and ``most_bytes``."""
     run = Path(order["run"])
-    found = files(run, order["layout"])
+    found = present_files(run, order["layout"])
     listing: dict[str, Any] = {"files": {name: [one.st_size, one.st_mtime] for name, one in found.items()}}
     note = working(run, order["job"])
     if note is not None and NOTE not in found:
@@ -50,14 +50,14 @@ def main(order: dict[str, Any], out: BinaryIO) -> None:
             return
         add(tar, run, STUDY)
         sent = 0
-        for name in chosen(listing["files"], order):
+        for name in to_send(listing["files"], order):
             size = add(tar, run, name) if name in found else put(tar, name, note or b"")
             sent += size
             if sent >= order["most_bytes"]:
                 return
 
 
-def files(run: Path, patterns: list[str]) -> dict[str, os.stat_result]:
+def present_files(run: Path, patterns: list[str]) -> dict[str, os.stat_result]:
     """The run folder's files that fit a pattern of the layout, by name; nothing that is a link or lies behind one."""
     known = expression(patterns)
     found = {}
@@ -77,7 +77,7 @@ def expression(patterns: list[str]) -> re.Pattern[str]:
     return re.compile("|".join("(" + "[^/]*".join(map(re.escape, one.split("*"))) + ")" for one in patterns))
 
 
-def chosen(there: dict[str, list[float]], order: dict[str, Any]) -> list[str]:
+def to_send(there: dict[str, list[float]], order: dict[str, Any]) -> list[str]:
     """The names to send, in the order of the patterns wanted."""
     wanted, have, only = expression(order["wanted"]), order["have"], order["only"]
     places = {}
@@ -137,6 +137,6 @@ if __name__ == "__main__":
     with contextlib.suppress(OSError):
         os.fchmod(1, 0o600)
     with open(1, "wb", closefd=False) as output:
-        main(json.loads(Path(sys.argv[0]).with_name("order.json").read_text()), output)
+        send(json.loads(Path(sys.argv[0]).with_name("order.json").read_text()), output)
     time.sleep(LINGER_SECONDS)
     over()

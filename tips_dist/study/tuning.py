@@ -27,7 +27,7 @@ from tips_dist.runfolder.spent import Spent
 from tips_dist.stability import ranking
 from tips_dist.study.cluster import at_home, cards_in_words, settled, share
 from tips_dist.study.courier import at_hand
-from tips_dist.study.desk import RayDesk, office
+from tips_dist.study.desk import RayDesk, open_office
 from tips_dist.study.heartbeats import Heartbeats
 from tips_dist.study.looks import seeds_at
 from tips_dist.study.packs import Packs
@@ -84,20 +84,19 @@ def run_trials(
     packs = Packs(study, search, resources, room)
     if words := packs.words():
         notice(words)
-    with office(run, ray.nodes()) as desk, tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
-        strangers = wanted is not None
-        driver = Driver(
-            study, run, search, unfinished, progress, strangers=strangers, room=room, packs=packs, desk=desk
-        )
-        trainable = tune.with_parameters(
-            trial_function,
-            data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
-            run=str(run),
-            train=train,
-            resources=resources,
-            wanted=wanted,
-            desk=desk,
-        )
+    desk = open_office(run)
+    strangers = wanted is not None
+    driver = Driver(study, run, search, unfinished, progress, strangers=strangers, room=room, packs=packs, desk=desk)
+    trainable = tune.with_parameters(
+        trial_function,
+        data=[ray.put(poses)],  # in a list, so that Ray passes the reference on: one copy per node, none per trial
+        run=str(run),
+        train=train,
+        resources=resources,
+        wanted=wanted,
+        desk=desk,
+    )
+    with desk or contextlib.nullcontext(), tempfile.TemporaryDirectory(prefix="tips-dist-ray-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(trainable, asked),
             tune_config=tune.TuneConfig(

@@ -173,6 +173,7 @@ def card() -> Iterator[Seen]:
             (nn.Module, "_apply", _apply),
             (torch.cuda, "get_device_capability", lambda device: (9, 0)),
             (torch.cuda, "is_bf16_supported", lambda: True),
+            (torch.cuda, "synchronize", lambda device: None),  # once an evaluation, just before what waits anyway
             (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
         ):
             stack.enter_context(mock.patch.object(target, name, new))

@@ -160,7 +160,7 @@ def test_truth_is_read_after_everything_is_decided(
 ) -> None:
     calls = []
 
-    def evaluate_run(run: Path, truth: Path, poses: Path | None = None, device: str | None = None) -> dict[str, Any]:
+    def evaluate_run(run: Path, truth: Path, device: str, measured: object) -> dict[str, Any]:
         calls.append(truth)
         assert (run / "selection.json").exists()
         assert fake_start["study"] is not None

@@ -267,13 +267,13 @@ def test_mirrored_depth_is_depth_times_sign_joint_by_joint() -> None:
 @given(angles, angles)
 def test_a_rotation_turns_about_the_vertical_and_then_tilts(azimuth: float, elevation: float) -> None:
     expected = Rotation.from_euler("yx", [azimuth, elevation]).as_matrix()  # about fixed axes, in this order
-    found = geometry.rotation(torch.tensor(azimuth).double(), torch.tensor(elevation).double())
+    found = geometry.rotation(*(torch.tensor(angle, dtype=torch.float64) for angle in (azimuth, elevation)))
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_lift_and_project_at_the_nearest_depth() -> None:
     poses = torch.full((1, 17, 2), 0.5).double()
-    lifted = geometry.lift(poses, torch.tensor([-9.5] * 8 + [2.0] * 9).double())
+    lifted = geometry.lift(poses, torch.tensor([[-9.5] * 8 + [2.0] * 9]).double())
     assert lifted[0, :, 2].tolist() == [-9.0] * 8 + [2.0] * 9
     assert lifted[0, :, 0].tolist() == [0.5] * 8 + [6.0] * 9
     behind = torch.tensor([3.0, 2.0, -9.5]).double()

@@ -6,6 +6,7 @@ tests/cluster/test_slurm_for_real.py runs it on a real Slurm.
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import time
@@ -58,6 +59,7 @@ def start(place: Path, *arguments: str, **environment: str) -> subprocess.Popen[
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell traps none that it was born deaf to
     )
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("RAY_preload_python_modules", "json")  # most workers here never train: torch would cost minutes
 START_RAY = ("tests/study/", "tests/chaos/", "tests/test_end_to_end.py", "tests/test_examples.py", "tests/test_cli.py")
 Invoke = Callable[..., tuple[int, str, str]]
 

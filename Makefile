@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-## study: the quickstart, from data to summary (about three minutes after installation)
+## study: the quickstart, from data to summary (some 80 s on two cores after installation)
 study: $(STAMP)
 	$(BIN)/tips-dist data generate --cameras 4 -o data/quickstart
 	$(BIN)/tips-dist run studies/quickstart.yaml --truth data/quickstart.truth3d.h5

@@ -163,7 +163,7 @@ def _submit(
     study: StudyFile,
     address: ClusterAddress,
     runs: Annotated[
-        str, typer.Option(help="Where run folders lie on the cluster: a place that all its nodes share.")
+        str, typer.Option(help="Where run folders lie on the node of the driver; other nodes need not see it.")
     ] = "~/tips-dist-runs",
     storage: Storage = None,
     poses: Annotated[

@@ -1,4 +1,5 @@
-"""Ray's errors in words; the texts are those of Ray 2.60, recorded from workers that ended so (tests/chaos)."""
+"""Ray's errors in words; the texts are those of Ray 2.60: that of killed workers as they gave it, those of memory and
+of nodes that died after its source."""
 
 from __future__ import annotations
 

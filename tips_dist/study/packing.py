@@ -36,7 +36,7 @@ MOST_BYTES = 256 * 2**20  # of a packed pose file; Ray takes packages of up to 5
 class Order:
     """What ``submit`` asks for, beside the study."""
 
-    runs: str = RUNS  # folder of run folders on the cluster, shared between its nodes
+    runs: str = RUNS  # folder of run folders on the node of the driver
     storage: str | None = None  # URL that the run folder is mirrored to
     poses: Path | None = None  # the study's pose file, named by the user because it lies outside the study's folder
     overrides: Sequence[str] = ()

@@ -6,6 +6,7 @@ share :func:`invoke`.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background; programs inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 START_RAY = ("tests/study/", "tests/chaos/", "tests/test_end_to_end.py", "tests/test_examples.py", "tests/test_cli.py")
 Invoke = Callable[..., tuple[int, str, str]]
 

@@ -122,7 +122,7 @@ def test_the_reference_says_everything() -> None:
     assert "| `loop.py` |" in GENERATED["reference/modules.md"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/data.md", "studies/results/long/README.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/data.md", "studies/results/README.md", "CHANGELOG.md"])
 def test_a_page_of_the_site_is_found_again_in_the_repository(name: str) -> None:
     assert hooks.repository_path(hooks.site_path(name)) == name
 

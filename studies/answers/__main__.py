@@ -163,18 +163,20 @@ def record(output: Path, section: str, runs: dict[str, Material], tables: dict[s
     """Put a section's tables into ``answers.json`` and onto the pages, with where they come from."""
     file = output / "answers.json"
     known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"schema": 2, "sections": {}}
-    origin = {
-        name: study.folder.study.model_dump(
-            mode="json", include={"name", "digest", "created", "git", "versions", "host"}
-        )
-        for name, study in runs.items()
-    }
+    origin = {name: _origin(study) for name, study in runs.items()}
     data = {name: table.data() for name, table in tables.items()}
     known["sections"][section] = {"runs": origin, "tables": data}
     write_json(file, known)
     fill(output / "README.md", tables)
     if "front" in tables and output == RESULTS:
         fill(FRONT, {"front": tables["front"]})
+
+
+def _origin(study: Material) -> dict[str, Any]:
+    """What a run was asked and where it ran, without the paths of that machine."""
+    run = study.folder.study
+    told = run.model_dump(mode="json", include={"name", "created", "git", "versions", "host"})
+    return {**told, "data": run.data.digest, "asked": json.loads(run.resolved.model_dump_json(exclude={"data"}))}
 
 
 def _reference(study: Material, ground: Ground) -> SupervisedReference:

@@ -100,7 +100,7 @@ def test_sections_answer_from_a_real_run(runs: Path, ground: Ground, tmp_path: P
     with_prior = tables["prior"]["rows"]
     assert all(row["difference, mm"]["value"] == 0 for name, row in with_prior.items() if "against" not in name)
     assert all(row["costs"]["value"] == pytest.approx(0) for row in list(tables["m"]["rows"].values())[:2])
-    assert stored["search"]["runs"]["papers"]["digest"]
+    assert stored["search"]["runs"]["papers"]["asked"]["seeds"] == 3
     with np.load(tmp_path / "histories" / "parts.npz", allow_pickle=False) as file:
         assert file["solo-000/errors"].shape == file["solo-000/raw_errors"].shape == (10, 3)
         assert file["solo-000/signals"].shape == (10, 3, len(file["names"]))

@@ -194,7 +194,7 @@ def _probe(configuration: Configuration, seeds: int, threads: int) -> tuple[floa
         engine = Engine(state, sampler_for(state, poses))
         batches = engine.batches()
         with precision.applied(state.matmul):
-            with _counted() as kept:
+            with _counted(state.tensors().values()) as kept:
                 engine.step(next(batches))
             took = min(_seconds(engine, batches) for _ in range(STEPS))
             return factor * took, factor * sum(kept.values())
@@ -216,13 +216,15 @@ def _halved(size: int) -> Iterator[int]:
 
 
 @contextmanager
-def _counted() -> Iterator[Mapping[int, int]]:
-    """Which storages, and how many bytes of each, the body's graph keeps for its way back."""
+def _counted(held: Iterable[Tensor]) -> Iterator[Mapping[int, int]]:
+    """Which storages, and how many bytes of each, the body's graph keeps for its way back, those ``held`` aside."""
     kept: dict[int, int] = {}
+    own = {tensor.untyped_storage().data_ptr() for tensor in held}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

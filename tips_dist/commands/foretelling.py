@@ -113,26 +113,30 @@ def _print(here: Place, cards: Sequence[Place], parts: Sequence[Forecast]) -> No
     from tips_dist.report.live import duration
     from tips_dist.report.tables import Table
 
-    head = ("representation", "trials", "seeds", "steps", "PFLOP", "memory", "disk", "together", "memory", "step ms")
+    packed = any(here.packed(part.largest) > 1 for part in parts)
+    columns = ("together", "of all") if packed else ()
+    head = ("representation", "trials", "seeds", "steps", "PFLOP", "memory", "disk", "step", *columns)
     rows = [
         (
             part.representation,
             str(part.trials),
             str(part.seeds),
             f"{part.steps:,}",
-            f"{part.operations / 1e15:.3g}",
+            f"{part.operations / 1e15:,.3g}",
             _bytes(part.memory()),
             _bytes(part.disk),
-            str(here.packed(part.largest)),
-            _bytes(here.memory(part)),
-            f"{1000 * part.step_seconds:,.0f}",
+            f"{1000 * part.step_seconds:,.0f} ms" if part.step_seconds < 10 else f"{part.step_seconds:,.0f} s",
+            *((str(here.packed(part.largest)), _bytes(here.memory(part))) if packed else ()),
         )
         for part in parts
     ]
     running = here.at_once(parts)
     memory = _bytes(running * here.resources.workers * max(map(here.memory, parts)))
+    together = (
+        "Together: trials that train as one program at most (`resources.pack`), the memory of all, and their step."
+    )
     lines = [
-        "Together: trials that train as one program at most (`resources.pack`), with its memory and its step, here.",
+        *([together] if packed else []),
         f"On this machine's processors, {_programs(running)} at a time: about {duration(here.seconds(parts))} of "
         "training steps. Evaluation takes some percent on top, selection and distillation some minutes.",
         *(_on_cards(place, parts) for place in cards),
@@ -151,7 +155,7 @@ def _on_cards(place: Place, parts: Sequence[Forecast]) -> str:
     each = f" of up to {most} trials" if most > 1 else ""
     return (
         f"On {where} {CARD / 1e12:.0f} TFLOP/s (`make gpu` measures one), {_programs(running)}{each} at a time: about "
-        f"{duration(place.seconds(parts))}, {_bytes(on_one * max(map(place.memory, parts)))} on a card."
+        f"{duration(place.seconds(parts))}, {_bytes(on_one * max(map(place.memory, parts)))} on a card, less where a step goes in pieces."
     )
 
 
@@ -160,4 +164,4 @@ def _programs(count: int) -> str:
 
 
 def _bytes(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    return f"{count / 1e9:.{count < 1e11:d}f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

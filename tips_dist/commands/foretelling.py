@@ -155,7 +155,8 @@ def _on_cards(place: Place, parts: Sequence[Forecast]) -> str:
     each = f" of up to {most} trials" if most > 1 else ""
     return (
         f"On {where} {CARD / 1e12:.0f} TFLOP/s (`make gpu` measures one), {_programs(running)}{each} at a time: about "
-        f"{duration(place.seconds(parts))}, {_bytes(on_one * max(map(place.memory, parts)))} on a card, less where a step goes in pieces."
+        f"{duration(place.seconds(parts))}, {_bytes(on_one * max(map(place.memory, parts)))} on a card (less where a step "
+        "goes in pieces)."
     )
 
 

@@ -151,12 +151,12 @@ def _on_cards(place: Place, parts: Sequence[Forecast]) -> str:
 
     running, most = place.at_once(parts), max(place.packed(part.largest) for part in parts)
     on_one = min(running, max(1, int(1 / float(place.resources.gpus) + 1e-6)))
+    holds = _bytes(on_one * max(map(place.memory, parts)))
     where = f"{place.cards} cards that sustain" if place.cards > 1 else "one card that sustains"
     each = f" of up to {most} trials" if most > 1 else ""
     return (
         f"On {where} {CARD / 1e12:.0f} TFLOP/s (`make gpu` measures one), {_programs(running)}{each} at a time: about "
-        f"{duration(place.seconds(parts))}, {_bytes(on_one * max(map(place.memory, parts)))} on a card (less where a step "
-        "goes in pieces)."
+        f"{duration(place.seconds(parts))}, {holds} on a card (less where a step goes in pieces)."
     )
 
 

@@ -197,6 +197,7 @@ def test_a_verdict_at_the_last_step_freezes_nothing(tmp_path: Path, plateaus: An
     assert [(seed.stopped_step, seed.frozen) for seed in outcome.seeds] == [(40, None)] * 3
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_several_workers_thaw_like_one(tmp_path: Path, plateaus: Any) -> None:
     plateaus({0: 30, 2: 10})
     for name, plan in (("one", Plan()), ("two", Plan(workers=2, threads=2))):

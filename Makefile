@@ -57,13 +57,14 @@ peers: $(CMU).flow.safetensors
 $(CMU).flow.safetensors: $(CMU).truth3d.h5
 	$(BIN)/python -m benchmarks.peers.flow $(CMU).pose2d.h5 -o $@
 
-## test: the test suite
+## test: the test suite; bytecode is kept, whatever the environment says: its many processes would compile all of it again
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-## chaos: kill workers, nodes, drivers and heads, fill disks; the whole path from a wheel; some ten minutes
+## chaos: kill workers, nodes, drivers and heads, fill disks; the whole path from a wheel; the examples that start a Ray of
+## their own (notebook, Tune script); some ten minutes
 chaos: $(STAMP)
-	$(BIN)/python -m pytest tests/chaos tests/test_start.py -m "chaos or not chaos"
+	$(BIN)/python -m pytest tests/chaos tests/test_start.py tests/test_examples.py tests/study/test_tune_script.py -m "chaos or not chaos"
 
 ## recipes: every check of cluster/, those too that want a provider's library, Slurm, sshd or a container engine; what is
 ## not there is skipped with a word. Some ten minutes with Slurm. CRDS=FILE: KubeRay's own definitions (cluster/README.md)

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -30,6 +30,7 @@ TRIES = 10  # to copy what checkpoints speak of before the trial has written oth
 OWN = ""  # the group of files that belong to no trial
 
 _State = tuple[int, int]  # of a file: size, and mtime in ns
+_Files = dict[str, tuple[FileKind, _State]]  # by name
 _Open = tuple[str, IO[bytes]]  # a file's name, and what it held when it was opened
 
 
@@ -126,31 +127,30 @@ class Mirror:
             return copied + marked
 
     def _round(self, there: dict[str, dict[str, _State]], heavy: bool) -> int:
-        own, found = there.setdefault(OWN, {}), _names(self.run, OWN)
+        own, found = there.setdefault(OWN, {}), _files(self.run, OWN)
         with contextlib.ExitStack() as stack, ThreadPoolExecutor(PARALLEL) as pool:
             last = self._opened(stack, own, found, FileKind.RECORD, FileKind.NOTE)
-            here = {f"{layout.TRIALS}/{path.name}" for path in _listed(self.run / layout.TRIALS)}
-            trials = {group: there.setdefault(group, {}) for group in sorted({*there, *here} - {OWN})}
+            trials = {group: there.setdefault(group, {}) for group in _trials(self.run)}
             copied = self._copied(own, found, FileKind.JOURNAL)
             copied += sum(pool.map(self._trial, trials, trials.values(), itertools.repeat(heavy)))
             others = (kind for kind in FileKind if kind not in (FileKind.JOURNAL, FileKind.RECORD, FileKind.NOTE))
-            copied += sum(pool.map(lambda name: self._copy(own, name), _of(found, *others)))
-            self._remove(own, own.keys() - set(found))
+            copied += sum(pool.map(self._copy, itertools.repeat(own), _changed(own, found, *others)))
+            for group in there.keys() - trials.keys():
+                self._remove(there[group], there[group].keys() - found.keys())
             return copied + sum(self._put(own, *one) for one in last)
 
     def _trial(self, group: str, there: dict[str, _State], heavy: bool) -> int:
-        found, record = _names(self.run, group), f"{group}/{layout.TRIAL.name}"
+        found, record = _files(self.run, group), f"{group}/{layout.TRIAL.name}"
         with contextlib.ExitStack() as stack:
             records = self._opened(stack, there, found, FileKind.RECORD)
             whole = heavy or any(name == record for name, _ in records)
-            gone = there.keys() - set(found)
             copied, states = self._held(stack, group, there) if whole else (0, None)
+            now = _files(self.run, group) if whole else found
             kinds = (FileKind.SERIES, FileKind.CANDIDATES, FileKind.FROZEN, FileKind.EVENTS, FileKind.OTHER)
-            now = _names(self.run, group) if whole else found
             copied += self._copied(there, now, *kinds, *([FileKind.DEPTHS] if whole else []))
             if states is not None:
                 copied += sum(self._put(there, *one) for one in states)
-                self._remove(there, gone)
+                self._remove(there, there.keys() - found.keys() - now.keys())
             return copied + sum(self._put(there, *one) for one in records)
 
     def _held(
@@ -163,36 +163,31 @@ class Mirror:
         copied = 0
         for _ in range(TRIES):
             with contextlib.ExitStack() as trying:
-                found = _names(self.run, group)
+                found = _files(self.run, group)
                 states = self._opened(trying, there, found, FileKind.STATE)
-                copied += self._copied(there, _names(self.run, group), FileKind.CANDIDATES, FileKind.FROZEN)
-                if _of(_names(self.run, group), FileKind.STATE) == _of(found, FileKind.STATE):
+                copied += self._copied(there, _files(self.run, group), FileKind.CANDIDATES, FileKind.FROZEN)
+                if _changed({}, _files(self.run, group), FileKind.STATE) == _changed({}, found, FileKind.STATE):
                     stack.enter_context(trying.pop_all())
                     return copied, states
         return copied, None
 
     def _opened(
-        self, stack: contextlib.ExitStack, there: dict[str, _State], found: Sequence[str], *kinds: FileKind
+        self, stack: contextlib.ExitStack, there: dict[str, _State], found: _Files, *kinds: FileKind
     ) -> list[_Open]:
-        """The files of some kinds that have changed."""
+        """The files of some kinds that have changed, as they are now."""
         opened: list[_Open] = []
-        for name in _of(found, *kinds):
+        for name in _changed(there, found, *kinds):
             with contextlib.suppress(FileNotFoundError):
-                if _state((self.run / name).stat()) != there.get(name):
-                    opened.append((name, stack.enter_context((self.run / name).open("rb"))))
+                opened.append((name, stack.enter_context((self.run / name).open("rb"))))
         return opened
 
-    def _copied(self, there: dict[str, _State], found: Sequence[str], *kinds: FileKind) -> int:
-        return sum(self._copy(there, name) for name in _of(found, *kinds))
+    def _copied(self, there: dict[str, _State], found: _Files, *kinds: FileKind) -> int:
+        return sum(self._copy(there, name) for name in _changed(there, found, *kinds))
 
     def _copy(self, there: dict[str, _State], name: str) -> bool:
-        try:
-            if there.get(name) == _state((self.run / name).stat()):
-                return False
-            with (self.run / name).open("rb") as stream:
-                return self._put(there, name, stream)
-        except FileNotFoundError:
-            return False
+        with contextlib.suppress(FileNotFoundError), (self.run / name).open("rb") as stream:
+            return self._put(there, name, stream)
+        return False
 
     def _put(self, there: dict[str, _State], name: str, stream: IO[bytes]) -> bool:
         state = _state(os.fstat(stream.fileno()))
@@ -332,25 +327,42 @@ def _group(name: str) -> str:
     return "/".join(parts[:2]) if parts[0] == layout.TRIALS and len(parts) > 2 else OWN
 
 
-def _names(run: Path, group: str) -> list[str]:
+def _files(run: Path, group: str) -> _Files:
     """The files of a group that are copied."""
-    found = []
-    for place, folders, names in os.walk(run / group):
-        if group == OWN and Path(place) == run:
-            folders[:] = [name for name in folders if name != layout.TRIALS]
-        for path in (Path(place, name) for name in names):
-            name = path.relative_to(run).as_posix()
-            if layout.copied(name) and path.is_file() and not path.is_symlink():
-                found.append(name)
+    found: _Files = {}
+    prefix = f"{run}/"
+    for entry in _walk(run / group, layout.TRIALS if group == OWN else ""):
+        name = entry.path.removeprefix(prefix)
+        kind = layout.file_kind(name)
+        if kind is not FileKind.LOCAL:
+            with contextlib.suppress(FileNotFoundError):
+                found[name] = kind, _state(entry.stat(follow_symlinks=False))
     return found
 
 
-def _of(names: Iterable[str], *kinds: FileKind) -> list[str]:
-    return sorted((name for name in names if layout.file_kind(name) in kinds), key=layout.order)
+def _walk(folder: str | Path, without: str = "") -> Iterator[os.DirEntry[str]]:
+    """All ordinary files below a folder (of many thousands each question to the disk counts); not through links."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name != without:
+                    yield from _walk(entry.path)
+            elif entry.is_file(follow_symlinks=False):
+                yield entry
 
 
-def _listed(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
+def _changed(there: dict[str, _State], found: _Files, *kinds: FileKind) -> list[str]:
+    """Those of some kinds that are not there as they are here, in the order of the layout."""
+    names = [(kind, name) for name, (kind, state) in found.items() if kind in kinds and there.get(name) != state]
+    return [name for _, name in sorted(names)]
+
+
+def _trials(run: Path) -> list[str]:
+    """The groups of trials."""
+    place = run / layout.TRIALS
+    if place.is_symlink() or not place.is_dir():
+        return []
+    return sorted(f"{layout.TRIALS}/{path.name}" for path in place.iterdir() if path.is_dir() and not path.is_symlink())
 
 
 def _state(about: os.stat_result) -> _State:

@@ -85,8 +85,8 @@ def test_a_trial_that_takes_all_memory_says_so(tmp_path: Path) -> None:
     assert run is not None
     assert states(run) == {"finished": 7, "failed": 1}
     told = read_json(run / "trials" / "solo-001" / "trial.json")["error"]
-    assert told.startswith("its node ran out of memory, so Ray ended its worker")
-    assert "; take a larger node" in told
+    assert told.startswith("its node ran out of memory (")
+    assert "), so Ray ended its worker on " in told
     assert told.endswith("(4 times)")
 
 

@@ -77,7 +77,7 @@ def test_a_trial_that_takes_all_memory_says_so(tmp_path: Path) -> None:
     if memory.available < 2 * HOG_GIGABYTES * 2**30:
         pytest.skip(f"{memory.available / 2**30:.0f} GB of memory are free here, {2 * HOG_GIGABYTES} are needed")
     threshold = (memory.total - memory.available + HOG_GIGABYTES * 2**30 * 2 / 3) / memory.total
-    folder = prepare(tmp_path, STUDY.replace("max_failures: 10", "max_failures: 3"))
+    folder = prepare(tmp_path, STUDY.replace("seconds: 5.0, max_failures: 10", "seconds: 60.0, max_failures: 3"))
     monitor = {"RAY_memory_usage_threshold": f"{threshold:.3f}", "RAY_memory_monitor_refresh_ms": "100"}
     code, error = Driver(folder, hog="solo-001", environment=monitor).wait()
     assert code == 0, error

@@ -1,4 +1,4 @@
-"""Ray's errors in words; the texts are those that Ray 2.60 gave of killed workers, of memory and of a node that died."""
+"""Ray's errors in words; the texts are those that Ray 2.60 gave of workers killed, memory spent, a node that died."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.air.execution import FixedResourceManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 from tips_dist.study import reasons, tuning
@@ -120,14 +119,14 @@ def test_a_worker_that_was_killed_because_it_hung_is_said_to_have_hung() -> None
 
 
 def test_a_worker_ended_for_want_of_memory_ends_its_trial_and_not_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
-    manager, heard = Actors(resource_manager=FixedResourceManager({"CPU": 1.0})), list[Exception]()
+    manager, heard = Actors(resource_manager=SimpleNamespace()), list[Exception]()
     monkeypatch.setattr(manager, "_cleanup_actor", lambda tracked_actor: None)
     actor = SimpleNamespace(actor_id=1, _on_error=lambda one, error: heard.append(error))
     manager._actor_task_failed(SimpleNamespace(_tracked_actor=actor, _on_error=None), OutOfMemoryError(MEMORY))
     (error,) = heard
     assert isinstance(error, RayActorError)
     assert reason_words(str(error)).startswith("its node ran out of memory")
-    assert tuning.tune_controller.RayActorManager is Actors
+    assert vars(tuning)["tune_controller"].RayActorManager is Actors
 
 
 def test_the_newest_of_tunes_errors_is_read(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from tips_dist.runfolder.spent import NOTHING, Spent
 from tips_dist.runfolder.weights import METADATA
 from tips_dist.stability.statistic import trial_risk
 
-HOG_GIGABYTES = 4
+HOG_GIGABYTES = 6
 
 
 @dataclass(frozen=True)

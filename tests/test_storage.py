@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from benchmarks.reading_scale import make
 from tests import slow_s3
 from tests.s3 import new_bucket, serving
+from tests.study.test_courier import act, resumable, story
 from tips_dist.files import StorageError, UserError, write_json
 from tips_dist.mirror import Mirror, mirror_of, mirror_once, mirrored, mirrored_by
 from tips_dist.runfolder import example, layout, read_trials
@@ -67,6 +69,7 @@ def test_mirror_copies_what_changed_and_drops_what_went(s3: str, run: Path) -> N
     trial = run / "trials" / "solo-000"
     (trial / "candidates" / "seed0-step10.safetensors").rename(trial / "candidates" / "seed0-step20.safetensors")
     (trial / "history.jsonl").write_text('{"step": 10}\n{"step": 20}\n')
+    mirror._next_heavy = 0.0
     assert mirror.round() == 3
     there = Store(below(s3, run.name)).list()
     assert set(there) == names(run) - {"lock", "trials/solo-000/.trial.json.1.tmp"}
@@ -105,6 +108,61 @@ def test_order_of_a_round_is_a_state_that_resume_takes(s3: str, run: Path, monke
     assert order[-1] == "mirror.json"
 
 
+@pytest.mark.parametrize("heavy", [1, 3])
+@pytest.mark.parametrize("pace", [1, 2, 3, 5])
+def test_cut_off_between_any_two_requests_a_mirror_is_a_state_that_resume_takes(
+    pace: int, heavy: int, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two requests the loop goes on writing, ``pace`` requests for one write; of ``heavy`` rounds one is."""
+    copy, requests = tmp_path / "backup" / run.name, 0
+    shutil.rmtree(run / "trials")
+    act(run, "write", "trial.json", b'{"state": "running"}')
+    mirror = Mirror(run, f"file://{tmp_path}/backup")
+    mirror.round()
+    writing = story(run)
+    put, delete = Store.put, Store.delete
+
+    def meanwhile(real: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: object) -> None:
+            nonlocal requests
+            resumable(copy)
+            requests += 1
+            if requests % pace == 0:
+                next(writing, None)
+            real(*arguments)
+
+        return call
+
+    monkeypatch.setattr(Store, "put", meanwhile(put))
+    monkeypatch.setattr(Store, "delete", meanwhile(delete))
+    had = 0
+    for number in range(90):
+        if number % heavy == 0:
+            mirror._next_heavy = 0.0
+        mirror.round()
+        resumable(copy)
+        checkpoints = len(list(copy.glob("trials/*/checkpoint/*")))
+        assert checkpoints >= min(had, 1)  # none is taken away before there is another one
+        had = max(had, checkpoints)
+    for _ in writing:
+        pass
+    mirror.round(ended=True)
+    resumable(copy)
+    assert names(copy) == names(run) - {"lock"}
+
+
+def test_a_trial_that_has_ended_is_there_with_all_of_its_files(s3: str, run: Path) -> None:
+    """Also in a round that leaves out what is large: who reads that it has finished finds its depths as they are."""
+    mirror, trial = Mirror(run, s3), run / "trials" / "solo-000"
+    (trial / "depths.npy").write_bytes(b"old")
+    mirror.round()
+    (trial / "depths.npy").write_bytes(b"the last ones")
+    assert mirror.round() == 1
+    write_json(trial / "trial.json", {"schema": 1, "state": "finished"})
+    assert mirror.round() == 3
+    assert Store(below(s3, run.name)).read("trials/solo-000/depths.npy") == b"the last ones"
+
+
 def test_fetch_brings_only_what_a_command_needs(s3: str, run: Path) -> None:
     Mirror(run, s3).round()
     url = below(s3, run.name)
@@ -122,6 +180,7 @@ def test_fetch_again_reads_what_changed_only(s3: str, run: Path, monkeypatch: py
     fetch_run(url, "evaluate")
     candidate = run / "trials" / "solo-000" / "candidates" / "seed0-step10.safetensors"
     candidate.rename(candidate.with_name("seed0-step20.safetensors"))
+    mirror._next_heavy = 0.0
     mirror.round()
     read: list[str] = []
     get = Store.get
@@ -211,11 +270,11 @@ def test_the_study_goes_on_while_storage_is_away(s3: str, run: Path, monkeypatch
     away, failed = threading.Event(), threading.Event()
     put = Store.put
 
-    def sometimes(self: Store, path: Path, name: str) -> None:
+    def sometimes(self: Store, file: Path | IO[bytes], name: str) -> None:
         if away.is_set():
             failed.set()
             raise StorageError("s3://…: storage does not answer")
-        put(self, path, name)
+        put(self, file, name)
 
     monkeypatch.setattr(Store, "put", sometimes)
     with mirrored(run, s3, interval=0.02):

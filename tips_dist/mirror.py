@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from tips_dist.addresses import redacted
 from tips_dist.files import UserError, home, write_json
 from tips_dist.runfolder import layout
+from tips_dist.runfolder.layout import FileKind
 from tips_dist.runfolder.record import json_object
 from tips_dist.runfolder.records import Holder, MirrorNote, StudyRecord
 from tips_dist.storage import PATIENCE_SECONDS, Store, below, inside
@@ -24,16 +26,27 @@ MOST_WAIT = 60.0  # seconds to tell whether another driver still mirrors to a pl
 NOWHERE = "none"  # for --storage: go on without the mirror that an earlier driver had
 HEAVY_INTERVALS = 10  # checkpoints and depths are copied that much rarer (benchmarks/scale.py says why)
 PARALLEL = 8  # copies at a time
+TRIES = 10  # to copy what checkpoints speak of before the trial has written others
+OWN = ""  # the group of files that belong to no trial
+
+_State = tuple[int, int]  # of a file: size, and mtime in ns
+_Files = dict[str, tuple[FileKind, _State]]  # by name
+_Open = tuple[str, IO[bytes]]  # a file's name, and what it held when it was opened
 
 
 class Mirror:
     """Copies a run folder to an address: changed files at intervals, everything once more at the end.
 
-    Order matters: a copy must be a state that a killed study might have left behind, as ``resume`` takes those. So of
-    the files found, the search's journal goes first (trials without a journal entry do not exist, entries without
-    trials do), then histories, depths and candidates, then checkpoints (history beyond a checkpoint is cut, a
-    checkpoint beyond its history would be lost work), then the trials' records. Checkpoints and depths, which are large
-    and change all the time, join in every tenth round only, and never for more than a tenth of the time.
+    Order matters: a copy must be a state that a killed study might have left behind, as ``resume`` takes those. So the
+    trials are found before the search's journal goes (trials without a journal entry do not exist, entries without
+    trials do), then trial after trial, then what speaks of all of them. Of each the histories, depths and candidates
+    go before the checkpoints (history beyond a checkpoint is cut, a checkpoint beyond its history would be lost work),
+    and its record last. What speaks of other files is opened before they are looked for: as it is replaced whole, it
+    goes as it was then.
+
+    Checkpoints and depths, which are large and change all the time, join in every tenth round only, and never for more
+    than a tenth of the time; but where a trial's record has changed, all of the trial goes with it. What has gone here
+    is removed there only with the checkpoints that no longer speak of it.
     """
 
     def __init__(self, run: Path, url: str, interval: float = INTERVAL_SECONDS, patience: float = PATIENCE_SECONDS):
@@ -41,7 +54,7 @@ class Mirror:
         self.run, self.url, self.interval = run, url, interval
         self.store = Store(below(url, run.name), patience)
         self.failure: str | None = None  # why the last round failed
-        self._there: dict[str, tuple[int, int]] | None = None  # name -> (size, mtime in ns) as last copied
+        self._there: dict[str, dict[str, _State]] | None = None  # group -> name -> what was last copied
         self._next_heavy = 0.0
         self._lock = threading.Lock()
 
@@ -105,36 +118,88 @@ class Mirror:
                 marked = self.claim()
                 self._there = self._already_there()
             self._note(ended)
-            found = dict(_files(self.run))
             begun = time.monotonic()
             heavy = ended or begun >= self._next_heavy
-            names = sorted(
-                (name for name in found if heavy or layout.file_kind(name) not in layout.HEAVY), key=layout.order
-            )
-            with ThreadPoolExecutor(PARALLEL) as pool:  # parallel within a group, one group after another
-                copied = sum(
-                    sum(pool.map(self._copy, group))
-                    for _, group in itertools.groupby(names, key=lambda name: layout.order(name)[0])
-                )
+            copied = self._round(self._there, heavy)
             if heavy:
                 spent = time.monotonic() - begun
                 self._next_heavy = time.monotonic() + max(HEAVY_INTERVALS * self.interval, HEAVY_INTERVALS * spent)
-            for name in [name for name in self._there if name not in found and layout.in_layout(name)]:
-                self.store.delete(name)
-                del self._there[name]
             return copied + marked
 
-    def _copy(self, name: str) -> bool:
-        assert self._there is not None
-        try:
-            state = _state(self.run / name)
-            if self._there.get(name) == state:
-                return False
-            self.store.put(self.run / name, name)
-        except FileNotFoundError:
-            return False
-        self._there[name] = state
+    def _round(self, there: dict[str, dict[str, _State]], heavy: bool) -> int:
+        own, found = there.setdefault(OWN, {}), _files(self.run, OWN)
+        with contextlib.ExitStack() as stack, ThreadPoolExecutor(PARALLEL) as pool:
+            last = self._opened(stack, own, found, FileKind.RECORD, FileKind.NOTE)
+            trials = {group: there.setdefault(group, {}) for group in _trials(self.run)}
+            copied = self._copied(own, found, FileKind.JOURNAL)
+            copied += sum(pool.map(self._trial, trials, trials.values(), itertools.repeat(heavy)))
+            others = (kind for kind in FileKind if kind not in (FileKind.JOURNAL, FileKind.RECORD, FileKind.NOTE))
+            copied += sum(pool.map(self._copy, itertools.repeat(own), _changed(own, found, *others)))
+            for group in there.keys() - trials.keys():
+                self._remove(there[group], there[group].keys() - found.keys())
+            return copied + sum(self._put(own, *one) for one in last)
+
+    def _trial(self, group: str, there: dict[str, _State], heavy: bool) -> int:
+        found, record = _files(self.run, group), f"{group}/{layout.TRIAL.name}"
+        with contextlib.ExitStack() as stack:
+            records = self._opened(stack, there, found, FileKind.RECORD)
+            whole = heavy or any(name == record for name, _ in records)
+            copied, states = self._held(stack, group, there) if whole else (0, None)
+            now = _files(self.run, group) if whole else found
+            kinds = (FileKind.SERIES, FileKind.CANDIDATES, FileKind.FROZEN, FileKind.EVENTS, FileKind.OTHER)
+            copied += self._copied(there, now, *kinds, *([FileKind.DEPTHS] if whole else []))
+            if states is not None:
+                copied += sum(self._put(there, *one) for one in states)
+                self._remove(there, there.keys() - found.keys() - now.keys())
+            return copied + sum(self._put(there, *one) for one in records)
+
+    def _held(
+        self, stack: contextlib.ExitStack, group: str, there: dict[str, _State]
+    ) -> tuple[int, list[_Open] | None]:
+        """Changed checkpoints, opened, once what they speak of has been copied; None if they change faster than that.
+
+        The loop drops a candidate only after it has written a further checkpoint: if there is one, all is done again.
+        """
+        copied = 0
+        for _ in range(TRIES):
+            with contextlib.ExitStack() as trying:
+                found = _files(self.run, group)
+                states = self._opened(trying, there, found, FileKind.STATE)
+                copied += self._copied(there, _files(self.run, group), FileKind.CANDIDATES, FileKind.FROZEN)
+                if _changed({}, _files(self.run, group), FileKind.STATE) == _changed({}, found, FileKind.STATE):
+                    stack.enter_context(trying.pop_all())
+                    return copied, states
+        return copied, None
+
+    def _opened(
+        self, stack: contextlib.ExitStack, there: dict[str, _State], found: _Files, *kinds: FileKind
+    ) -> list[_Open]:
+        """The files of some kinds that have changed, as they are now."""
+        opened: list[_Open] = []
+        for name in _changed(there, found, *kinds):
+            with contextlib.suppress(FileNotFoundError):
+                opened.append((name, stack.enter_context((self.run / name).open("rb"))))
+        return opened
+
+    def _copied(self, there: dict[str, _State], found: _Files, *kinds: FileKind) -> int:
+        return sum(self._copy(there, name) for name in _changed(there, found, *kinds))
+
+    def _copy(self, there: dict[str, _State], name: str) -> bool:
+        with contextlib.suppress(FileNotFoundError), (self.run / name).open("rb") as stream:
+            return self._put(there, name, stream)
+        return False
+
+    def _put(self, there: dict[str, _State], name: str, stream: IO[bytes]) -> bool:
+        state = _state(os.fstat(stream.fileno()))
+        self.store.put(stream, name)
+        there[name] = state
         return True
+
+    def _remove(self, there: dict[str, _State], names: Iterable[str]) -> None:
+        for name in sorted(names, key=layout.order, reverse=True):  # checkpoints before what they speak of
+            if layout.in_layout(name):
+                self.store.delete(name)
+                del there[name]
 
     def watch(self, done: threading.Event) -> None:
         """Make rounds until told to end; a round that fails is not fatal, the next one makes up for it."""
@@ -155,18 +220,18 @@ class Mirror:
             ended=ended,
         ).save(layout.MIRROR.at(self.run))
 
-    def _already_there(self) -> dict[str, tuple[int, int]]:
+    def _already_there(self) -> dict[str, dict[str, _State]]:
         """Files that an earlier driver copied and that have not changed since."""
-        there: dict[str, tuple[int, int]] = {}
+        there: dict[str, dict[str, _State]] = {}
         for name, entry in self.store.list().items():
             path = inside(self.run, name)
-            here = _state(path) if path.is_file() else (0, 0)
+            here = _state(path.stat()) if path.is_file() else (0, 0)
             unchanged = here[0] == entry.size and here[1] / 1e9 <= entry.changed
-            there[name] = here if unchanged else (-1, 0)
+            there.setdefault(_group(name), {})[name] = here if unchanged else (-1, 0)
         return there
 
 
-@contextmanager
+@contextlib.contextmanager
 def mirrored(run: Path, url: str | None, interval: float = INTERVAL_SECONDS) -> Iterator[None]:
     """Mirror a run folder while the body works in it.
 
@@ -256,13 +321,49 @@ def mirrored_by(run: Path) -> Holder | None:
     return Holder(host=note.host, pid=note.pid)
 
 
-def _files(run: Path) -> Iterator[tuple[str, Path]]:
-    for path in run.rglob("*"):
-        name = path.relative_to(run).as_posix()
-        if path.is_file() and not path.is_symlink() and layout.copied(name):
-            yield name, path
+def _group(name: str) -> str:
+    """What a file belongs to: its trial's folder, or :data:`OWN`."""
+    parts = name.split("/")
+    return "/".join(parts[:2]) if parts[0] == layout.TRIALS and len(parts) > 2 else OWN
 
 
-def _state(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
+def _files(run: Path, group: str) -> _Files:
+    """The files of a group that are copied."""
+    found: _Files = {}
+    prefix = f"{run}/"
+    for entry in _walk(run / group, layout.TRIALS if group == OWN else ""):
+        name = entry.path.removeprefix(prefix)
+        kind = layout.file_kind(name)
+        if kind is not FileKind.LOCAL:
+            with contextlib.suppress(FileNotFoundError):
+                found[name] = kind, _state(entry.stat(follow_symlinks=False))
+    return found
+
+
+def _walk(folder: str | Path, without: str = "") -> Iterator[os.DirEntry[str]]:
+    """All ordinary files below a folder (of many thousands each question to the disk counts); not through links."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name != without:
+                    yield from _walk(entry.path)
+            elif entry.is_file(follow_symlinks=False):
+                yield entry
+
+
+def _changed(there: dict[str, _State], found: _Files, *kinds: FileKind) -> list[str]:
+    """Those of some kinds that are not there as they are here, in the order of the layout."""
+    names = [(kind, name) for name, (kind, state) in found.items() if kind in kinds and there.get(name) != state]
+    return [name for _, name in sorted(names)]
+
+
+def _trials(run: Path) -> list[str]:
+    """The groups of trials."""
+    place = run / layout.TRIALS
+    if place.is_symlink() or not place.is_dir():
+        return []
+    return sorted(f"{layout.TRIALS}/{path.name}" for path in place.iterdir() if path.is_dir() and not path.is_symlink())
+
+
+def _state(about: os.stat_result) -> _State:
+    return about.st_size, about.st_mtime_ns

@@ -15,7 +15,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -81,32 +81,30 @@ class Store:
             return True
         return False
 
-    def put(self, path: Path, name: str) -> None:
+    def put(self, file: Path | IO[bytes], name: str) -> None:
         """Copy a local file to the address. Object stores show a whole object or none, and so do disks.
 
         Raises:
             UserError: on a disk, the place is reached through a link.
             StorageError: storage does not answer.
+            FileNotFoundError: the local file has gone.
         """
         self._check(name, writing=True)
-        if self._local:
-            content = path.open("rb")  # FileNotFoundError, as below
-            with content:
-                write_with(Path(self._at(name)), lambda temporary: _copy(content, temporary))
-            return
+        with file.open("rb") if isinstance(file, Path) else nullcontext(file) as source:
+            if self._local:
+                write_with(Path(self._at(name)), lambda temporary: _copy(source, temporary))
+                return
 
-        def copy() -> None:
-            with path.open("rb") as source, self._files.open_output_stream(self._at(name)) as target:
-                while chunk := source.read(_CHUNK):
-                    target.write(chunk)
+            def copy() -> None:
+                source.seek(0)
+                with self._files.open_output_stream(self._at(name)) as target:
+                    shutil.copyfileobj(source, target, _CHUNK)
 
-        try:
-            self._patiently(copy)
-        except FileNotFoundError:
-            if not path.exists():
-                raise
-            self._files.create_dir(self._at(name).rpartition("/")[0], recursive=True)  # file systems need folders
-            self._patiently(copy)
+            try:
+                self._patiently(copy)
+            except FileNotFoundError:
+                self._files.create_dir(self._at(name).rpartition("/")[0], recursive=True)  # file systems need folders
+                self._patiently(copy)
 
     def get(self, name: str, path: Path) -> None:
         """Copy a file from the address, atomically; it can be had again, so it is not synced to disk.
@@ -209,6 +207,7 @@ class Store:
 
 
 def _copy(source: IO[bytes], path: Path) -> None:
+    source.seek(0)
     with path.open("wb") as target:
         shutil.copyfileobj(source, target, _CHUNK)
 

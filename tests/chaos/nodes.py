@@ -18,6 +18,18 @@ from typing import Any
 from tests.chaos.stage import ROOT
 from tips_dist.study.cluster import prepare_environment
 
+# A sitecustomize.py, by which a Python lacks this program.
+ABSENT_PROGRAM = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "tips_dist":
+            raise ModuleNotFoundError("No module named 'tips_dist'", name="tips_dist")
+
+sys.meta_path.insert(0, Absent())
+"""
+
 
 @contextlib.contextmanager
 def cluster(nodes: int, loopback: bool = True, of_first: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:

@@ -94,6 +94,11 @@ class Driver:
         _, error = self.process.communicate(timeout=seconds)
         return self.process.returncode, error
 
+    def succeeds(self) -> None:
+        """Wait for an end with nothing to say."""
+        code, error = self.wait()
+        assert (code, error) == (0, ""), f"exit code {code}: {error[-4000:]}"
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()

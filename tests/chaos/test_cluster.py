@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -24,6 +25,7 @@ import pytest
 
 from tests.chaos.stage import ROOT, alive
 from tips_dist.files import read_json
+from tips_dist.study.starting import PATIENCE
 
 pytestmark = pytest.mark.chaos
 
@@ -107,7 +109,7 @@ class Nodes:
 @pytest.fixture
 def nodes() -> Iterator[Nodes]:
     own = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
-    patience = {"RAY_raylet_start_wait_time_s": "120", "RAY_USAGE_STATS_ENABLED": "0"}
+    patience = {**PATIENCE, "RAY_health_check_timeout_ms": "60000", "RAY_USAGE_STATS_ENABLED": "0"}
     with tempfile.TemporaryDirectory(prefix="td-", ignore_cleanup_errors=True) as scratch:  # short: sockets lie below
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "HOME": scratch}
         found = Nodes(Path(scratch), {**own, **patience, **token, "OMP_NUM_THREADS": "1"})
@@ -197,6 +199,10 @@ def test_submit_lose_a_node_go_on_and_read_from_storage(nodes: Nodes, storage: s
 
     summary = tips_dist(nodes, "summary", job, *where, "--json")
     assert summary.returncode == 0, summary.stderr
+    report = tips_dist(nodes, "report", job, *where)
+    assert report.returncode == 0, report.stderr
+    (page,) = re.findall(r"\S+report\.html", report.stdout)
+    assert Path(page).stat().st_size > 100_000
     copy = tips_dist(nodes, "fetch", job, *where, "-o", str(tmp_path / "by-job"))
     assert copy.returncode == 0, copy.stderr
     assert (tmp_path / "by-job" / "selection.json").read_bytes() == (run / "selection.json").read_bytes()

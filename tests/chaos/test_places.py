@@ -10,23 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.nodes import cluster
+from tests.chaos.nodes import ABSENT_PROGRAM, cluster
 from tests.chaos.stage import REAL, ROOT, STUDY, Driver, prepare, run_folder, states
 from tests.fakes import HOG_GIGABYTES
 from tips_dist.files import read_json
 
 pytestmark = pytest.mark.chaos
 
-ABSENT = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "tips_dist":
-            raise ModuleNotFoundError("No module named 'tips_dist'", name="tips_dist")
-
-sys.meta_path.insert(0, Absent())
-"""
 SMALL = REAL.replace("[solo, torso_legs]", "[solo]").replace("steps: 200", "steps: 40")
 
 
@@ -48,7 +38,7 @@ def clean(**more: str) -> dict[str, str]:
 
 def test_trials_keep_away_from_a_node_without_this_program(tmp_path: Path) -> None:
     (tmp_path / "absent").mkdir()
-    (tmp_path / "absent" / "sitecustomize.py").write_text(ABSENT)
+    (tmp_path / "absent" / "sitecustomize.py").write_text(ABSENT_PROGRAM)
     (tmp_path / "study.yaml").write_text(SMALL)
     with cluster(2, of_first={"PYTHONPATH": str(tmp_path / "absent")}) as nodes:
         words = ("run", "study.yaml", "--address", nodes["address"])
@@ -68,7 +58,7 @@ def test_trials_keep_away_from_a_node_without_this_program(tmp_path: Path) -> No
 
 def test_no_node_has_this_program(tmp_path: Path) -> None:
     (tmp_path / "absent").mkdir()
-    (tmp_path / "absent" / "sitecustomize.py").write_text(ABSENT)
+    (tmp_path / "absent" / "sitecustomize.py").write_text(ABSENT_PROGRAM)
     (tmp_path / "study.yaml").write_text(SMALL)
     with cluster(1, of_first={"PYTHONPATH": str(tmp_path / "absent")}) as nodes:
         words = ("run", "study.yaml", "--address", nodes["address"])
@@ -80,12 +70,14 @@ def test_no_node_has_this_program(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_takes_all_memory_says_so(tmp_path: Path) -> None:
-    """Ray's memory monitor, told to begin a little above what is in use now."""
+    """Ray's memory monitor, told to begin between what the study needs and what one trial takes."""
     import psutil
 
-    used = psutil.virtual_memory()
-    threshold = (used.total - used.available + HOG_GIGABYTES * 2**30 / 2) / used.total
-    folder = prepare(tmp_path, STUDY.replace("max_failures: 10", "max_failures: 1"))
+    memory = psutil.virtual_memory()
+    if memory.available < 2 * HOG_GIGABYTES * 2**30:
+        pytest.skip(f"{memory.available / 2**30:.0f} GB of memory are free here, {2 * HOG_GIGABYTES} are needed")
+    threshold = (memory.total - memory.available + HOG_GIGABYTES * 2**30 * 2 / 3) / memory.total
+    folder = prepare(tmp_path, STUDY.replace("seconds: 5.0, max_failures: 10", "seconds: 60.0, max_failures: 3"))
     monitor = {"RAY_memory_usage_threshold": f"{threshold:.3f}", "RAY_memory_monitor_refresh_ms": "100"}
     code, error = Driver(folder, hog="solo-001", environment=monitor).wait()
     assert code == 0, error
@@ -93,9 +85,9 @@ def test_a_trial_that_takes_all_memory_says_so(tmp_path: Path) -> None:
     assert run is not None
     assert states(run) == {"finished": 7, "failed": 1}
     told = read_json(run / "trials" / "solo-001" / "trial.json")["error"]
-    assert told.startswith("its node ran out of memory, so Ray ended its worker")
-    assert "were used); take a larger node" in told
-    assert told.endswith("(2 times)")
+    assert told.startswith("its node ran out of memory (")
+    assert "), so Ray ended its worker on " in told
+    assert told.endswith("(4 times)")
 
 
 def test_a_study_starts_whatever_the_environment_says(tmp_path: Path) -> None:

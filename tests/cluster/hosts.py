@@ -1,7 +1,9 @@
 """Several hosts on this machine, for as long as a test needs them.
 
 Each is a network namespace with a name, an address, loopback, ``/etc/hosts`` and ``/tmp/ray`` of its own; its own name
-is 127.0.1.1 to it, as Debian's installer makes it. Nothing of them can be seen from outside. Needs root.
+is 127.0.1.1 to it, as Debian's installer makes it. Nothing of them can be seen from outside, and nothing that runs on
+one sees a process that it did not start: ``ray stop``, with which the recipes begin, ends every Ray that it sees. Needs
+root.
 """
 
 from __future__ import annotations
@@ -95,8 +97,9 @@ class Hosts:
         Path("/tmp/ray").mkdir(exist_ok=True)
         all_files = {"/etc/hosts": hosts, "/tmp/ray": own, **files}
         mounts = [f"mount --bind {here} {there}" for there, here in all_files.items()]
-        inside = "; ".join([f"hostname {name}", *mounts, f"exec {command}"])
-        return [*self._inside(name), "unshare", "--uts", "--mount", "bash", "-e", "-c", inside]
+        inside = "; ".join([f"hostname {name}", *mounts, command, "exit"])  # bash stays, as init of its processes
+        own_all = ["--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        return [*self._inside(name), "unshare", *own_all, "bash", "-e", "-c", inside]
 
     def daemon(self, name: str, command: str, environment: Mapping[str, str], **files: Path) -> None:
         """Run a shell command on a host until the end; ``passwd`` and the like stand there in place of /etc's."""

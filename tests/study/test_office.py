@@ -11,7 +11,7 @@ import pytest
 from tests.study.test_records import make_trial
 from tips_dist.files import StorageError, UserError
 from tips_dist.runfolder import layout
-from tips_dist.runfolder.lock import alone_in
+from tips_dist.runfolder.lock import alone_in, locked
 from tips_dist.study.office import Office, Parcel, Superseded, sees
 
 MARK = "mark"
@@ -131,6 +131,19 @@ def test_a_worker_that_sees_the_disk_and_still_writes_keeps_others_out(
     office.open("me", ["solo-000"], False)
     with pytest.raises(StorageError), alone_in(run / "trials" / "solo-000", patience=0.0):
         pass
+
+
+def test_an_office_is_over_when_its_driver_is(office: Office, run: Path) -> None:
+    with locked(run):
+        assert not office.over()
+    assert office.over()  # so it is where a driver was killed: the kernel drops its lock
+    with locked(run):
+        assert not office.over()
+        away = run.rename(run.with_name("away"))
+        assert not office.over()
+        away.rename(run)
+        layout.DRIVER.at(run).write_text("another driver's")
+        assert office.over()
 
 
 def test_a_file_of_several_parcels_appears_whole_or_not_at_all(office: Office, run: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.chaos.nodes import ABSENT_PROGRAM
 from tips_dist.config import Resources
 from tips_dist.files import UserError
 from tips_dist.plugins import Plugin
@@ -111,6 +114,28 @@ def test_an_answer_costs_a_node_neither_torch_nor_ray() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "set()"
+
+
+def test_a_process_without_this_program_answers_and_is_told_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(ABSENT_PROGRAM)
+    code = f"import json, runpy; print(json.dumps(runpy.run_path({answering.__file__!r})['answer']()))"
+    there = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=there)
+    given: NodeAnswer = json.loads(told.stdout)
+    assert given["versions"] == answering.versions()
+    nodes: Any = [
+        {"NodeID": host, "NodeManagerHostname": host, "Alive": True, "Resources": {"CPU": 1.0}} for host in ("a", "b")
+    ]
+    answers = {"a": Asked(given, given["time"]), "b": Asked(answering.answer())}
+    monkeypatch.setattr(preflight, "ask", lambda ids, plugins: {key: answers[key] for key in ids})
+    assert barred(needs_of(), Resources(), nodes) == {
+        "a": "node a: tips-dist: is not installed; submit with --package, or give all nodes the same image or runtime "
+        "environment"
+    }
+    with pytest.raises(UserError, match=r"node a: tips-dist: is not installed; submit with --package"):
+        barred(needs_of(), Resources(), nodes[:1])
 
 
 def test_the_source_is_told_apart_by_any_change(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
-"""Ray's errors in words; the texts are those of Ray 2.60: that of killed workers as they gave it, those of memory and
-of nodes that died after its source."""
+"""Ray's errors in words; the texts are those that Ray 2.60 gave of workers killed, memory spent, a node that died."""
 
 from __future__ import annotations
 
@@ -8,9 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import OutOfMemoryError, RayActorError
 
-from tips_dist.study import reasons
-from tips_dist.study.reasons import Failures, last_error, reason_words
+from tips_dist.study import reasons, tuning
+from tips_dist.study.reasons import Actors, Failures, last_error, reason_words
 
 KILLED = """The actor died unexpectedly before finishing this task.
 \tclass_name: ImplicitFunc
@@ -25,13 +25,25 @@ for OOM in dmesg of the OOMing node), consider enabling resource isolation via -
 STARTUP = """The actor is not schedulable: Could not create the actor because worker startup repeatedly failed.
 Failed to startup worker after retrying 5 times. This is most often caused by errors in the worker's Python \
 environment setup. For example, pip / uv install failures."""
-MEMORY = """Task was killed due to the node running low on memory.
-Memory on the node (IP: 10.0.0.7, ID: ab) where the task (actor ID: cd, name=ImplicitFunc.__init__, pid=1) was running \
-was 22.3GB / 23.5GB (0.95), which exceeds the memory usage threshold of 0.95. Ray killed this worker (ID: ef) because \
-it was the most recently scheduled task."""
+MEMORY = """1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 127.0.0.1, ID: \
+a5a84352460b4a376c3b4e18b48746cfa709f9196c11d698bed0d947) was 6.50GB used / 23.54GB limit (0.276134)
+OOM kill reason: Memory usage 6928654336B exceeded threshold of 6875211264B (27.2% of 25276510208B limit)
+Object store memory usage: [- objects spillable: 0
+- bytes spillable: 0
+(global lru) used: 0%
+]
+Ray killed 1 worker(s) based on the killing policy
+Selected to kill: (Actor(1f99bf1b3a36a08640a8c64b01000000): job ID=01000000, task name=ImplicitFunc.__init__, \
+pid=24089, actual memory used=5.34GB)
+Top 10 memory users: PID	MEM(GB)	COMMAND
+24089	5.34	ray::ImplicitFunc.train
+Refer to the documentation on how to address the out of memory issue: https://docs.ray.io/en/latest/"""
 NODE = """The actor died unexpectedly before finishing this task.
 \tclass_name: ImplicitFunc
-The actor died because its node has died. Node Id: 87ea
+\tactor_id: c7f4500f2e90d9f52b9b180c01000000
+\tpid: 25500
+\tip: 127.0.0.1
+The actor died because its node has died. Node Id: 5aa92679c169a1da669dc5fe3d88bc19641ab1d452de2ddf3b00ac0d
 \tthe actor's node was terminated unexpectedly: health check failed due to missing too many heartbeats"""
 IMPORT = """The actor died because of an error raised in its creation task, \
 \x1b[36mray::ImplicitFunc.__init__()\x1b[39m (pid=1, ip=10.0.0.7)
@@ -56,7 +68,7 @@ tips_dist.files.UserError: /shared/runs/x/trials/solo-000/trial.json: no such fi
         (STARTUP, "no worker could be started on n: a broken Python environment there, or the machine is too busy"),
         (
             MEMORY,
-            "its node ran out of memory, so Ray ended its worker on n (22.3GB of 23.5GB were used); take a larger",
+            "its node ran out of memory (23.54GB), so Ray ended its worker on n; take a larger node",
         ),
         (NODE, "its node died on n, or its connection"),
         (IMPORT, "a package is missing on n: No module named 'torch'; submit with --package, or give all nodes"),
@@ -91,7 +103,7 @@ def test_all_failures_of_a_trial_are_told_and_the_last_one_first() -> None:
     failures.hear(["b"], KILLED)
     failures.hear(["b"], MEMORY, "n")
     failures.hear(["b"], MEMORY, "n")
-    assert failures.told("b").startswith("its node ran out of memory, so Ray ended its worker on n")
+    assert failures.told("b").startswith("its node ran out of memory (23.54GB), so Ray ended its worker on n")
     failures.hear(["c"], KILLED)
     failures.hear(["c"], MEMORY)
     told = failures.told("c")
@@ -104,6 +116,17 @@ def test_a_worker_that_was_killed_because_it_hung_is_said_to_have_hung() -> None
     failures.hung("a", 60.0)
     failures.hear(["a"], KILLED)
     assert failures.told("a") == "its worker hung (no sign of life for 60 s) and was killed"
+
+
+def test_a_worker_ended_for_want_of_memory_ends_its_trial_and_not_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager, heard = Actors(resource_manager=SimpleNamespace()), list[Exception]()
+    monkeypatch.setattr(manager, "_cleanup_actor", lambda tracked_actor: None)
+    actor = SimpleNamespace(actor_id=1, _on_error=lambda one, error: heard.append(error))
+    manager._actor_task_failed(SimpleNamespace(_tracked_actor=actor, _on_error=None), OutOfMemoryError(MEMORY))
+    (error,) = heard
+    assert isinstance(error, RayActorError)
+    assert reason_words(str(error)).startswith("its node ran out of memory")
+    assert vars(tuning)["tune_controller"].RayActorManager is Actors
 
 
 def test_the_newest_of_tunes_errors_is_read(tmp_path: Path) -> None:

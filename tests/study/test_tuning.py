@@ -63,6 +63,12 @@ def test_what_a_dead_worker_left_behind_is_not_held_against_the_next_one(tmp_pat
     assert not watch.hangs("solo-000", changed, 1000.0)
     assert not watch.hangs("solo-000", changed + 1, 1001.0)
     assert watch.hangs("solo-000", changed + 1, 1012.0)
+    assert not watch.hangs("solo-000", changed + 2, 1013.0)
+    (folder / "alive.json").write_text("{} ")
+    changed = (folder / "alive.json").stat().st_mtime_ns
+    watch.on_trial_recover(0, [], SimpleNamespace(config={"trials": ["solo-000"]}))
+    assert not watch.hangs("solo-000", changed, 2000.0)  # its worker died, and the next one is not there yet
+    assert not watch.hangs("solo-000", changed, 3000.0)
 
 
 @pytest.fixture

@@ -72,6 +72,16 @@ def holder(run: Path) -> Holder | None:
         return None
 
 
+def abandoned(run: Path) -> bool:
+    """Whether nobody works on the run; not if its disk is away, or it was never worked on."""
+    try:
+        with os.fdopen(os.open(layout.LOCK.at(run), os.O_RDONLY | os.O_NONBLOCK)) as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return True
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def alone_in(folder: Path, patience: float = 30.0) -> Iterator[None]:
     """Keep a second worker out of a trial's folder while a first one, believed dead, may still write there.

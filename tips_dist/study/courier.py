@@ -170,17 +170,31 @@ class Courier:
         # then, and all that it speaks of is there. What is to go is looked for before the checkpoints that follow it.
         records = self._opened(FileKind.RECORD)
         gone = self._there.keys() - set(self._names()) - set(self._prompt())
-        states = self._opened(FileKind.STATE)
+        others, states = self._together()
         with self._posting:
             self._post()
-        others = [kind for kind in FileKind if kind not in (FileKind.RECORD, FileKind.STATE)]
-        for name, now in [*self._opened(*others), *states]:
+        for name, now in [*others, *states]:
             self._send(name, now)
-        for name in gone:
+        for name in sorted(gone, key=layout.order, reverse=True):  # checkpoints before what they speak of
             self.desk.take(self.session, [Parcel(name, None)])
             self._there.pop(name).stream.close()
         for name, now in records:
             self._send(name, now)
+
+    def _together(self) -> tuple[list[tuple[str, _Sent]], list[tuple[str, _Sent]]]:
+        """Everything between, and the checkpoints, with all that they speak of.
+
+        The loop drops a candidate only after it has written a further checkpoint: if there is one, we look again.
+        """
+        while True:
+            states = self._opened(FileKind.STATE)
+            others = self._opened(*(kind for kind in FileKind if kind not in (FileKind.RECORD, FileKind.STATE)))
+            again = self._opened(FileKind.STATE)
+            same = [(name, now.number) for name, now in states] == [(name, now.number) for name, now in again]
+            for _, now in again if same else [*states, *others, *again]:
+                now.stream.close()
+            if same:
+                return others, states
 
     def _opened(self, *kinds: FileKind) -> list[tuple[str, _Sent]]:
         """The files of some kinds, without those that are posted, in the order of the layout."""

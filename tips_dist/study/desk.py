@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,14 +24,19 @@ from tips_dist.study.office import Office, Parcel, Superseded
 OBJECT_BYTES = 100_000  # from which on parcels go as an object; Ray puts larger arguments into its store anyway
 AT_ONCE = 8  # objects that the office fetches at a time, from all workers together
 LISTENING_SECONDS = 30.0  # that the office keeps a question whether the study is to stop
+DRIVER_SECONDS = 1.0  # between two looks whether the driver is still there
 ANSWER_SECONDS = 600.0  # after which the office is given up; it waits for its own disk for a tenth of that
 
 
 class Clerk:
-    """The office as a Ray actor: on the driver's node, gone with the driver."""
+    """The office as a Ray actor: on the driver's node, gone with the driver.
+
+    Ray ends it only when it has learnt of the driver's end, and then lets it finish what it does, so it looks itself.
+    """
 
     def __init__(self, run: str, mark: str) -> None:
         self._office = Office(Path(run), mark)
+        threading.Thread(target=self._end_with_driver, name="driver", daemon=True).start()
         self._room = asyncio.Semaphore(AT_ONCE)
         self._stop = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
@@ -51,6 +59,11 @@ class Clerk:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), LISTENING_SECONDS)
         return self._stop.is_set()
+
+    def _end_with_driver(self) -> None:
+        while not self._office.over():
+            time.sleep(DRIVER_SECONDS)
+        os._exit(0)
 
     async def _look(self) -> None:
         while not await self.call("stopped"):

@@ -48,6 +48,10 @@ class Heartbeats(tune.Callback):  # type: ignore[misc]
             self._seen.pop(identity, None)
             self._before[identity] = _changed(layout.ALIVE.at(self._driver.run, identity))
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Trials wait for a worker again, however long: what the last one left in their folders says nothing."""
+        self.on_trial_start(iteration, trials, trial)
+
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Look at every running trial, a few times per limit."""
         now = self._clock()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tips_dist.files import StorageError, UserError, storage_error, write_bytes, write_with
 from tips_dist.runfolder import layout
-from tips_dist.runfolder.lock import alone_in
+from tips_dist.runfolder.lock import abandoned, alone_in
 from tips_dist.storage import linked
 from tips_dist.study.records import patiently
 
@@ -119,6 +119,10 @@ class Office:
         for trial in list(self._held):
             self.release(trial)
         return True
+
+    def over(self) -> bool:
+        """Whether our driver is gone: nobody holds its lock, or another one has begun to work here."""
+        return self._displaced() or abandoned(self.run)
 
     def _displaced(self) -> bool:
         """Whether another driver has begun to work here: this one is dead, though its workers may not know yet."""

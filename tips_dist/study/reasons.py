@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import RayActorError, RayTaskError
 from ray.tune.schedulers import FIFOScheduler
 
 from tips_dist.files import shown
@@ -22,7 +24,7 @@ from tips_dist.files import shown
 REMEDY = "submit with --package, or give all nodes the same image or runtime environment"
 SMALLER = "take a larger node, resources.max_concurrent or resources.cpus for fewer trials at a time, or fewer seeds"
 _RAISED = re.compile(r"^(?:[\w.]+\.)?([A-Z]\w+): (.*)$", re.MULTILINE)  # the last line of a traceback
-_MEMORY = re.compile(r"was ([\d.]+ ?[KMGT]i?B) / ([\d.]+ ?[KMGT]i?B)")
+_MEMORY = re.compile(r"used / ([\d.]+ ?[KMGT]i?B) limit")
 _ADDRESS = re.compile(r"\bip[:=] ?([0-9a-f.:]*[0-9a-f])", re.IGNORECASE)
 
 
@@ -40,10 +42,10 @@ def reason_words(text: str, host: str = "", *, kernel: bool = False) -> str:
         return f"{shown(message, 400)}{f' (node {host})' if host else ''}"
     if kind in ("ModuleNotFoundError", "ImportError"):
         return f"a package is missing{where}: {shown(message)}; {REMEDY}"
-    if "low on memory" in text or "memory usage threshold" in text:
+    if "low on memory" in text:
         found = _MEMORY.search(text)
-        used = f" ({found[1]} of {found[2]} were used)" if found else ""
-        return f"its node ran out of memory, so Ray ended its worker{where}{used}; {SMALLER}"
+        has = f" ({found[1]})" if found else ""
+        return f"its node ran out of memory{has}, so Ray ended its worker{where}; {SMALLER}"
     if "worker startup repeatedly failed" in text:
         return f"no worker could be started{where}: a broken Python environment there, or the machine is too busy"
     if re.search(r"\bnode has died|node was terminated|node .{0,80}(?:died|dead|unreachable)", text):
@@ -56,6 +58,15 @@ def reason_words(text: str, host: str = "", *, kernel: bool = False) -> str:
             "or crashed"
         )
     return f"{kind}: {shown(message, 300)}{where}" if kind else f"{shown(text, 300)}{where}"
+
+
+class Actors(RayActorManager):  # type: ignore[misc]
+    """Takes a worker that Ray ended for want of memory as one that has died; Tune's own gives the whole study up."""
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        if not isinstance(exception, RayActorError | RayTaskError):
+            exception = RayActorError(error_msg=str(exception))
+        super()._actor_task_failed(tracked_actor_task, exception)
 
 
 class Failures(FIFOScheduler):  # type: ignore[misc]

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import ray
 from ray import tune
-from ray.tune.execution import class_cache
+from ray.tune.execution import class_cache, tune_controller
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 
@@ -32,7 +32,7 @@ from tips_dist.study.heartbeats import Heartbeats
 from tips_dist.study.looks import seeds_at
 from tips_dist.study.packs import Packs
 from tips_dist.study.preflight import Needs, barred, lacks_here, needs_of, no_card, placed_elsewhere
-from tips_dist.study.reasons import Failures
+from tips_dist.study.reasons import Actors, Failures
 from tips_dist.study.records import StudyEvent, patiently
 from tips_dist.study.room import Room, inheriting
 from tips_dist.study.search import TrialSearch
@@ -46,6 +46,7 @@ OnEvent = Callable[[StudyEvent], None]
 # Tune would hand the driver's cloud keys to its workers as `env_vars`, which Ray logs. No worker needs them.
 _KEYS = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(_KEYS)
+tune_controller.RayActorManager = Actors
 
 
 def run_trials(

@@ -32,6 +32,7 @@ _AUTHORS: dict[str, float | str | bool] = {
     "training.batch_size": 64,
     "training.rotation": "batch",
     "training.turns": "all",
+    "losses.consistency_90": 9.0,  # they add up what all three turns give, ours is the mean
     "losses.label_swap": 0.1,
     "model.batch_norm": True,
     "model.dropout": 0.5,

@@ -45,6 +45,7 @@ def parts(asked: Asked) -> dict[str, Table]:
     tests = claims.tested(study, ground)
     return {
         "front": claims.gap(study, ground, tests),
+        "over": claims.over_steps(study),
         "k": claims.averaging(study),
         "b": claims.stability(study),
         "c": claims.ending_near_the_best(study),

@@ -17,6 +17,7 @@ from tips_dist.evaluation.histories import LabelledHistory
 NEAR = 1.05  # within 5 % of a minimum
 BASE, PARTS = "solo", "torso_legs"
 CHECKPOINTS = {"selected": "selected", "last": "last", "oracle's": "best"}
+SHARES = (1 / 24, 1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1)  # of a run, where its errors are shown
 LEAST_AFTER = 5  # evaluation steps after a minimum, to tell a drift from
 TestErrors = dict[str, list[dict[str, float]]]  # representation -> Ground.test_errors of each selected lifter
 
@@ -66,6 +67,25 @@ def averaging(study: Material) -> Table:
             for name in (BASE, PARTS)
         ]
         table.add(label, mean(gained[0]), mean(gained[1]), apart(gained[1], gained[0]))
+    return table
+
+
+def over_steps(study: Material) -> Table:
+    """Error of both at some steps: is a difference one of speed, or one that stays? (Added after the run.)"""
+    table = Table(
+        "N-MPJPE (mm, validation people, averaged weights) by step, mean over seeds",
+        ["step", BASE, PARTS, "difference, mm", "in %", f"most poses held mirrored by a seed, %: {BASE}", PARTS + " "],
+    )
+    steps = study.of(BASE)[0].steps
+    for share in SHARES:
+        place = max(0, round(share * len(steps)) - 1)
+        errors = [[float(seed.errors[place]) for seed in study.of(name)] for name in (BASE, PARTS)]
+        mixed = [
+            100 * max(float(seed.mirrored[place]) for seed in study.of(name) if seed.mirrored is not None)
+            for name in (BASE, PARTS)
+        ]
+        versus = apart(errors[1], errors[0]), apart(errors[1], errors[0], percent=True)
+        table.add(f"{steps[place]:,}", mean(errors[0]), mean(errors[1]), *versus, *mixed)
     return table
 
 

@@ -3,14 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-# Real motion: the CMU database as one HDF5 file, or a folder of its BVH conversion (docs/data.md says where to get it).
+# Real motion: the CMU database as one HDF5 file, or a folder of its BVH conversion (docs/data.md says where to get it),
+# and a detector's poses with triangulated joints, whose residuals are the noise of studies/noise.yaml.
 DATA ?= $(firstword $(wildcard data/cmu_subjects_17.h5 ../shared/data/cmu_subjects_17.h5) data/cmu-bvh)
+DETECTIONS ?= $(firstword $(wildcard data/openpose_4_cameras.npz ../shared/data/openpose_4_cameras.npz) data/detections.npz)
 FORMAT = $(if $(wildcard $(DATA)/.),bvh,cmu)
-LEAVE_OUT_cmu := --set 'leave_out=[jump,run]'
-LEFT_OUT := data/cmu-left-out
+CMU := data/cmu
 RESULTS := runs/results
+ON_CLEAN := parts prior representations bone_prior stabilisers search freezing default papers
+NO_MOTION = "$(DATA): no motion there; docs/data.md says how to get it, then: make $(MAKECMDGOALS) DATA=FILE or FOLDER"
 
-.PHONY: study study-results test chaos recipes attack audit hashes licences soak bench bench-recipe bench-study bench-packs gpu fuzz
+.PHONY: study study-results peers test chaos recipes attack audit hashes licences soak bench bench-recipe bench-study bench-packs gpu fuzz
 .PHONY: lint format clean scorecard bank mutants mutants-sample docs schema
 .DELETE_ON_ERROR:
 
@@ -24,33 +27,44 @@ study: $(STAMP)
 	$(BIN)/tips-dist data generate --cameras 4 -o data/quickstart
 	$(BIN)/tips-dist run studies/quickstart.yaml --truth data/quickstart.truth3d.h5
 
-## study-results: the published studies from nothing, two to three hours on two cores; interrupted, call it again.
-## DATA=FILE or DATA=FOLDER is the motion (docs/data.md). Tables and figures go into studies/results/
-study-results: $(foreach s,representations bone_prior precision recipes search papers long rates,$(RESULTS)/$(s)/done)
-	$(BIN)/python -m studies.answers representations $(RESULTS)/representations --prior $(RESULTS)/bone_prior \
-		--bf16 $(RESULTS)/precision $(TRUTH)
-	$(BIN)/python -m studies.answers long $(RESULTS)/long $(TRUTH)
-	$(BIN)/python -m studies.answers rates $(RESULTS)/rates $(TRUTH)
-	$(BIN)/python -m studies.answers recipes $(RESULTS)/recipes $(TRUTH)
-	$(BIN)/python -m studies.answers search $(RESULTS)/search --papers $(RESULTS)/papers $(TRUTH)
+## study-results: the published studies from nothing, some two hours on two cores; interrupted, call it again.
+## DATA=FILE or FOLDER is the motion (docs/data.md), DETECTIONS=FILE a detector's. Tables and figures go into studies/results/
+study-results: $(foreach s,$(ON_CLEAN) noise,$(RESULTS)/$(s)/done) peers
+	$(BIN)/python -m studies.answers $(RESULTS) --data $(CMU) --noisy $(CMU)-noisy
 
-TRUTH := --poses $(LEFT_OUT).pose2d.h5 --truth $(LEFT_OUT).truth3d.h5
-
-$(RESULTS)/%/done: studies/%.yaml $(LEFT_OUT).truth3d.h5
-	$(BIN)/tips-dist run $< --runs $(@D) --continue --truth $(LEFT_OUT).truth3d.h5
+$(ON_CLEAN:%=$(RESULTS)/%/done): $(RESULTS)/%/done: $(CMU).truth3d.h5
+	$(BIN)/tips-dist run studies/$*.yaml --runs $(@D) --continue --truth $<
 	touch $@
 
-$(LEFT_OUT).truth3d.h5: | $(STAMP)
-	@test -e '$(DATA)' || { echo "$(DATA): no motion there; docs/data.md says how to get it, then: make $(MAKECMDGOALS) DATA=FILE or FOLDER"; exit 2; }
-	$(BIN)/tips-dist data import $(FORMAT) $(DATA) -o $(LEFT_OUT) $(LEAVE_OUT_$(FORMAT))
+$(RESULTS)/noise/done: $(CMU)-noisy.truth3d.h5
+	$(BIN)/tips-dist run studies/noise.yaml --runs $(@D) --continue --truth $<
+	touch $@
 
-## test: the test suite
+$(CMU)-noisy.truth3d.h5: $(CMU).truth3d.h5
+	@test -e '$(DETECTIONS)' || { echo "$(DETECTIONS): no detections there; docs/data.md says how to get them"; exit 2; }
+	$(BIN)/python -m studies.noise $(CMU) $(DETECTIONS) -o $(CMU)-noisy
+
+$(CMU).truth3d.h5: | $(STAMP)
+	@test -e '$(DATA)' || { echo $(NO_MOTION); exit 2; }
+	$(BIN)/tips-dist data import $(FORMAT) $(DATA) -o $(CMU)
+
+## peers: our lifter trained in other ways on the same poses (benchmarks/peers/peers.md), some forty minutes of two cores
+peers: $(CMU).flow.safetensors
+	$(BIN)/python -m benchmarks.peers.compare train --part 0/2 & first=$$!; \
+		$(BIN)/python -m benchmarks.peers.compare train --part 1/2 && wait $$first
+	$(BIN)/python -m benchmarks.peers.compare table
+
+$(CMU).flow.safetensors: $(CMU).truth3d.h5
+	$(BIN)/python -m benchmarks.peers.flow $(CMU).pose2d.h5 -o $@
+
+## test: the test suite; bytecode is kept, whatever the environment says: its many processes would compile all of it again
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-## chaos: kill workers, nodes, drivers and heads, fill disks; the whole path from a wheel; some ten minutes
+## chaos: kill workers, nodes, drivers and heads, fill disks; the whole path from a wheel; the examples that start a Ray of
+## their own (notebook, Tune script); some ten minutes
 chaos: $(STAMP)
-	$(BIN)/python -m pytest tests/chaos tests/test_start.py -m "chaos or not chaos"
+	$(BIN)/python -m pytest tests/chaos tests/test_start.py tests/test_examples.py tests/study/test_tune_script.py -m "chaos or not chaos"
 
 ## recipes: every check of cluster/, those too that want a provider's library, Slurm, sshd or a container engine; what is
 ## not there is skipped with a word. Some ten minutes with Slurm. CRDS=FILE: KubeRay's own definitions (cluster/README.md)
@@ -90,14 +104,10 @@ gpu: $(STAMP)
 
 ## bench-recipe: which recipe reaches an error soonest, on real bodies (DATA=FILE or FOLDER as for study-results); about an
 ## hour and a half on two cores, interrupted, call it again; the tables go into benchmarks/README.md
-bench-recipe: data/cmu.truth3d.h5
+bench-recipe: $(CMU).truth3d.h5
 	$(BIN)/python -m benchmarks.recipe train --part 0/2 & first=$$!; \
 		$(BIN)/python -m benchmarks.recipe train --part 1/2 && wait $$first
 	$(BIN)/python -m benchmarks.recipe table
-
-data/cmu.truth3d.h5: | $(STAMP)
-	@test -e '$(DATA)' || { echo "$(DATA): no motion there; docs/data.md says how to get it, then: make $(MAKECMDGOALS) DATA=FILE or FOLDER"; exit 2; }
-	$(BIN)/tips-dist data import $(FORMAT) $(DATA) -o data/cmu
 
 ## bench-study: what Ray and the records cost beside training
 bench-study: $(STAMP)

@@ -1,6 +1,6 @@
 """What mkdocs does besides reading Markdown: the reference from the code, and pages from elsewhere in the repository.
 
-Pages link to files as they lie in the repository (``../studies/results/long/README.md``), so that they also work where
+Pages link to files as they lie in the repository (``../studies/results/README.md``), so that they also work where
 the repository is browsed. Markdown, study files and pictures that they link to become part of the site; a link to
 anything else, source code say, becomes plain text.
 """

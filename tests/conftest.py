@@ -1,11 +1,12 @@
 """One thread per test process: small networks gain nothing from more, and a busy machine makes more ruinously slow.
 
 ``make test`` runs two processes. A file's tests stay together, so that what a file sets up is set up once; tests that
-start Ray stay in one process, since two clusters at a time would wait for each other's processors. Tests of commands
-share :func:`invoke`.
+start Ray stay in one process, since two clusters at a time would wait for each other's processors, and no others with
+them, so that the other process can take these. Tests of commands share :func:`invoke`.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,12 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-START_RAY = ("tests/study/", "tests/chaos/", "tests/test_end_to_end.py", "tests/test_examples.py", "tests/test_cli.py")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+OWN_RAY = (
+    *("tests/chaos/", "tests/test_end_to_end.py", "tests/test_examples.py", "tests/test_cli.py"),
+    "tests/study/test_cluster.py",
+)
 Invoke = Callable[..., tuple[int, str, str]]
 
 
@@ -21,7 +27,8 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Say which process each test belongs to."""
     for item in items:
         path = item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group("ray" if path.startswith(START_RAY) else path))
+        starts_ray = path.startswith(OWN_RAY) or "ray_session" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if starts_ray else path))
 
 
 @pytest.fixture

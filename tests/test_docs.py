@@ -15,6 +15,7 @@ import typer
 from docs import hooks, reference
 from tips_dist import study_schema
 from tips_dist.cli import app
+from tips_dist.config import Training
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("docs", "cluster", "benchmarks", "studies", "examples")
@@ -122,7 +123,7 @@ def test_the_reference_says_everything() -> None:
     assert "| `loop.py` |" in GENERATED["reference/modules.md"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/data.md", "studies/results/long/README.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/data.md", "studies/results/README.md", "CHANGELOG.md"])
 def test_a_page_of_the_site_is_found_again_in_the_repository(name: str) -> None:
     assert hooks.repository_path(hooks.site_path(name)) == name
 
@@ -137,3 +138,12 @@ def test_the_site_builds_without_a_warning_and_asks_nothing_of_a_network(tmp_pat
     for page in tmp_path.rglob("*.html"):
         fetched = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"?(https?:[^\s\">]*)", page.read_text())
         assert not [url for url in fetched if "canonical" not in url], page.name
+
+
+def test_the_page_of_the_recipe_names_the_defaults() -> None:
+    """A default that a merge takes back must not go unseen."""
+    page = (ROOT / "docs" / "recipe.md").read_text()
+    rows = dict(re.findall(r"^\| (learning rate|batch size) \| [^|]+ \| ([^|]+) \|", page, re.MULTILINE))
+    training = Training()
+    assert training.generator_lr == training.discriminator_lr == float(rows["learning rate"].split()[0])
+    assert training.batch_size == int(rows["batch size"])

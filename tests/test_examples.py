@@ -21,7 +21,7 @@ def test_the_watch_stops_a_foreign_loop_that_diverges_and_keeps_what_was_before(
     assert list((tmp_path / "run").glob(f"trials/*/kept/step-{ended.best_step:09d}"))
 
 
-@pytest.mark.slow
+@pytest.mark.chaos  # a kernel with a Ray of its own
 def test_the_notebook_runs_from_start_to_student_and_shows_its_progress(tmp_path: Path) -> None:
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")

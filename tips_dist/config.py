@@ -68,7 +68,7 @@ class Training(Section):
     """How one run trains."""
 
     steps: Count = 6000  # each a batch of every seed; a multiple of evaluate_every
-    batch_size: BatchSize = 256  # poses per step and seed
+    batch_size: BatchSize = 64  # poses per step and seed
     evaluate_every: Count = 50  # steps between evaluation steps
     checkpoint_every: Count = 10  # evaluation steps between resumable checkpoints
     validation_poses: Annotated[int, Field(ge=32)] = 512  # on which signals are measured and checkpoints judged

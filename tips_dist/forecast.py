@@ -1,13 +1,15 @@
 """What a study asks for, before anything starts: work, memory, disk and time; ``run --dry-run`` prints it.
 
-Operations are counted, memory and disk are counted from the tensors that a trial holds and writes, and the time comes
-from one real step of each representation, on this machine and as far as it carries.
+Operations are counted, memory and disk are counted from the tensors that a program holds and its trials write, and the
+time comes from one real step of each representation, on this machine and as far as it carries.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -26,10 +28,13 @@ from tips_dist.training.state import State
 ROW_BYTES = 4096  # of history and TensorBoard files together, per seed and evaluation step (measured: 3.5 to 4 kB)
 NUMBER = 4  # bytes of a float32
 COPIES = 4  # of every weight: itself, its gradient, Adam's two moments
-PROBE_NUMBERS = 2**22  # seeds x batch x width of the step that is timed, at most
+DRAWN = 72  # bytes for each pose of the batches up to the next evaluation step: indices, random numbers, angles, labels
+PROBE = 1e11  # operations of the step that is timed, at most; some tenths of a second
 STEPS = 3  # that are timed; the fastest tells
-# What makes a trial larger.
-WIDEST = ("model.width", "model.discriminator_blocks", "training.batch_size", "training.steps")
+SIZES = ("model.width", "training.batch_size")  # by which packs and the memory of a step go
+WIDEST = (*SIZES, "model.discriminator_blocks", "training.steps")  # what makes a trial larger
+
+Packed = Callable[[Configuration], int]  # how many trials like this one train as one program
 
 
 @dataclass(frozen=True)
@@ -42,15 +47,52 @@ class Forecast:
     steps: int
     parameters: int  # of lifter and discriminator of one seed
     operations: float  # floating-point operations of all trials' training steps
-    memory: int  # bytes that a trial holds at once, besides Python, torch and Ray (0.3 GB)
     disk: int  # bytes that all trials leave behind, at most
-    step_seconds: float  # of one step of all seeds of a trial, on this machine's CPU
-    seconds: float  # of all trials' training steps there, one trial after another
+    step_seconds: float  # of one step of a program on this machine's CPU, of as many trials as train together there
+    data_bytes: int  # that a program holds once: every pose and its mirror image
+    held_bytes: (
+        int  # that each of its trials adds: weights, gradients, moments, what is drawn up to the next evaluation
+    )
+    kept_bytes: int  # and between a step's way forward and back, which workers share
+    largest: Configuration  # what the above was counted of
+
+    def memory(self, together: float = 1, workers: int = 1) -> int:
+        """Bytes that a process holds at once to train so many trials, besides Python, torch and Ray (0.3 GB)."""
+        return int(self.data_bytes + together * (self.held_bytes + self.kept_bytes / workers))
+
+    def plain(self) -> dict[str, object]:
+        """The same as JSON, with the memory of a trial by itself."""
+        values = {name: value for name, value in vars(self).items() if name != "largest"}
+        return {**values, "memory": self.memory()}
 
 
-def forecast(study: Study, poses: Poses, threads: int = 1) -> list[Forecast]:
-    """What each representation's trials ask for; takes some seconds, for it times one step of each."""
-    return [_of(study, name, poses, threads) for name in study.representations]
+def forecast(
+    study: Study, poses: Poses, trials: Callable[[str], int], packed: Packed, threads: int = 1
+) -> list[Forecast]:
+    """What each representation's trials ask for; takes some seconds, for it times a step of each.
+
+    Args:
+        study: the study.
+        poses: its data.
+        trials: how many a representation gets.
+        packed: how many trials like one train as one program on this machine's CPU.
+        threads: of a program.
+    """
+    return [_of(study, name, poses, trials(name), packed, threads) for name in study.representations]
+
+
+def fullest(study: Study, name: str, packed: Packed) -> float:
+    """How many of the largest trials take the memory of the fullest program: small trials come in larger packs."""
+    largest = _load(_largest(study, name))
+    return max(packed(own) * _load(own) / largest for own in _sizes(study, name))
+
+
+def makespan(lengths: Iterable[float], places: int) -> float:
+    """When the last of some programs ends that begin in this order, each as soon as a place is free."""
+    free = [0.0] * places
+    for length in lengths:
+        heapq.heapreplace(free, free[0] + length)
+    return max(free)
 
 
 def flops(configuration: Configuration, seeds: int) -> float:
@@ -64,13 +106,14 @@ def flops(configuration: Configuration, seeds: int) -> float:
     return 6.0 * seeds * training.batch_size * ((2 + turns) * lifter + 2 * _discriminator_parameters(configuration))
 
 
-def _of(study: Study, name: str, poses: Poses, threads: int) -> Forecast:
+def _of(study: Study, name: str, poses: Poses, trials: int, packed: Packed, threads: int) -> Forecast:
     configuration = _largest(study, name)
-    training, trials = configuration.training, study.search.trials
+    training, together = configuration.training, packed(configuration)
     weights = lifter_parameters(name, matched_width(name, configuration.model.width))
     players = weights + _discriminator_parameters(configuration)
-    step_seconds, kept = _probe(configuration, study.seeds, threads)
-    held = study.seeds * NUMBER * (COPIES * players + weights * (training.average > 0)) + kept
+    step_seconds, kept = _probe(configuration, together * study.seeds, threads)
+    held = NUMBER * (COPIES * players + weights * (training.average > 0))
+    drawn = DRAWN * training.batch_size * training.evaluate_every
     looks = training.steps // training.evaluate_every
     depths = looks * study.seeds * training.validation_poses * len(JOINTS) * 2 * training.record_depths
     judged = 1 + (training.judge == "both")
@@ -83,30 +126,47 @@ def _of(study: Study, name: str, poses: Poses, threads: int) -> Forecast:
         steps=training.steps,
         parameters=players,
         operations=trials * training.steps * flops(configuration, study.seeds),
-        memory=int(held + 2 * poses.poses.nbytes),  # every pose and its mirror image
         disk=int(trials * (judged * depths + states + candidates + looks * study.seeds * ROW_BYTES)),
         step_seconds=step_seconds,
-        seconds=trials * training.steps * step_seconds,
+        data_bytes=2 * poses.poses.nbytes,
+        held_bytes=study.seeds * (held + drawn),
+        kept_bytes=int(kept / together),
+        largest=configuration,
     )
 
 
 def _largest(study: Study, name: str) -> Configuration:
     """The configuration with the upper ends of what is searched and makes a trial larger."""
-    ends = {
-        key: _upper(dimension)
+    return study.configuration(name, {key: max(ends) for key, ends in _searched(study, name, WIDEST).items()})
+
+
+def _sizes(study: Study, name: str) -> Iterator[Configuration]:
+    """Configurations of every size that is searched; of a range, its ends."""
+    searched = _searched(study, name, SIZES)
+    for values in itertools.product(*searched.values()):
+        yield study.configuration(name, dict(zip(searched, values, strict=True)))
+
+
+def _searched(study: Study, name: str, keys: Sequence[str]) -> dict[str, list[float]]:
+    return {
+        key: _ends(dimension)
         for key, dimension in study.space.items()
-        if key in WIDEST and (not dimension.only or name in dimension.only)
+        if key in keys and (not dimension.only or name in dimension.only)
     }
-    return study.configuration(name, ends)
 
 
-def _upper(dimension: Dimension) -> object:
+def _ends(dimension: Dimension) -> list[float]:
     match dimension:
         case OneOf(choice=values):
-            return max(values, key=float)
-        case Uniform(uniform=(_, high)) | LogUniform(log_uniform=(_, high)) | Integer(int=(_, high)):
-            return high
+            return [value for value in values if not isinstance(value, str)]
+        case Uniform(uniform=ends) | LogUniform(log_uniform=ends) | Integer(int=ends):
+            return [*ends]
     raise TypeError(f"{dimension!r} is no dimension")
+
+
+def _load(configuration: Configuration) -> int:
+    """What the memory of a step follows, but for the number of seeds."""
+    return configuration.training.batch_size * configuration.model.width
 
 
 def _discriminator_parameters(configuration: Configuration) -> int:
@@ -120,8 +180,8 @@ def _probe(configuration: Configuration, seeds: int, threads: int) -> tuple[floa
     Both grow with the batch and with the seeds, so that a smaller step tells of a large one.
     """
     training = configuration.training
-    some = max(1, min(seeds, PROBE_NUMBERS // (training.batch_size * configuration.model.width)))
-    most = max(32, PROBE_NUMBERS // (some * configuration.model.width))
+    some = max(1, min(seeds, int(PROBE / flops(configuration, 1))))
+    most = max(32, int(training.batch_size * PROBE / flops(configuration, some)))
     batch = next(size for size in _halved(training.batch_size) if size <= most or size % 2)
     smaller = training.model_copy(update={"batch_size": batch, "turned_every": 1, "evaluate_every": 1 + STEPS})
     probe = configuration.model_copy(update={"training": smaller})
@@ -134,7 +194,7 @@ def _probe(configuration: Configuration, seeds: int, threads: int) -> tuple[floa
         engine = Engine(state, sampler_for(state, poses))
         batches = engine.batches()
         with precision.applied(state.matmul):
-            with _counted() as kept:
+            with _counted(state.tensors().values()) as kept:
                 engine.step(next(batches))
             took = min(_seconds(engine, batches) for _ in range(STEPS))
             return factor * took, factor * sum(kept.values())
@@ -156,13 +216,15 @@ def _halved(size: int) -> Iterator[int]:
 
 
 @contextmanager
-def _counted() -> Iterator[Mapping[int, int]]:
-    """Which storages, and how many bytes of each, the body's graph keeps for its way back."""
+def _counted(held: Iterable[Tensor]) -> Iterator[Mapping[int, int]]:
+    """Which storages, and how many bytes of each, the body's graph keeps for its way back, those ``held`` aside."""
     kept: dict[int, int] = {}
+    own = {tensor.untyped_storage().data_ptr() for tensor in held}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

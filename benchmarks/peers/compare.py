@@ -1,7 +1,7 @@
 """Ours beside other ways to train the same lifter, on the same poses, seeds and ruler: the table of peers.md.
 
     python -m benchmarks.peers.flow data/cmu.pose2d.h5 -o data/cmu.flow.safetensors     # once, some minutes
-    python -m benchmarks.peers.compare train      # resumes
+    python -m benchmarks.peers.compare train      # resumes; --part 0/2 and 1/2 share it
     python -m benchmarks.peers.compare table      # step costs in turns in one process; writes peers.md
 
 Every row trains the solo lifter with the product's own loop, and is judged at its last checkpoint (as the other
@@ -32,6 +32,7 @@ _AUTHORS: dict[str, float | str | bool] = {
     "training.batch_size": 64,
     "training.rotation": "batch",
     "training.turns": "all",
+    "losses.consistency_90": 9.0,  # they add up what all three turns give, ours is the mean
     "losses.label_swap": 0.1,
     "model.batch_norm": True,
     "model.dropout": 0.5,
@@ -52,6 +53,7 @@ def main() -> None:
     """Train what is missing, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("do", choices=["train", "table"])
+    parser.add_argument("--part", default="0/1", help="i/n: every n-th run from the i-th, to share the work")
     parser.add_argument("--poses", type=Path, default=Path("data/cmu.pose2d.h5"))
     parser.add_argument("--truth", type=Path, default=Path("data/cmu.truth3d.h5"))
     parser.add_argument("--flow", type=Path, default=Path("data/cmu.flow.safetensors"))
@@ -60,7 +62,8 @@ def main() -> None:
     if options.do == "train":
         poses = read_poses(options.poses)
         joints = read_truth(options.truth, poses).joints
-        for run in RUNS:
+        part, parts = (int(number) for number in options.part.split("/"))
+        for run in RUNS[part::parts]:
             finish(run, poses, joints, WORK)
     else:
         curves = [curve for run in RUNS if (curve := load(run, WORK)) is not None]

@@ -1,94 +1,90 @@
-"""Pictures of the studies of representations."""
+"""Pictures of the studies."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 
+from studies.answers.claims import BASE, TestErrors
 from studies.answers.material import Material
 from studies.answers.tables import Table
 
 mpl.use("Agg")
-INK, OURS = "#9db4c8", "#1f4e79"
+INK, OURS, OTHER = "#9db4c8", "#1f4e79", "#c8553d"
+LABEL = "N-MPJPE, depth signs resolved, mm"
 
 
-def curves(study: Material, path: Path) -> None:
-    """True error over the steps of every seed of each chosen configuration, with the selected checkpoints."""
+def curves(studies: Mapping[str, Material], path: Path) -> None:
+    """True error over the steps of every seed of each study's chosen configurations, with the selected checkpoints."""
     import matplotlib.pyplot as plt
 
-    columns = min(3, len(study.chosen))
-    rows = -(-len(study.chosen) // columns)
-    size = (11, 2.8 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False,
+    names = list(next(iter(studies.values())).chosen)
+    size = (5.2 * len(names), 2.7 * len(studies))
+    figure, axes = plt.subplots(len(studies), len(names), figsize=size, sharex=True, sharey=True, squeeze=False,
                                 layout="constrained")  # fmt: skip
-    for axis, name in zip(axes.flat, study.chosen, strict=False):
-        seeds = study.of(name)
-        for history in seeds:
-            axis.plot(history.steps, history.errors, color=INK, linewidth=0.9)
-        middle = np.nanmedian([history.errors for history in seeds], axis=0)
-        axis.plot(seeds[0].steps, middle, color=OURS, linewidth=1.8, label="median seed")
-        chosen = [(h.truth.selected.step, h.at("selected")) for h in seeds if h.file and h.truth.selected is not None]
-        axis.scatter(*zip(*chosen, strict=True), s=22, color="#c8553d", zorder=3, label="selected without truth")
-        axis.set_title(f"{name} (lifter's rate {seeds[0].configuration.training.generator_lr:g})", fontsize=10)
-        axis.grid(alpha=0.25)
-    axes[0, 0].set_ylim(60, 200)
+    for row, (label, study) in zip(axes, studies.items(), strict=True):
+        for axis, name in zip(row, names, strict=True):
+            seeds = study.of(name)
+            for seed in seeds:
+                axis.plot(seed.steps, seed.errors, color=INK, linewidth=0.9)
+            middle = np.nanmedian([seed.errors for seed in seeds], axis=0)
+            axis.plot(seeds[0].steps, middle, color=OURS, linewidth=1.8, label="median seed")
+            chosen = [
+                (s.truth.selected.step, s.at("selected")) for s in seeds if s.file and s.truth.selected is not None
+            ]
+            axis.scatter(*zip(*chosen, strict=True), s=22, color=OTHER, zorder=3, label="selected without truth")
+            axis.set_title(f"{name}, {label}", fontsize=10)
+            axis.grid(alpha=0.25)
+    axes[0, 0].set_ylim(65, 165)
     axes[0, 0].legend(frameon=False, fontsize=9)
-    figure.supylabel("N-MPJPE, depth signs resolved, mm (validation)", fontsize=10)
+    figure.supylabel(f"{LABEL} (validation people, averaged)", fontsize=9)
     figure.supxlabel("step", fontsize=10)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)
 
 
-def selected(study: Material, path: Path, supervised: float) -> None:
-    """Error at the selected checkpoint, one dot per seed, for every configuration."""
+def selected(tests: TestErrors, supervised: float, path: Path) -> None:
+    """Error of the selected lifters on test people, one dot per seed, for every representation."""
     import matplotlib.pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(9, 3.6), layout="constrained")
-    for row, name in enumerate(study.chosen):
-        for offset, (trial, seeds) in enumerate(study.trials(name).items()):
-            values = [history.at("selected") for history in seeds]
-            color = OURS if trial == study.chosen[name] else INK
-            axis.scatter(values, [row + 0.22 * (offset - 1)] * len(values), s=16, color=color)
-    axis.axvline(supervised, color="#c8553d", linewidth=1, label="supervised lifter of the same size")
-    axis.set_yticks(range(len(study.chosen)), list(study.chosen))
+    figure, axis = plt.subplots(figsize=(8, 3), layout="constrained")
+    for row, (name, found) in enumerate(tests.items()):
+        values = [one["all"] for one in found]
+        axis.scatter(values, [row] * len(values), s=18, color=INK if name == BASE else OURS)
+        axis.scatter([np.mean(values)], [row], marker="|", s=220, color=OTHER)
+    axis.axvline(supervised, color=OTHER, linewidth=1, label="supervised lifter of the same size")
+    axis.set_yticks(range(len(tests)), list(tests))
     axis.invert_yaxis()
-    axis.set_xlabel("N-MPJPE at the selected checkpoint, mm (validation); dark: configuration chosen by risk")
+    axis.set_xlabel(f"{LABEL} (test people, selected checkpoint; bar: mean)")
     axis.legend(frameon=False, fontsize=9)
     axis.grid(alpha=0.25, axis="x")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)
 
 
-def effects(tables: dict[str, tuple[Table, Table]], outcomes: list[str], path: Path) -> None:
-    """Effect of every factor on some outcomes; one colour per representation.
-
-    Of the two tables of a representation, the first's intervals are drawn thin, the second's thick.
-    """
+def effects(tables: Mapping[str, Table], outcomes: list[str], path: Path) -> None:
+    """Effect of every factor on some outcomes with its interval; one colour per representation."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(outcomes), figsize=(11, 4), sharey=True, squeeze=False, layout="constrained")
-    for shift, (name, color) in enumerate(zip(tables, (OURS, "#c8553d"), strict=False)):
-        thin, thick = (table.data()["rows"] for table in tables[name])
+    figure, axes = plt.subplots(1, len(outcomes), figsize=(12, 4.2), sharey=True, squeeze=False, layout="constrained")
+    for shift, (name, color) in enumerate(zip(tables, (OURS, OTHER), strict=False)):
+        rows = tables[name].data()["rows"]
         for axis, outcome in zip(axes.flat, outcomes, strict=True):
-            for place, (key, row) in enumerate(thin.items()):
-                cell, narrow, height = row[outcome], thick[key][outcome], place + 0.24 * (shift - 0.5)
+            for place, row in enumerate(rows.values()):
+                cell, height = row[outcome], place + 0.24 * (shift - 0.5)
                 if cell is not None:
-                    axis.plot([cell["low"], cell["high"]], [height] * 2, color=color, linewidth=0.8)
-                    axis.plot([narrow["low"], narrow["high"]], [height] * 2, color=color, linewidth=2.5)
-                    axis.plot(cell["value"], height, "o", color=color, markersize=5, label=None if place else name)
+                    axis.plot([cell["low"], cell["high"]], [height] * 2, color=color, linewidth=2)
+                    axis.plot(cell["value"], height, "o", color=color, markersize=4, label=None if place else name)
             axis.set_title(outcome, fontsize=10)
-            axis.set_yticks(range(len(thin)), [f"{key}: {row['from, to']}" for key, row in thin.items()], fontsize=9)
+            axis.set_yticks(range(len(rows)), [f"{key}: {row['from, to']}" for key, row in rows.items()], fontsize=8)
             axis.axvline(0, color="black", linewidth=0.8)
             axis.grid(alpha=0.25, axis="x")
     axes[0, 0].invert_yaxis()
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside upper right", ncols=2
-    )
-    label = (
-        "mean at the second level minus mean at the first (95 % interval: thin over trials and seeds, thick over seeds)"
-    )
-    figure.supxlabel(label, fontsize=10)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    legend = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*legend, frameon=False, fontsize=9, loc="outside upper right", ncols=2)
+    figure.supxlabel("mean at the second level minus mean at the first (95 % interval over seeds)", fontsize=9)
+    figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)

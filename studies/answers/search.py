@@ -1,56 +1,102 @@
-"""What a search adds over the papers' settings at equal compute: ``search.yaml`` against ``papers.yaml``."""
+"""What a search adds at equal compute: ``search.yaml`` against one point alone, and with seeds that are frozen."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
+from studies.answers.claims import PARTS
 from studies.answers.material import Ground, Material, StudiedSeed
 from studies.answers.tables import Table, apart, mean, over_trials
 
-TEACHERS = 3
+TEACHERS = 3  # what a user keeps of all seeds
+SEARCH, FREEZING, DEFAULT, PAPERS = "Optuna (TPE)", "Optuna (TPE), freezing", "the default's point", "the papers' point"
 
 
-def answers(search: Material, papers: Material, ground: Ground) -> dict[str, Table]:
-    """Both spend the same seed-steps; compared: three seeds of lowest risk, the median, the best, the student."""
-    return {"search": compared(search, papers, ground), "found": found(search)}
+def answers(studies: Mapping[str, Material], ground: Ground) -> dict[str, Table]:
+    """``studies``: the runs by the four names above; all but ``FREEZING`` spend the same seed-steps."""
+    return {"search": compared(studies), "search_test": students(studies, ground), "found": found(studies[SEARCH]),
+            "freezing": frozen(studies[FREEZING], studies[SEARCH])}  # fmt: skip
 
 
-def compared(search: Material, papers: Material, ground: Ground) -> Table:
-    """What a user gets from either."""
+def spent(seeds: Sequence[StudiedSeed]) -> int:
+    """The steps that some seeds trained."""
+    return sum(seed.steps[-1] for seed in seeds)
+
+
+def within(study: Material, representation: str, budget: int) -> dict[str, list[StudiedSeed]]:
+    """The first trials of a representation that cost no more than ``budget`` seed-steps together."""
+    kept: dict[str, list[StudiedSeed]] = {}
+    for trial, seeds in study.trials(representation).items():
+        if spent([seed for group in kept.values() for seed in group] + seeds) > budget:
+            break
+        kept[trial] = seeds
+    return kept
+
+
+def compared(studies: Mapping[str, Material]) -> Table:
+    """What a user gets from each."""
     table = Table(
-        "N-MPJPE (sign-resolved, mm) at the selected checkpoint, validation; the student on test",
-        ["", "seed-steps", "three seeds of lowest risk", "median seed", "lowest error of any checkpoint"],
+        "N-MPJPE (mm, depth signs resolved, validation) at the selected checkpoint",
+        ["", "trials", "seed-steps", "three seeds of lowest risk", "median seed", "lowest error of any checkpoint"],
     )
-    for name in search.folder.representations:
-        best = []
-        for label, study in (("Optuna (TPE)", search), ("the papers' point", papers)):
-            seeds = [history for group in study.trials(name).values() for history in group]
-            kept = lowest_risk(seeds)
-            best.append([history.at("selected") for history in kept])
-            steps = sum(history.steps[-1] for history in seeds)
-            median = over_trials(
-                ([h.at("selected") for h in group] for group in study.trials(name).values()), median=True
-            )
-            lowest = min(float(np.nanmin(history.errors)) for history in seeds)
-            table.add(f"{name}: {label}", steps, mean(best[-1]), median, lowest)
-        table.add(f"{name}: Optuna minus papers", None, apart(*best), None, None)
-    students = [ground.test_errors(study.path / "student" / "student.safetensors")["all"] for study in (search, papers)]
-    for label, error in zip(("Optuna (TPE)", "the papers' point"), students, strict=True):
-        table.add(f"student on test: {label}", None, error, None, None)
+    for name in studies[SEARCH].folder.representations:
+        budget = spent([seed for seeds in studies[SEARCH].trials(name).values() for seed in seeds])
+        best: dict[str, list[float]] = {}
+        for label, study in studies.items():
+            groups = within(study, name, budget)
+            seeds = [seed for group in groups.values() for seed in group]
+            best[label] = [seed.at("selected") for seed in lowest_risk(seeds)]
+            median = over_trials(([h.at("selected") for h in group] for group in groups.values()), median=True)
+            lowest = min(float(np.nanmin(seed.errors)) for seed in seeds)
+            table.add(f"{name}: {label}", len(groups), spent(seeds), mean(best[label]), median, lowest)
+        for label in (FREEZING, DEFAULT, PAPERS):
+            table.add(f"{name}: Optuna minus {label}", None, None, apart(best[SEARCH], best[label]), None, None)
     return table
 
 
-def lowest_risk(seeds: list[StudiedSeed]) -> list[StudiedSeed]:
-    """The seeds that would teach a student: those of lowest risk that have a candidate."""
-    return sorted((h for h in seeds if h.file), key=lambda h: float(np.nanmin(h.risks)))[:TEACHERS]
+def lowest_risk(seeds: Sequence[StudiedSeed]) -> list[StudiedSeed]:
+    """The seeds that a user would keep: those of lowest risk that have a candidate."""
+    told = [seed for seed in seeds if seed.file and np.isfinite(seed.risks).any()]
+    return sorted(told, key=lambda seed: float(np.nanmin(seed.risks)))[:TEACHERS]
+
+
+def students(studies: Mapping[str, Material], ground: Ground) -> Table:
+    """The student of each study, and the seeds of lowest risk, on test people."""
+    table = Table(
+        "N-MPJPE (mm, depth signs resolved) on test people",
+        ["", "student (one)", f"three {PARTS} seeds of lowest risk"],
+    )
+    for label, study in studies.items():
+        seeds = [seed for group in study.trials(PARTS).values() for seed in group]
+        kept = [ground.test_errors(study.path / str(seed.file))["all"] for seed in lowest_risk(seeds)]
+        table.add(label, ground.test_errors(study.path / "student" / "student.safetensors")["all"], mean(kept))
+    return table
+
+
+def frozen(freezing: Material, search: Material) -> Table:
+    """What freezing did in the run itself."""
+    table = Table(
+        "Freezing, as it happened",
+        ["representation", "seeds", "frozen", "revived", "steps of the budget that were not trained, %"],
+    )
+    for name in search.folder.representations:
+        seeds = [seed for group in freezing.trials(name).values() for seed in group]
+        outcomes = [t.outcome for t in freezing.folder.trials if t.representation == name and t.outcome is not None]
+        ends = [end for outcome in outcomes for end in outcome.seeds]
+        stopped, thawed = (sum(getattr(end, what) is not None for end in ends) for what in ("frozen", "thawed"))
+        saved = 100 * (1 - spent(seeds) / sum(seed.budget for seed in seeds))
+        table.add(name, len(seeds), stopped + thawed, thawed, saved)
+    return table
 
 
 def found(search: Material) -> Table:
     """The chosen configuration of each representation."""
-    keys = list(next(iter(search.parameters.values())))
+    parameters = {trial.id: trial.parameters for trial in search.folder.trials}
     table = Table("Chosen by risk", ["value", *search.chosen])
-    for key in keys:
-        values = [search.parameters[trial].get(key) for trial in search.chosen.values()]
+    for key in next(iter(parameters.values())):
+        values = [parameters[trial].get(key) for trial in search.chosen.values()]
         table.add(key, *(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values))
     table.add("N-MPJPE, selected", *(mean(h.at("selected") for h in search.of(name)) for name in search.chosen))
     return table

@@ -33,14 +33,31 @@ class Table:
         """The table as plain data: row name -> column -> value."""
         return {
             "title": self.title,
+            "first": self.columns[0],
             "rows": {str(row[0]): dict(zip(self.columns[1:], map(_plain, row[1:]), strict=True)) for row in self.rows},
         }
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Table:
+        """The table that :meth:`data` gave."""
+        rows = data["rows"]
+        columns = ["", *next(iter(rows.values()))] if rows else [""]
+        return cls(
+            data["title"],
+            [data["first"], *columns[1:]],
+            [[name, *map(_cell, row.values())] for name, row in rows.items()],
+        )
 
     def markdown(self) -> str:
         """The table as GitHub Markdown."""
         lines = [f"| {' | '.join(self.columns)} |", "|" + "---|" * len(self.columns)]
         lines += [f"| {' | '.join(_text(cell) for cell in row)} |" for row in self.rows]
         return f"{self.title}\n\n" + "\n".join(lines)
+
+
+def _cell(value: Any) -> Cell:
+    cell: Cell = Statistic(**value) if isinstance(value, dict) else value
+    return cell
 
 
 def _plain(cell: Cell) -> Any:

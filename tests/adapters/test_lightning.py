@@ -12,30 +12,32 @@ from torch import Tensor, nn
 import tips_dist as td
 from tests.test_watch import VIEWS
 
-lightning = pytest.importorskip("lightning.pytorch")
 
-
-class Lifter(lightning.LightningModule):  # type: ignore[name-defined,misc]
+def lifter(explode_at: int | None = None) -> Any:
     """Depths proportional to x, by a factor that a batch sets; two optimisers, as a GAN has."""
+    lightning = pytest.importorskip("lightning.pytorch")  # not before a test needs it: it takes seconds
 
-    def __init__(self, explode_at: int | None = None) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.factor, self.explode_at = nn.Parameter(torch.ones(())), explode_at
+    class Lifter(lightning.LightningModule):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+            self.factor = nn.Parameter(torch.ones(()))
 
-    def training_step(self, batch: Any, index: int) -> None:
-        for optimiser in self.optimizers():
-            optimiser.zero_grad()
-            loss = 0 * self.factor
-            self.manual_backward(loss)
-            optimiser.step()
-        with torch.no_grad():
-            self.factor.fill_(20.0 if self.explode_at is not None and self.global_step > 2 * self.explode_at else 1.0)
-        self.log("loss", loss)
-        assert self.training
+        def training_step(self, batch: Any, index: int) -> None:
+            for optimiser in self.optimizers():
+                optimiser.zero_grad()
+                loss = 0 * self.factor
+                self.manual_backward(loss)
+                optimiser.step()
+            with torch.no_grad():
+                self.factor.fill_(20.0 if explode_at is not None and self.global_step > 2 * explode_at else 1.0)
+            self.log("loss", loss)
+            assert self.training
 
-    def configure_optimizers(self) -> Any:
-        return [torch.optim.SGD([self.factor], lr=0.1) for _ in range(2)]
+        def configure_optimizers(self) -> Any:
+            return [torch.optim.SGD([self.factor], lr=0.1) for _ in range(2)]
+
+    return Lifter()
 
 
 def lift(module: Any, poses: Tensor) -> Tensor:
@@ -45,10 +47,12 @@ def lift(module: Any, poses: Tensor) -> Tensor:
 
 
 def fitted(folder: Path, module: Any, batches: int, checkpoint: Path | None = None) -> tuple[Any, Any]:
+    import lightning.pytorch
+
     from tips_dist.adapters.lightning import WatchCallback
 
     watching = WatchCallback(VIEWS, lift, folder, steps=200, every=10)
-    trainer = lightning.Trainer(
+    trainer = lightning.pytorch.Trainer(
         max_epochs=1,
         limit_train_batches=batches,
         accelerator="cpu",
@@ -64,7 +68,7 @@ def fitted(folder: Path, module: Any, batches: int, checkpoint: Path | None = No
 
 
 def test_a_fit_that_runs_away_is_stopped_and_what_was_before_is_kept(tmp_path: Path) -> None:
-    _, watching = fitted(tmp_path / "run", Lifter(explode_at=100), 200)
+    _, watching = fitted(tmp_path / "run", lifter(explode_at=100), 200)
     assert watching.seen.stop
     assert 100 < watching.batches < 200
     assert watching.watch.best_step <= 100
@@ -76,7 +80,7 @@ def test_a_fit_that_runs_away_is_stopped_and_what_was_before_is_kept(tmp_path: P
 
 
 def test_a_sound_fit_is_left_alone(tmp_path: Path) -> None:
-    _, watching = fitted(tmp_path / "run", Lifter(), 50)
+    _, watching = fitted(tmp_path / "run", lifter(), 50)
     assert watching.batches == 50
     assert not watching.seen.stop
 
@@ -84,7 +88,7 @@ def test_a_sound_fit_is_left_alone(tmp_path: Path) -> None:
 def test_it_goes_on_from_a_checkpoint_of_lightning(tmp_path: Path) -> None:
     from tips_dist.adapters.lightning import WatchCallback
 
-    trainer, before = fitted(tmp_path / "run", Lifter(), 30)
+    trainer, before = fitted(tmp_path / "run", lifter(), 30)
     trainer.save_checkpoint(tmp_path / "at.ckpt")
     assert before.state_dict() == {"batches": 30}
     again = WatchCallback(VIEWS, lift, tmp_path / "run", steps=200, every=10)

@@ -253,3 +253,20 @@ def test_validation_subjects_can_be_chosen_and_must_exist(name: str, tmp_path: P
     assert {poses.subject_names[k] for k in poses.subject[poses.rows("validation")]} == {"S1"}
     with pytest.raises(UserError, match=r"no subject 'S77' here; there are S1, "):
         run(layout, tmp_path, "again", {"validation_subjects": ["S77"]})
+
+
+@pytest.mark.parametrize("name", ["h36m_fetch", "h36m_videopose3d", "mpi_inf_3dhp"])
+def test_all_training_persons_may_be_learnt_from_and_whole_sequences_of_theirs_decide(
+    name: str, tmp_path: Path
+) -> None:
+    layout = build(name, tmp_path)
+    _, before, _ = run(layout, tmp_path)
+    _, after, _ = run(layout, tmp_path, "shared", {"validation_share": 0.3})
+    sequences = {split: {*after.sequence[after.rows(split)]} for split in ("train", "validation", "test")}
+    assert len(sequences["validation"]) == 2  # at least, for one says little
+    assert sequences["train"]
+    assert not sequences["train"] & sequences["validation"]
+    names = [{poses.subject_names[k] for k in poses.subject[poses.rows("test")]} for poses in (before, after)]
+    assert names[0] == names[1]
+    with pytest.raises(UserError, match="validation_share and validation_subjects are both set"):
+        run(layout, tmp_path, "again", {"validation_share": 0.3, "validation_subjects": ["S1"]})

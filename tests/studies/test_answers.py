@@ -1,31 +1,27 @@
-"""Answers of the published studies: the arithmetic on histories whose answer is known, and the pages they fill."""
+"""Answers of the published studies: the arithmetic on seeds whose answer is known, and every section on a real run."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from studies.answers import figures, representations, search
-from studies.answers.__main__ import save_histories
-from studies.answers.material import Material, load
-from studies.answers.tables import Table, apart, delta, effect, effect_over_seeds, fill, mean
+from studies.answers import __main__ as command
+from studies.answers import claims, decisions, lifters, search, stabilisers
+from studies.answers.material import Ground, Material, StudiedSeed, load
+from studies.answers.tables import Table, apart, delta, effect_over_seeds, fill, mean
 from tips_dist.bootstrap import Statistic
 from tips_dist.evaluation.labels import drift_of
+from tips_dist.evaluation.reference import SupervisedRecipe
 from tips_dist.files import UserError
 from tips_dist.runfolder.example import build
 from tips_dist.study_file import load_study
 
 STUDIES = Path(__file__).parents[2] / "studies"
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    """A run in which solo drifts and half its seeds break, while parts stay near their minimum."""
-    return load(build(tmp_path_factory.mktemp("answers") / "run", seeds=6))
 
 
 def number(cell: object) -> float:
@@ -34,75 +30,180 @@ def number(cell: object) -> float:
     return cell.value
 
 
+def rows(table: Table) -> dict[str, list[object]]:
+    return {str(row[0]): list(row[1:]) for row in table.rows}
+
+
+@pytest.fixture(scope="session")
+def tests(material: Material, ground: Ground) -> claims.TestErrors:
+    return claims.tested(material, ground)
+
+
 def test_the_chosen_configuration_has_the_lowest_risk(material: Material) -> None:
     for name, trial in material.chosen.items():
         risks = {
-            key: np.median([np.nanmin(history.risks) for history in seeds])
-            for key, seeds in material.trials(name).items()
+            key: np.median([row.risk for row in material.selection.seeds if row.trial == key])
+            for key in material.trials(name)
         }
-        assert set(risks) == {f"{name}-000", f"{name}-001"}
-        assert trial in risks
+        assert trial == min(risks, key=lambda key: risks[key])
 
 
-def test_parts_are_told_to_be_better_and_steadier(material: Material) -> None:
-    errors = {row[0]: row for row in representations.error_at_selection(material).rows}
-    assert number(errors["torso_legs"][5]) < -5
-    assert errors["torso_legs"][7] == pytest.approx(-1)  # Cliff's delta: every seed below every other
-    near = {row[0]: number(row[1]) for row in representations.staying_near_the_minimum(material).rows}
-    assert near["torso_legs"] > near["solo"]
-    ends = {row[0]: (number(row[1]), number(row[2])) for row in representations.ending_near_the_best(material).rows}
-    assert ends["torso_legs"] == pytest.approx((100, 100))
-    assert ends["solo"][1] == 0
+def test_a_seed_knows_its_raw_weights_and_the_steps_that_it_may_be_chosen_at(material: Material) -> None:
+    for seed in material.histories:
+        assert seed.raw is not None
+        assert seed.raw.errors.shape == seed.errors.shape
+        assert not np.array_equal(seed.raw.errors, seed.errors)
+        assert seed.raw_at("best") <= seed.raw_at("selected")
+        assert seed.at("best") <= seed.at("selected")
+        chosen = seed.truth.selected
+        assert chosen is not None
+        assert np.isfinite(seed.risks[seed.steps.index(chosen.step or 0)])
+        assert seed.errors[-1] == pytest.approx(seed.at("last"))
 
 
-def test_a_run_is_set_against_its_twin(material: Material) -> None:
-    """Against itself nothing differs; the twin is the trial with the same representation and rate."""
-    trial, seeds = representations.twin(material, material.of("solo"))
-    assert (trial, seeds) == (material.chosen["solo"], material.of("solo"))
-    for row in representations.precision(material, material).rows:
-        assert number(row[3]) == 0
+def test_a_seed_that_is_cut_ends_as_if_it_had_not_trained_on(material: Material) -> None:
+    seed = material.histories[0].until(50)
+    assert seed.steps[-1] == seed.budget == 50
+    assert seed.raw is not None
+    assert len(seed.raw.errors) == len(seed.errors) == len(seed.risks) == len(seed.values) == 5
+    assert not seed.cut
 
 
-def test_a_run_without_a_search_is_answered_too(material: Material, tmp_path: Path) -> None:
-    """``long.yaml`` has one trial per representation and no searched values."""
-    trials = [trial.now(parameters={}) for trial in material.folder.trials if trial.id in material.chosen.values()]
-    kept = [history for history in material.histories if history.trial in material.chosen.values()]
-    alone = dataclasses.replace(material, folder=material.folder.only(trials), histories=kept)
-    tables = representations.again(alone)
-    assert set(tables) == {"a", "b", "c", "d", "e", "trials"}
-    assert [row[1] for row in tables["trials"].rows] == [
-        f"{seeds[0].configuration.training.generator_lr:g}" for seeds in alone.trials().values()
-    ]
-    figures.curves(alone, tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").stat().st_size > 10_000
+def test_last_weights_on_test_are_those_that_training_left(material: Material, ground: Ground) -> None:
+    """On the validation poses, they must have the errors that were recorded at the last evaluation step."""
+    exchanged = np.array([0, 2, 1], np.int8)[ground.poses.split]  # validation and test
+    poses = dataclasses.replace(ground.poses, split=exchanged)
+    swapped = Ground(poses, ground.truth)
+    found = swapped.last_errors(material, "solo")
+    for kind in ("averaged", "raw"):
+        assert len(found[kind]) == 3
+    recorded = [seed.at("last") for seed in material.of("solo")]
+    assert found["averaged"] == pytest.approx(recorded, rel=0.05)  # all rows there, a sample of them in the record
+    assert np.argmin(found["averaged"]) == np.argmin(recorded)
+
+
+def test_sections_answer_from_a_real_run(runs: Path, ground: Ground, tmp_path: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """One run stands in for every study, so twins differ by nothing and every table has a row."""
+    for name in {one for needed, _ in command.SECTIONS.values() for one in needed}:
+        (runs / name).symlink_to(runs / "tiny")
+    monkeypatch.setattr(command, "SupervisedRecipe", functools.partial(SupervisedRecipe, steps=30))
+    (tmp_path / "README.md").write_text((STUDIES / "results" / "README.md").read_text())
+    prefix = Path(str(ground.truth.path).removesuffix(".truth3d.h5"))
+    command.answer(runs, prefix, prefix, sorted(command.SECTIONS), tmp_path)
+    stored = json.loads((tmp_path / "answers.json").read_text())["sections"]
+    assert set(stored) == set(command.SECTIONS)
+    tables = {name: table for one in stored.values() for name, table in one["tables"].items()}
+    assert all(table["rows"] for table in tables.values())
+    page = (tmp_path / "README.md").read_text()
+    assert all(table["title"] in page for table in tables.values())
+    assert {path.name for path in tmp_path.glob("*.png")} == {"curves.png", "effects.png", "selected.png"}
+    with_prior = tables["prior"]["rows"]
+    assert all(row["difference, mm"]["value"] == 0 for name, row in with_prior.items() if "against" not in name)
+    assert all(row["costs"]["value"] == pytest.approx(0) for row in list(tables["m"]["rows"].values())[:2])
+    assert stored["search"]["runs"]["papers"]["asked"]["seeds"] == 3
+    with np.load(tmp_path / "histories" / "parts.npz", allow_pickle=False) as file:
+        assert file["solo-000/errors"].shape == file["solo-000/raw_errors"].shape == (10, 3)
+        assert file["solo-000/signals"].shape == (10, 3, len(file["names"]))
+    assert "|" in capsys.readouterr().out
+
+
+def test_a_section_without_its_runs_keeps_its_tables(ground: Ground, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    prefix = Path(str(ground.truth.path).removesuffix(".truth3d.h5"))
+    command.answer(tmp_path / "none", prefix, prefix, ["noise"], tmp_path)
+    assert "no finished run of noise, representations" in capsys.readouterr().out
+    assert not (tmp_path / "answers.json").exists()
+
+
+def _like(seed: StudiedSeed, errors: list[float], mirrored: list[float] | None = None) -> StudiedSeed:
+    steps = tuple(100 * (place + 1) for place in range(len(errors)))
+    values = np.zeros((len(errors), len(seed.names)))
+    return dataclasses.replace(seed, steps=steps, budget=steps[-1], values=values, risks=np.array(errors),
+                               errors=np.array(errors), raw=None,
+                               mirrored=None if mirrored is None else np.array(mirrored))  # fmt: skip
+
+
+def test_drift_is_the_slope_after_the_minimum(material: Material) -> None:
+    seed = material.histories[0]
+    assert claims.drift(_like(seed, [200, 100, 101, 102, 103, 104, 105])) == pytest.approx(0.01)
+    assert np.isnan(claims.drift(_like(seed, [200, 150, 120, 110, 100, 99])))
+
+
+def test_what_becomes_of_seeds_is_counted(material: Material) -> None:
+    seed = material.histories[0]
+    steady, crosses = [100.0] * 20, [0.0] * 8 + [0.3] * 4 + [0.0] * 8
+    ruined = [100.0] * 10 + [200.0] * 10
+    near, _, _, fates, crossed, hazard = claims.stays([_like(seed, steady, crosses), _like(seed, ruined, [0.0] * 20)])
+    assert number(near) == 75  # of the second seed the half before it broke
+    assert fates == "1 converged, 1 diverged"
+    assert crossed == "1 of 2"
+    assert number(hazard) == pytest.approx(1e4 / 4000)
+
+
+def test_a_hazard_of_nothing_has_an_upper_end() -> None:
+    assert claims.hazard(0, 30_000).value == 0
+    assert claims.hazard(0, 30_000).high == pytest.approx(3.69 / 3, rel=0.01)  # the rule of three, exact
 
 
 def test_near_after_counts_from_the_minimum_on() -> None:
-    assert representations.near_after(np.array([300, 200, 100, 104, 104, 106.0])) == 3 / 4
-    assert representations.near_after(np.array([5, 4, 3, 2, 1.0])) == 1
+    assert claims.near_after(np.array([300, 200, 100, 104, 104, 106.0])) == 3 / 4
+    assert claims.near_after(np.array([5, 4, 3, 2, 1.0])) == 1
 
 
-def test_selection_and_stopping_are_set_against_trivial_choices(material: Material) -> None:
-    regret = {row[0]: number(row[1]) for row in representations.regret(material).rows}
-    assert 0 <= regret["lowest risk (ours)"] < regret["random checkpoint"]
-    stops = {row[0]: row for row in representations.stopping(material).rows}
-    assert number(stops["never stop"][1]) == 0
-    others = {"patience on risk", "power law of the risk", "ASHA on risk", "median stopping on risk"}
-    assert set(stops) == {"never stop", "verdicts (ours)", *others}
+def test_selection_is_set_against_trivial_choices(material: Material) -> None:
+    found = rows(decisions.regret(material))
+    assert all(number(row[0]) >= 0 for row in found.values())
+    assert {decisions.OURS, decisions.ONE_CAMERA, "random checkpoint", "last checkpoint"} <= set(found)
 
 
-def test_drift_is_the_end_over_the_minimum(material: Material) -> None:
+def test_only_the_risk_forgets_the_second_view(material: Material) -> None:
+    seed = material.histories[0]
+    assert not np.allclose(decisions.one_camera(seed).risks, seed.risks, equal_nan=True)
+    np.testing.assert_array_equal(decisions.one_camera(seed).errors, seed.errors)
+
+
+def test_effects_of_a_design_and_of_averaging(material: Material) -> None:
+    found = rows(stabilisers.effects(material, "solo", {"losses.bend": [0.0, 1.0]}))
+    first, second = (np.mean([seed.at("selected") for seed in seeds]) for seeds in material.trials("solo").values())
+    order = [trial.parameters["losses.bend"] for trial in material.folder.trials if trial.representation == "solo"]
+    sign = 1 if order == [0.0, 1.0] else -1
+    assert number(found["bend"][2]) == pytest.approx(sign * (second - first))
+    gained = np.mean(
+        [seed.at("best") - seed.raw_at("best") for seed in material.histories if seed.representation == "solo"]
+    )
+    assert number(found["averaging"][1]) == pytest.approx(gained)
+
+
+def test_a_budget_is_spent_in_the_order_of_trials(material: Material) -> None:
+    both = search.within(material, "solo", 600)
+    assert list(both) == ["solo-000", "solo-001"]
+    assert list(search.within(material, "solo", 599)) == ["solo-000"]
+
+
+def test_a_user_keeps_the_seeds_of_lowest_risk(material: Material) -> None:
+    kept = search.lowest_risk(material.histories)
+    assert len(kept) == search.TEACHERS
+    worst = max(float(np.nanmin(history.risks)) for history in kept)
+    assert sum(float(np.nanmin(h.risks)) < worst for h in material.histories) == search.TEACHERS - 1
+
+
+def test_references_and_dependence_read_the_selected_lifters(
+    material: Material, ground: Ground, tests: claims.TestErrors
+) -> None:
+    found = rows(lifters.student(material, ground, tests))
+    assert found["student"][0] == pytest.approx(
+        ground.test_errors(material.path / "student/student.safetensors")["all"]
+    )
+    assert number(found["solo, selected, mean of its seeds"][0]) == pytest.approx(
+        np.mean([t["all"] for t in tests["solo"]])
+    )
+    shares = rows(lifters.dependence(material, ground))
+    assert number(shares["torso_legs"][0]) < number(shares["solo"][0])  # parts cannot see each other
+
+
+def test_drift_of_a_run_is_the_end_over_the_minimum(material: Material) -> None:
     history = material.of("solo")[0]
     tail = history.errors[-len(history.errors) // 5 :]
     assert drift_of(history.errors) == pytest.approx(np.median(tail) / history.errors.min() - 1, abs=0.02)
-
-
-def test_effects_are_drawn(tmp_path: Path) -> None:
-    table = Table("Title", ["factor", "from, to", "drift, %"])
-    table.add("rotation", "per_sample, batch", Statistic(12.34, 10.0, 15.0, 8))
-    table.add("dropout", "0.0, 0.5", None)
-    figures.effects({"solo": (table, table), "torso_legs": (table, table)}, ["drift, %"], tmp_path / "effects.png")
-    assert (tmp_path / "effects.png").stat().st_size > 5_000
 
 
 def test_effects_and_their_signs() -> None:
@@ -117,19 +218,10 @@ def test_trials_of_a_design_do_not_widen_an_effect() -> None:
     random = np.random.default_rng(1)
     good = [[base + random.normal(0, 1) for _ in range(20)] for base in (100, 150)]
     bad = [[base + random.normal(0, 1) for _ in range(20)] for base in (103, 153)]
-    wide, narrow = effect(bad, good), effect_over_seeds(bad, good)
-    assert wide is not None
+    narrow = effect_over_seeds(bad, good)
     assert narrow is not None
-    assert wide.value == pytest.approx(narrow.value)
-    assert wide.low < 0 < 2 < narrow.low < 3 < narrow.high < 4
+    assert 2 < narrow.low < 3 < narrow.high < 4
     assert effect_over_seeds([[np.nan]], good) is None
-
-
-def test_teachers_are_the_seeds_of_lowest_risk(material: Material) -> None:
-    kept = search.lowest_risk(material.histories)
-    assert len(kept) == search.TEACHERS
-    worst = max(float(np.nanmin(history.risks)) for history in kept)
-    assert sum(float(np.nanmin(h.risks)) < worst for h in material.histories) == search.TEACHERS - 1
 
 
 def test_pages_are_filled_between_their_markers(tmp_path: Path) -> None:
@@ -148,38 +240,46 @@ def test_pages_are_filled_between_their_markers(tmp_path: Path) -> None:
         fill(page, {"b": table})
 
 
-def test_histories_can_be_asked_again(material: Material, tmp_path: Path) -> None:
-    save_histories(material, tmp_path / "histories.npz")
-    with np.load(tmp_path / "histories.npz", allow_pickle=False) as file:
-        for trial, seeds in material.trials().items():
-            longest = max(seeds, key=lambda history: len(history.steps))
-            np.testing.assert_allclose(file[f"{trial}/errors"][:, longest.seed], longest.errors, rtol=1e-6)
-            assert file[f"{trial}/signals"].shape == (len(longest.steps), len(seeds), len(file["names"]))
-
-
-def test_a_run_that_was_not_evaluated_is_refused(tmp_path: Path) -> None:
+def test_a_run_that_was_not_evaluated_is_refused(tmp_path: Path, ground: Ground) -> None:
     with pytest.raises(UserError, match="not evaluated yet"):
-        load(build(tmp_path / "run", evaluated=False))
+        load(build(tmp_path / "run", evaluated=False), ground)
 
 
-def test_the_design_of_the_recipes_is_balanced_and_clear_of_interactions() -> None:
-    study = load_study(STUDIES / "recipes.yaml")
+def test_the_design_of_the_stabilisers_is_balanced_and_clear_of_interactions() -> None:
+    study = load_study(STUDIES / "stabilisers.yaml")
     levels = {key: value.choice for key, value in study.space.items()}  # type: ignore[union-attr]
     signs = np.array([[2 * levels[key].index(point[key]) - 1 for key in levels] for point in study.search.enqueue])
-    assert signs.shape == (16, 8)
-    assert len({tuple(row) for row in signs.tolist()}) == 16
-    np.testing.assert_array_equal(signs.T @ signs, 16 * np.eye(8))  # balanced, and factors are independent
-    pairs = np.stack([signs[:, i] * signs[:, j] for i in range(8) for j in range(i)])
+    assert signs.shape == (32, 11)
+    assert len({tuple(row) for row in signs.tolist()}) == 32
+    np.testing.assert_array_equal(signs.T @ signs, 32 * np.eye(11))  # balanced, and factors are independent
+    pairs = np.stack([signs[:, i] * signs[:, j] for i in range(11) for j in range(i)])
     np.testing.assert_array_equal(pairs @ signs, 0)  # resolution IV
 
 
-def test_search_and_papers_spend_the_same() -> None:
-    search_study, papers = (load_study(STUDIES / f"{name}.yaml") for name in ("search", "papers"))
-    spent = [s.search.trials * s.seeds * s.training.steps for s in (search_study, papers)]
-    assert spent[0] == spent[1]
-    point = search_study.search.enqueue[0]
-    configuration = papers.configuration("solo").model_dump()
-    for key, value in point.items():
-        section, name = key.split(".")
-        assert configuration[section][name] == value, key
-    assert json.loads(json.dumps(point)) == point
+def test_searches_and_points_spend_the_same() -> None:
+    names = ("search", "papers", "default")
+    studies = {name: load_study(STUDIES / f"{name}.yaml") for name in (*names, "freezing")}
+    spent = {name: studies[name].search.trials * studies[name].seeds * studies[name].training.steps for name in names}
+    assert len(set(spent.values())) == 1
+    for place, name in enumerate(("default", "papers")):
+        configuration = studies[name].configuration("solo").model_dump()
+        for key, value in studies["search"].search.enqueue[place].items():
+            section, field = key.split(".")
+            assert configuration[section][field] == value, (name, key)
+    assert studies["freezing"].space == studies["search"].space
+    assert studies["freezing"].search.enqueue == studies["search"].search.enqueue
+
+
+def test_twins_differ_in_what_they_ask_about_alone() -> None:
+    parts, prior = (
+        load_study(STUDIES / f"{name}.yaml").configuration("solo").model_dump() for name in ("parts", "prior")
+    )
+    assert prior["losses"].pop("bend") == 1 + parts["losses"].pop("bend")
+    assert prior["training"].pop("steps") <= parts["training"].pop("steps")
+    assert parts == prior
+    size = load_study(STUDIES / "representations.yaml")
+    for name in ("noise", "bone_prior"):
+        twin = load_study(STUDIES / f"{name}.yaml")
+        assert twin.training == size.training
+        assert twin.seeds == size.seeds
+        assert twin.model == size.model

@@ -18,7 +18,7 @@ from tips_dist.runfolder.example import outcome
 from tips_dist.selection import select
 from tips_dist.study.cluster import Machine
 from tips_dist.study.monitored import monitored_together, monitored_train
-from tips_dist.study.packs import Packs, rows_that_pay
+from tips_dist.study.packs import Packs, foreseen, rows_that_pay
 from tips_dist.study.run import start
 from tips_dist.study.search import TrialSearch
 from tips_dist.study.trainable import one_by_one, run_pack
@@ -73,7 +73,10 @@ def sizes(driver: Driver, most: int = 50) -> list[int]:
 )
 def test_sizes(tmp_path: Path, room: int, changes: dict[str, Any], expected: list[int]) -> None:
     _, _, driver = made(tmp_path, room, **changes)
+    study = driver.study
     assert sizes(driver) == expected
+    most = foreseen(study, study.configuration("solo"), study.resources, room)
+    assert most == max(expected) or (study.search.sampler == "cmaes" and most == 3)  # once it has learnt from some
 
 
 def test_a_learning_sampler_is_asked_for_a_quarter_of_what_it_knows(tmp_path: Path) -> None:

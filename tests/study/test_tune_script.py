@@ -10,7 +10,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.slow
+@pytest.mark.chaos  # as long as all that it shows is shown by tests/adapters/test_tune.py too
 def test_the_stopper_ends_trials_that_explode_and_all_are_recorded(ray_session: None, tmp_path: Path) -> None:
     script = runpy.run_path(str(EXAMPLES / "tune_script.py"))
     run = script["main"](tmp_path / "run", steps=500, every=25, trials=3)

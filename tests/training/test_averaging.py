@@ -153,7 +153,7 @@ def test_behind_is_the_share_of_depth_that_the_average_lacks() -> None:
     assert behind(averaged, raw, whole, 0.2).tolist() == [0.0, 0.25]
 
 
-CROSSING = ("training.steps=300", "training.evaluate_every=10", "training.average=0.998", "training.judge=both")
+CROSSING = ("training.steps=240", "training.evaluate_every=10", "training.average=0.998", "training.judge=both")
 FLIP_AT = 201  # the first step after an evaluation step
 
 
@@ -182,7 +182,7 @@ def test_an_average_begins_anew_behind_a_mirror_crossing(tmp_path: Path, monkeyp
     train(tiny("solo", *CROSSING), [0, 1, 2], world(), tmp_path / "calm")
     flip(monkeypatch, row=1)
     monkeypatch.setattr(training_state, "CROSSED", 2.0)  # no share is that large: restarts nothing
-    train(tiny("solo", *CROSSING), [0, 1, 2], world(), tmp_path / "left")
+    train(tiny("solo", *CROSSING, "training.steps=220"), [0, 1, 2], world(), tmp_path / "left")
     monkeypatch.setattr(training_state, "CROSSED", CROSSED)
     train(tiny("solo", *CROSSING), [0, 1, 2], world(), tmp_path / "crossed")
     shares = {(row["step"], row["seed"]): row["average/opposed"] for row in history(tmp_path / "crossed")}
@@ -205,14 +205,23 @@ def likeness(first: Any, second: Any) -> float:
     return float((first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum()))
 
 
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a run leaves whose first seed crosses over, uninterrupted."""
+    folder = tmp_path_factory.mktemp("crossed")
+    with pytest.MonkeyPatch.context() as patch:
+        flip(patch, row=0)
+        train(tiny("solo", *CROSSING), [0, 1], world(), folder)
+    return records(folder)
+
+
 @pytest.mark.parametrize("stop_at", [215, 225])
 def test_a_restarted_average_goes_on_exactly_after_an_interruption(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crossed: dict[str, bytes], stop_at: int
 ) -> None:
     """Interrupted between the two evaluation steps that decide, and just after the restart."""
     flip(monkeypatch, row=0)
-    train(tiny("solo", *CROSSING), [0, 1], world(), tmp_path / "whole")
     with pytest.raises(Interrupted):
-        train(tiny("solo", *CROSSING), [0, 1], world(), tmp_path / "cut", should_stop=StopAfter(stop_at))
-    train(tiny("solo", *CROSSING), [0, 1], world(), tmp_path / "cut")
-    assert records(tmp_path / "whole") == records(tmp_path / "cut")
+        train(tiny("solo", *CROSSING), [0, 1], world(), tmp_path, should_stop=StopAfter(stop_at))
+    train(tiny("solo", *CROSSING), [0, 1], world(), tmp_path)
+    assert records(tmp_path) == crossed

@@ -33,6 +33,7 @@ def equal(folder: Path, expected_rows: list[dict[str, Any]], rel: float = 2e-3) 
             assert row[key] == (pytest.approx(value, rel=rel, abs=near) if isinstance(value, float) else value), key
 
 
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize("way", ["alone", "packed", "two_workers", "resumed_on_two_workers"])
 @pytest.mark.parametrize("name", [name for name in GOLDEN if name != "solo"])
 def test_golden_losses(tmp_path: Path, name: str, way: str) -> None:
@@ -63,6 +64,7 @@ def normalised(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]
     return history(folder)
 
 
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize("way", ["alone", "two_workers", "resumed_on_two_workers"])
 def test_losses_and_signals_with_batch_norm(tmp_path: Path, way: str, normalised: list[dict[str, Any]]) -> None:
     """All losses and signals of 40 steps, within 0.2 % (measured: 0.01 %)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -117,26 +118,25 @@ def test_each_joins_the_pack_at_the_step_at_which_it_stopped(tmp_path: Path, pla
     assert [path.name for path in (tmp_path / "cut" / "frozen").iterdir()] == ["seed0.safetensors"]  # see KEPT
 
 
-@pytest.mark.parametrize("stop_at", [0, 7, 10, 15])
-def test_killed_or_interrupted_while_it_thaws_ends_the_same(tmp_path: Path, plateaus: Any, stop_at: int) -> None:
+def test_killed_or_interrupted_while_it_thaws_ends_the_same(tmp_path: Path, plateaus: Any) -> None:
+    """Whatever the step at which it is interrupted, and killed after that."""
     plateaus({0: 20, 1: 30}, 2)
-    seeds, thaw = [0, 1], [0, 1]
-    for name in ("calm", "cut"):
-        train(stopping("training.checkpoint_every=1"), seeds, world(), tmp_path / name)
-    train(stopping("training.checkpoint_every=1"), seeds, world(), tmp_path / "calm", thaw=thaw)
-    with pytest.raises(Interrupted):
-        train(
-            stopping("training.checkpoint_every=1"),
-            seeds,
-            world(),
-            tmp_path / "cut",
-            thaw=thaw,
-            should_stop=StopAfter(stop_at),
-        )
-    with pytest.raises(SystemExit):
-        train(stopping("training.checkpoint_every=1"), seeds, world(), tmp_path / "cut", thaw=thaw, report=killed)
-    train(stopping("training.checkpoint_every=1"), seeds, world(), tmp_path / "cut", thaw=thaw)
-    assert left(tmp_path / "cut") == left(tmp_path / "calm")
+
+    def go_on(name: str, **options: Any) -> None:
+        train(stopping("training.checkpoint_every=1"), [0, 1], world(), tmp_path / name, **options)
+
+    go_on("calm")
+    for stop_at in (0, 7, 10, 15):
+        shutil.copytree(tmp_path / "calm", tmp_path / f"cut {stop_at}")
+    go_on("calm", thaw=[0, 1])
+    for stop_at in (0, 7, 10, 15):
+        name = f"cut {stop_at}"
+        with pytest.raises(Interrupted):
+            go_on(name, thaw=[0, 1], should_stop=StopAfter(stop_at))
+        with pytest.raises(SystemExit):
+            go_on(name, thaw=[0, 1], report=killed)
+        go_on(name, thaw=[0, 1])
+        assert left(tmp_path / name) == left(tmp_path / "calm"), stop_at
 
 
 def killed(progress: Progress) -> None:
@@ -197,6 +197,7 @@ def test_a_verdict_at_the_last_step_freezes_nothing(tmp_path: Path, plateaus: An
     assert [(seed.stopped_step, seed.frozen) for seed in outcome.seeds] == [(40, None)] * 3
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_several_workers_thaw_like_one(tmp_path: Path, plateaus: Any) -> None:
     plateaus({0: 30, 2: 10})
     for name, plan in (("one", Plan()), ("two", Plan(workers=2, threads=2))):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.training.worlds import GOLDEN, came_to, golden, tiny, world
+from tips_dist.config import Configuration
 from tips_dist.files import UserError, read_json_lines
 from tips_dist.models import load_weights
 from tips_dist.skeleton import REPRESENTATIONS
@@ -78,14 +79,25 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     assert records(tmp_path / "a") == records(tmp_path / "b")
 
 
+def swapping() -> Configuration:
+    return tiny("torso_legs", "model.batch_norm=true", "model.dropout=0.1", "losses.label_swap=0.1")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("whole")
+    train(swapping(), [0, 1], world(), folder)
+    return records(folder)
+
+
 @pytest.mark.parametrize("stop_at", [0, 13, 20, 39])
-def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, stop_at: int) -> None:
-    configuration = tiny("torso_legs", "model.batch_norm=true", "model.dropout=0.1", "losses.label_swap=0.1")
-    train(configuration, [0, 1], world(), tmp_path / "whole")
+def test_interrupted_and_resumed_equals_uninterrupted(
+    tmp_path: Path, uninterrupted: dict[str, bytes], stop_at: int
+) -> None:
     with pytest.raises(Interrupted):
-        train(configuration, [0, 1], world(), tmp_path / "cut", should_stop=StopAfter(stop_at))
-    train(configuration, [0, 1], world(), tmp_path / "cut")
-    assert records(tmp_path / "whole") == records(tmp_path / "cut")
+        train(swapping(), [0, 1], world(), tmp_path, should_stop=StopAfter(stop_at))
+    train(swapping(), [0, 1], world(), tmp_path)
+    assert records(tmp_path) == uninterrupted
 
 
 def test_killed_after_a_checkpoint_equals_uninterrupted(tmp_path: Path) -> None:

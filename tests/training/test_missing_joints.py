@@ -133,6 +133,7 @@ def test_flips_exchange_the_sides_of_what_is_there() -> None:
     assert torch.equal(batch.present, plain.present[..., list(MIRROR)])
 
 
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize("way", ["alone", "two_workers", "resumed_on_two_workers"])
 def test_missing_joints_give_the_same_numbers_every_way(tmp_path: Path, way: str) -> None:
     configuration = tiny("torso_legs", *EVERYTHING)

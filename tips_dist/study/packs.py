@@ -17,6 +17,7 @@ from tips_dist.config import Configuration, Resources, Study
 from tips_dist.registry import entry
 from tips_dist.runfolder import Trial
 from tips_dist.study.search import TrialSearch
+from tips_dist.study.space import budget, budgets
 from tips_dist.training.job import program
 
 KNOWN_SHARE = 4  # a learning sampler is asked for one trial for so many that it knows
@@ -42,17 +43,9 @@ class Packs:
         self._study, self._search, self._resources, self._room = study, search, resources, room
         self._apart: set[str] = set()  # trials that train by themselves
 
-    def why_none(self) -> str | None:
-        """Why no trial of this study trains with others although more than one at a time are asked for."""
-        if self._resources.workers > 1:
-            return f"the {self._resources.workers} workers of a trial share its batches"
-        if self._study.search.scheduler != "none":
-            return f"the {self._study.search.scheduler} scheduler stops single trials"
-        return "stopping.trials: test stops single trials" if self._study.stopping.trials == "test" else None
-
     def words(self) -> str:
         """What is to be said of a pack that was asked for and cannot be; empty if there is nothing."""
-        why = self.why_none()
+        why = why_none(self._study, self._resources)
         if why is None or self._resources.pack in (1, "auto"):
             return ""
         return f"resources.pack: every trial trains by itself, as {why}"
@@ -94,11 +87,10 @@ class Packs:
 
     def _most(self, first: Trial, left: float, live: int) -> int:
         """How many trials at most train together with this one, itself among them; ``left`` to do, in trials."""
-        if self.why_none() is not None or first.id in self._apart:
+        if first.id in self._apart:
             return 1
         resources = self._resources
-        pays = rows_that_pay(first.configuration, resources) // len(first.seeds)
-        most = pays if resources.pack == "auto" else resources.pack
+        most = _asked_for(self._study, first.configuration, len(first.seeds), resources)
         if self._room is not None:
             most = min(most, round(left / max(1, self._room())))
         if resources.max_concurrent:
@@ -107,11 +99,46 @@ class Packs:
 
     def _at_once(self, first: Trial) -> int:
         """How many trials may be proposed at once, ``first`` among them."""
-        sampler, most = entry("samplers", self._study.search.sampler), self._study.search.trials
-        if self._resources.pack != "auto" or not sampler.options.get("history", True):
-            return most
-        at_random = int(sampler.options.get("startup", 0)) - first.number
-        return max(at_random, self._search.known(first.representation) // KNOWN_SHARE)
+        return _may_ask(self._study, self._resources, first.number, self._search.known(first.representation))
+
+
+def foreseen(study: Study, configuration: Configuration, resources: Resources, room: int) -> int:
+    """How many trials like this one train as one program at most, as long as nothing fails.
+
+    Args:
+        study: the study.
+        configuration: of one of its trials.
+        resources: what a pack occupies, settled (cards that are not count as none).
+        room: how many packs there are places for.
+    """
+    trials = budget(study, configuration.representation)
+    most = min(_asked_for(study, configuration, study.seeds, resources), round(budgets(study) / max(1, room)), trials)
+    may_ask = max(_may_ask(study, resources, 0, 0), _may_ask(study, resources, trials - 1, trials - 1))
+    return max(1, min(most, may_ask, resources.max_concurrent or most))
+
+
+def why_none(study: Study, resources: Resources) -> str | None:
+    """Why no trial of this study trains with others although more than one at a time are asked for."""
+    if resources.workers > 1:
+        return f"the {resources.workers} workers of a trial share its batches"
+    if study.search.scheduler != "none":
+        return f"the {study.search.scheduler} scheduler stops single trials"
+    return "stopping.trials: test stops single trials" if study.stopping.trials == "test" else None
+
+
+def _asked_for(study: Study, configuration: Configuration, seeds: int, resources: Resources) -> int:
+    """How many trials a pack is to have, as far as ``resources`` say."""
+    if why_none(study, resources) is not None:
+        return 1
+    return rows_that_pay(configuration, resources) // seeds if resources.pack == "auto" else resources.pack
+
+
+def _may_ask(study: Study, resources: Resources, number: int, known: int) -> int:
+    """How many trials may be proposed at once from trial ``number`` on, by a sampler that has learnt from ``known``."""
+    sampler = entry("samplers", study.search.sampler)
+    if resources.pack != "auto" or not sampler.options.get("history", True):
+        return study.search.trials
+    return max(int(sampler.options.get("startup", 0)) - number, known // KNOWN_SHARE)
 
 
 def rows_that_pay(configuration: Configuration, resources: Resources) -> int:

@@ -2,7 +2,8 @@
 
 Each file holds ``pose/2d`` (N, 32, 2) px, ``pose/3d`` (N, 32, 3) mm in the camera's frame (``pose/3d-univ``: scaled
 to the universal skeleton), ``camera`` and ``frame`` (N,). Split by subject: S9 and S11 are the test split, the
-``validation_subjects`` (S8) the validation split, all others train.
+``validation_subjects`` (S8) the validation split, all others train; with ``validation_share`` all but S9 and S11 train,
+and that share of their sequences is held out.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import numpy.typing as npt
 
 from tips_dist.data.hdf5 import array, reading
 from tips_dist.data.importers.pipeline import Clip, ImportRecord, Options, Source
-from tips_dist.data.importers.splits import check_subjects
+from tips_dist.data.importers.splits import check_subjects, splits_by_protocol
 from tips_dist.files import UserError
 
-USES = ("validation_subjects", "test_subjects", "universal")
+USES = ("validation_subjects", "test_subjects", "validation_share", "universal")
 # The 17 joints among the 32 of the motion capture skeleton, in this program's order.
 JOINTS_OF_32 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
 SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
@@ -27,14 +28,6 @@ VALIDATION_SUBJECTS = ("S8",)
 TEST_SUBJECTS = ("S9", "S11")
 FRAME_RATE_HZ = 50.0
 IMAGE_PX = (1000, 1002)
-
-
-def split_of(subject: str, options: Options) -> str:
-    """The split of a Human3.6M subject."""
-    validation, test = options.validation_subjects, options.test_subjects
-    if subject in (TEST_SUBJECTS if test is None else test):
-        return "test"
-    return "validation" if subject in (VALIDATION_SUBJECTS if validation is None else validation) else "train"
 
 
 def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
@@ -54,21 +47,26 @@ def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
         record.note(f"not in the source: {', '.join(missing)}")
     key = "pose/3d-univ" if options.universal else "pose/3d"
     record.note(f"3D from {key}")
-    clips = (clip for file in files for clip in _clips(file, key, options))
+    people = {_sequence(file): file.parent.parent.name for file in files}
+    splits = splits_by_protocol(people, options, record, VALIDATION_SUBJECTS, TEST_SUBJECTS)
+    clips = (clip for file in files for clip in _clips(file, key, splits[_sequence(file)]))
     return Source("Human3.6M (h36m-fetch)", FRAME_RATE_HZ, True, clips, 4 * len(files), IMAGE_PX)
 
 
-def _clips(path: Path, key: str, options: Options) -> Iterator[Clip]:
-    subject, action = path.parent.parent.name, path.parent.name
+def _sequence(path: Path) -> str:
+    return f"{path.parent.parent.name}/{path.parent.name}"
+
+
+def _clips(path: Path, key: str, split: str) -> Iterator[Clip]:
     columns = _read(path, key)
     poses, joints = columns["pose/2d"], columns[key]
     for camera in np.unique(columns["camera"]):
         rows = np.flatnonzero(columns["camera"] == camera)
         yield Clip(
-            subject,
-            f"{subject}/{action}",
+            path.parent.parent.name,
+            _sequence(path),
             str(camera),
-            split_of(subject, options),
+            split,
             columns["frame"][rows],
             poses[rows][:, JOINTS_OF_32],
             joints[rows][:, JOINTS_OF_32],

@@ -21,16 +21,17 @@ from tips_dist.data.importers.h36m_fetch import (
     IMAGE_PX,
     JOINTS_OF_32,
     SUBJECTS,
-    split_of,
+    TEST_SUBJECTS,
+    VALIDATION_SUBJECTS,
 )
 from tips_dist.data.importers.pipeline import Clip, ImportRecord, Options, Source
-from tips_dist.data.importers.splits import check_subjects
+from tips_dist.data.importers.splits import check_subjects, splits_by_protocol
 from tips_dist.data.importers.unpickling import load_object
 from tips_dist.data.npz import archive
 from tips_dist.files import UserError
 from tips_dist.skeleton import JOINTS
 
-USES = ("validation_subjects", "test_subjects", "allow_pickle")
+USES = ("validation_subjects", "test_subjects", "validation_share", "allow_pickle")
 WORLD = "data_3d_h36m.npz"
 _CALIBRATION_FRAMES = 400  # per subject and camera
 _WORST_PX = 15.0
@@ -62,7 +63,9 @@ def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
         raise UserError(f"{world}: positions_3d: no subject {missing[0]}, which {flat.name} has")
     record.note(f"2D from {flat.name}; cameras calibrated from the 3D-2D pairs")
     total = sum(len(views) for subject in found for views in poses[subject].values())
-    clips = _clips(poses, joints, found, options, record, flat)
+    people = {f"{subject}/{action}": subject for subject in found for action in poses[subject]}
+    splits = splits_by_protocol(people, options, record, VALIDATION_SUBJECTS, TEST_SUBJECTS)
+    clips = _clips(poses, joints, found, splits, record, flat)
     return Source(f"Human3.6M (VideoPose3D, {flat.stem})", FRAME_RATE_HZ, True, clips, total, IMAGE_PX)
 
 
@@ -75,7 +78,7 @@ def _tree(path: Path, key: str) -> Tree:
 
 
 def _clips(
-    poses: Tree, joints: Tree, subjects: list[str], options: Options, record: ImportRecord, path: Path
+    poses: Tree, joints: Tree, subjects: list[str], splits: dict[str, str], record: ImportRecord, path: Path
 ) -> Iterator[Clip]:
     errors = [0.0]
     for subject in subjects:
@@ -88,10 +91,8 @@ def _clips(
                 if len(world) != len(pixels):
                     record.drop("frames with 3D or 2D only", abs(len(world) - len(pixels)))
                 truth = calibration.to_camera(world[:frames].astype(np.float64) * 1000)
-                split = split_of(subject, options)
-                yield Clip(
-                    subject, f"{subject}/{action}", f"camera_{camera}", split, np.arange(frames), pixels[:frames], truth
-                )
+                name = f"{subject}/{action}"
+                yield Clip(subject, name, f"camera_{camera}", splits[name], np.arange(frames), pixels[:frames], truth)
     record.note(f"worst median reprojection error of a calibrated camera: {max(errors):.1f} px")
 
 

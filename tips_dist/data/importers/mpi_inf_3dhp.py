@@ -1,8 +1,9 @@
 """MPI-INF-3DHP training set: ``S<n>/Seq<n>/annot.mat``, MATLAB 5, fourteen cameras a sequence.
 
 ``annot2``, ``annot3`` and ``univ_annot3`` are cells, one per camera, of (N, 56) px and (N, 84) mm in the camera's
-frame: 28 joints. Split by subject: the ``validation_subjects`` (S8) are held out, all others train; the data set's
-test set is a format of its own (:mod:`.mpi_inf_3dhp_test`).
+frame: 28 joints. Split by subject: the ``validation_subjects`` (S8) are held out, all others train; with
+``validation_share`` all train, and that share of their sequences is held out. The data set's test set is a format of
+its own (:mod:`.mpi_inf_3dhp_test`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import numpy.typing as npt
 import scipy.io
 
 from tips_dist.data.importers.pipeline import Clip, ImportRecord, Options, Source
-from tips_dist.data.importers.splits import check_subjects
+from tips_dist.data.importers.splits import check_subjects, splits_by_protocol
 from tips_dist.files import UserError, check_file
 
-USES = ("validation_subjects", "test_subjects", "universal")
+USES = ("validation_subjects", "test_subjects", "validation_share", "universal")
 # The 17 joints among the 28, in this program's order; its neck is our thorax, its head our neck.
 JOINTS_OF_28 = (4, 23, 24, 25, 18, 19, 20, 3, 5, 6, 7, 9, 10, 11, 14, 15, 16)
+VALIDATION_SUBJECTS = ("S8",)
 FRAME_RATE_HZ = 25.0  # some sequences were filmed at 50
 IMAGE_PX = (2048, 2048)
 
@@ -40,15 +42,18 @@ def open_source(source: Path, options: Options, record: ImportRecord) -> Source:
     check_subjects(options, found, source)
     key = "univ_annot3" if options.universal else "annot3"
     record.note(f"3D from {key}")
-    clips = (clip for file in files for clip in _clips(file, key, options))
+    people = {_sequence(file): file.parent.parent.name for file in files}
+    splits = splits_by_protocol(people, options, record, VALIDATION_SUBJECTS)
+    clips = (clip for file in files for clip in _clips(file, key, splits[_sequence(file)]))
     return Source("MPI-INF-3DHP (train)", FRAME_RATE_HZ, True, clips, 14 * len(files), IMAGE_PX)
 
 
-def _clips(path: Path, key: str, options: Options) -> Iterator[Clip]:
-    subject, sequence = path.parent.parent.name, f"{path.parent.parent.name}/{path.parent.name}"
-    validation = ("S8",) if options.validation_subjects is None else options.validation_subjects
-    test = options.test_subjects or ()
-    split = "test" if subject in test else "validation" if subject in validation else "train"
+def _sequence(path: Path) -> str:
+    return f"{path.parent.parent.name}/{path.parent.name}"
+
+
+def _clips(path: Path, key: str, split: str) -> Iterator[Clip]:
+    subject, sequence = path.parent.parent.name, _sequence(path)
     cells = _read(path, ("annot2", key))
     poses, joints = cells["annot2"], cells[key]
     if len(poses) != len(joints):

@@ -59,6 +59,36 @@ def splits_by_person(people: Mapping[str, str], options: Options, record: Import
     }
 
 
+def splits_by_protocol(
+    people: Mapping[str, str],
+    options: Options,
+    record: ImportRecord,
+    validation: Sequence[str],
+    test: Sequence[str] = (),
+) -> dict[str, str]:
+    """A split for every sequence of a data set with a convention of its own, ``people`` telling whose each is.
+
+    ``validation`` and ``test`` are the convention's persons, unless others are named. Where ``validation_share`` is
+    set, that share of the other persons' sequences is held out instead, so that all of these persons are learnt from.
+
+    Raises:
+        UserError: ``validation_share`` is set and persons are named for validation.
+    """
+    shared = "validation_share" in options.model_fields_set
+    if shared and options.validation_subjects:
+        raise UserError(
+            f"{record.source}: validation_share and validation_subjects are both set; leave one of them out"
+        )
+    tested = test if options.test_subjects is None else options.test_subjects
+    decide = validation if options.validation_subjects is None else options.validation_subjects
+    rest = [name for name, person in people.items() if person not in tested]
+    held = {name for name in rest if people[name] in decide}
+    if shared:
+        held = hold_out(rest, options.validation_share, least=LEAST)
+        record.note(f"of the {len(rest)} sequences of training persons, {len(held)} are held out for validation")
+    return {name: "validation" if name in held else "train" if name in rest else "test" for name in people}
+
+
 def note_people(record: ImportRecord, validation: Collection[str], test: Collection[str] = ()) -> None:
     """Write down who is held out."""
     record.note(

@@ -25,11 +25,12 @@ import pytest
 
 from tests.chaos.stage import ROOT, alive
 from tips_dist.files import read_json
-from tips_dist.study.starting import PATIENCE
+from tips_dist.study.starting import PATIENCE, free_ports
 
 pytestmark = pytest.mark.chaos
 
 BIN = Path(sys.executable).parent
+AGENTS = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port", "runtime-env-agent-port")
 KEY = "key-that-nobody-must-see"
 STUDY = """
 name: chaos
@@ -76,7 +77,9 @@ class Nodes:
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [str(BIN / "ray"), "start", "--block", "--object-store-memory=100000000", *arguments]
+        """Ports of agents are said: a raylet waits for one that chooses its own no longer than 15 s, and ends."""
+        ports = [f"--{name}={port}" for name, port in zip(AGENTS, free_ports(len(AGENTS)), strict=True)]
+        command = [str(BIN / "ray"), "start", "--block", "--object-store-memory=100000000", *ports, *arguments]
         log = (self.scratch / f"node{len(self.processes)}.log").open("wb")
         process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
         self.processes.append(process)

@@ -38,6 +38,7 @@ seeds: 1
 model: {width: 16, discriminator_blocks: 1, student_blocks: 1}
 training: {steps: 1500, batch_size: 32, evaluate_every: 20, checkpoint_every: 1, validation_poses: 64}
 losses: {extra: {patient: 1.0}}
+stopping: {divergence: "off", plateau: "off"}
 search: {trials: 1}
 distillation: {steps: 20}
 """

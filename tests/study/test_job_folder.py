@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -213,7 +214,13 @@ def test_a_fetch_that_breaks_off_is_completed_by_the_next(head: Head, run: Path,
     assert set(have) == set(before) - {layout.FETCHING.name}  # they do not travel again
 
 
-def test_who_works_on_the_run_is_known(head: Head, run: Path, invoke: Invoke) -> None:
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_who_works_on_the_run_is_known(mirrored: bool, head: Head, run: Path, invoke: Invoke) -> None:
+    """Also of a run with a mirror, whose own note speaks of a driver by a host's name, which may be ours."""
+    url = "s3://bucket/runs"
+    if mirrored:
+        note = {"url": url, "host": socket.gethostname(), "pid": 12, "time": 4e9, "interval_seconds": 30.0}
+        write_json(layout.MIRROR.at(run), {"schema": 1, "ended": False, **note})
     with (run / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write(json.dumps({"host": "node-7", "pid": 12}))
@@ -221,6 +228,8 @@ def test_who_works_on_the_run_is_known(head: Head, run: Path, invoke: Invoke) ->
         code, out, err = invoke("status", JOB, "--address", ADDRESS, "--json")
         assert code == 0, err
         assert json.loads(out)["working"] == {"host": f"node-7 (job {JOB})", "pid": 12, "since": None}
+        (copied,) = Path(os.environ["XDG_CACHE_HOME"]).rglob(layout.MIRROR.name)
+        assert json.loads(copied.read_text())["url"] == (url if mirrored else "")
     code, out, err = invoke("status", JOB, "--address", ADDRESS, "--json")
     assert json.loads(out)["working"] is None
 

@@ -38,7 +38,7 @@ def send(order: dict[str, Any], out: BinaryIO) -> None:
     found = present_files(run, order["layout"])
     listing: dict[str, Any] = {"files": {name: [one.st_size, one.st_mtime] for name, one in found.items()}}
     note = working(run, order["job"])
-    if note is not None and NOTE not in found:
+    if note is not None:  # a mirror's own would be taken for that of a driver on the reader's machine
         listing["files"][NOTE] = [len(note), time.time()]
     out.write(f"\n{order['nonce']}\n".encode())
     with (
@@ -51,7 +51,7 @@ def send(order: dict[str, Any], out: BinaryIO) -> None:
         add(tar, run, STUDY)
         sent = 0
         for name in to_send(listing["files"], order):
-            size = add(tar, run, name) if name in found else put(tar, name, note or b"")
+            size = add(tar, run, name) if name != NOTE or note is None else put(tar, name, note)
             sent += size
             if sent >= order["most_bytes"]:
                 return
@@ -121,8 +121,15 @@ def working(run: Path, job: str) -> bytes | None:
             who = json.loads(stream.read() or b"{}")
             host = f"{who.get('host', socket.gethostname())} (job {job})"
             about = {"host": host, "pid": int(who.get("pid", 0)), "time": time.time(), "interval_seconds": 30.0}
-            return json.dumps({"url": "", "ended": False, **about}).encode()
+            return json.dumps({"url": mirrored_to(run), "ended": False, **about}).encode()
     return None
+
+
+def mirrored_to(run: Path) -> str:
+    """The address that the run is mirrored to; empty if it is not."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        return str(json.loads((run / NOTE).read_bytes())["url"])
+    return ""
 
 
 def over(*_: object) -> None:

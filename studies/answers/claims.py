@@ -18,6 +18,7 @@ NEAR = 1.05  # within 5 % of a minimum
 BASE, PARTS = "solo", "torso_legs"
 CHECKPOINTS = {"selected": "selected", "last": "last", "oracle's": "best"}
 SHARES = (1 / 24, 1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1)  # of a run, where its errors are shown
+EARLY = "2,000"  # the step that the front page shows beside the end
 LEAST_AFTER = 5  # evaluation steps after a minimum, to tell a drift from
 TestErrors = dict[str, list[dict[str, float]]]  # representation -> Ground.test_errors of each selected lifter
 
@@ -53,6 +54,19 @@ def gap(study: Material, ground: Ground, tests: TestErrors) -> Table:
 
 def _at(seeds: Sequence[StudiedSeed], checkpoint: str, raw: bool) -> list[float]:
     return [seed.raw_at(checkpoint) if raw else seed.at(checkpoint) for seed in seeds]
+
+
+def front(gaps: Table, steps: Table) -> Table:
+    """What the front page shows of :func:`gap` and :func:`over_steps`."""
+    taken = {
+        "test people, chosen without truth": gaps.named()["test, averaged, selected"],
+        "test people, last checkpoint": gaps.named()["test, averaged, last"],
+        f"validation people, step {EARLY}": steps.named()[EARLY],
+    }
+    table = Table("", ["N-MPJPE, mm", *taken])
+    for name in (BASE, PARTS, "difference, mm"):
+        table.add(name, *(row[name] for row in taken.values()))
+    return table
 
 
 def averaging(study: Material) -> Table:

@@ -11,6 +11,7 @@ import numpy as np
 from studies.answers.claims import BASE, TestErrors
 from studies.answers.material import Material
 from studies.answers.tables import Table
+from tips_dist.bootstrap import Statistic
 
 mpl.use("Agg")
 INK, OURS, OTHER = "#9db4c8", "#1f4e79", "#c8553d"
@@ -71,13 +72,13 @@ def effects(tables: Mapping[str, Table], outcomes: list[str], path: Path) -> Non
 
     figure, axes = plt.subplots(1, len(outcomes), figsize=(12, 4.2), sharey=True, squeeze=False, layout="constrained")
     for shift, (name, color) in enumerate(zip(tables, (OURS, OTHER), strict=False)):
-        rows = tables[name].data()["rows"]
+        rows = tables[name].named()
         for axis, outcome in zip(axes.flat, outcomes, strict=True):
             for place, row in enumerate(rows.values()):
                 cell, height = row[outcome], place + 0.24 * (shift - 0.5)
-                if cell is not None:
-                    axis.plot([cell["low"], cell["high"]], [height] * 2, color=color, linewidth=2)
-                    axis.plot(cell["value"], height, "o", color=color, markersize=4, label=None if place else name)
+                if isinstance(cell, Statistic):
+                    axis.plot([cell.low, cell.high], [height] * 2, color=color, linewidth=2)
+                    axis.plot(cell.value, height, "o", color=color, markersize=4, label=None if place else name)
             axis.set_title(outcome, fontsize=10)
             axis.set_yticks(range(len(rows)), [f"{key}: {row['from, to']}" for key, row in rows.items()], fontsize=8)
             axis.axvline(0, color="black", linewidth=0.8)

@@ -30,29 +30,27 @@ class Table:
         self.rows.append([name, *cells])
 
     def data(self) -> dict[str, Any]:
-        """The table as plain data: row name -> column -> value."""
+        """The table as plain data."""
         return {
             "title": self.title,
-            "first": self.columns[0],
-            "rows": {str(row[0]): dict(zip(self.columns[1:], map(_plain, row[1:]), strict=True)) for row in self.rows},
+            "columns": self.columns,
+            "rows": [[row[0], *map(_plain, row[1:])] for row in self.rows],
         }
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Table:
         """The table that :meth:`data` gave."""
-        rows = data["rows"]
-        columns = ["", *next(iter(rows.values()))] if rows else [""]
-        return cls(
-            data["title"],
-            [data["first"], *columns[1:]],
-            [[name, *map(_cell, row.values())] for name, row in rows.items()],
-        )
+        return cls(data["title"], data["columns"], [list(map(_cell, row)) for row in data["rows"]])
+
+    def named(self) -> dict[str, dict[str, Cell]]:
+        """Row name -> column -> cell."""
+        return {str(row[0]): dict(zip(self.columns[1:], row[1:], strict=True)) for row in self.rows}
 
     def markdown(self) -> str:
         """The table as GitHub Markdown."""
         lines = [f"| {' | '.join(self.columns)} |", "|" + "---|" * len(self.columns)]
         lines += [f"| {' | '.join(_text(cell) for cell in row)} |" for row in self.rows]
-        return f"{self.title}\n\n" + "\n".join(lines)
+        return (f"{self.title}\n\n" if self.title else "") + "\n".join(lines)
 
 
 def _cell(value: Any) -> Cell:
@@ -61,6 +59,8 @@ def _cell(value: Any) -> Cell:
 
 
 def _plain(cell: Cell) -> Any:
+    if isinstance(cell, float) and not np.isfinite(cell):
+        return None
     return asdict(cell) if isinstance(cell, Statistic) else cell
 
 

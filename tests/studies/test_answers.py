@@ -92,14 +92,14 @@ def test_sections_answer_from_a_real_run(runs: Path, ground: Ground, tmp_path: P
     command.answer(runs, prefix, prefix, sorted(command.SECTIONS), tmp_path)
     stored = json.loads((tmp_path / "answers.json").read_text())["sections"]
     assert set(stored) == set(command.SECTIONS)
-    tables = {name: table for one in stored.values() for name, table in one["tables"].items()}
-    assert all(table["rows"] for table in tables.values())
+    tables = {name: Table.read(table) for one in stored.values() for name, table in one["tables"].items()}
+    assert all(table.rows for table in tables.values())
     page = (tmp_path / "README.md").read_text()
-    assert all(table["title"] in page for table in tables.values())
+    assert all(table.markdown() in page for table in tables.values())
     assert {path.name for path in tmp_path.glob("*.png")} == {"curves.png", "effects.png", "selected.png"}
-    with_prior = tables["prior"]["rows"]
-    assert all(row["difference, mm"]["value"] == 0 for name, row in with_prior.items() if "against" not in name)
-    assert all(row["costs"]["value"] == pytest.approx(0) for row in list(tables["m"]["rows"].values())[:2])
+    with_prior = tables["prior"].named()
+    assert all(number(row["difference, mm"]) == 0 for name, row in with_prior.items() if "against" not in name)
+    assert all(number(row["costs"]) == pytest.approx(0) for row in list(tables["m"].named().values())[:2])
     assert stored["search"]["runs"]["papers"]["asked"]["seeds"] == 3
     with np.load(tmp_path / "histories" / "parts.npz", allow_pickle=False) as file:
         assert file["solo-000/errors"].shape == file["solo-000/raw_errors"].shape == (10, 3)

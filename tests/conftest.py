@@ -8,7 +8,7 @@ them, so that the other process can take these. Tests of commands share :func:`i
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,21 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
         path = item.nodeid.split("::")[0]
         starts_ray = path.startswith(OWN_RAY) or "ray_session" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("ray" if starts_ray else path))
+
+
+@pytest.fixture(autouse=True)
+def plug_ins_stay_with_their_test() -> Iterator[None]:
+    """What a test loads, the next one in the same process does not have (it would be named in a command to go on)."""
+    before = _loaded()
+    yield
+    if (found := _loaded()) != before:
+        sys.modules["tips_dist.plugins"]._loaded.clear()
+        sys.modules["tips_dist.plugins"]._loaded.update({name: found[name] for name in before if name in found})
+
+
+def _loaded() -> dict[str, object]:
+    module = sys.modules.get("tips_dist.plugins")  # not imported for tests that need none
+    return {} if module is None else dict(module._loaded)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from tests.training.worlds import tiny, world
 from tips_dist.cli import app
 from tips_dist.commands import foretelling
-from tips_dist.commands.foretelling import CARD, Place
+from tips_dist.commands.foretelling import CARD, Site
 from tips_dist.config import Configuration, Study
 from tips_dist.forecast import Forecast, Packed, flops, forecast, fullest, makespan
 from tips_dist.models import parameters_per_seed
@@ -88,7 +88,7 @@ def test_the_step_that_is_timed_is_one_of_all_trials_of_a_program(monkeypatch: p
 
     monkeypatch.setattr("tips_dist.forecast._probe", probe)
     study = parse_study(STUDY, "test", ["search.trials=7", "resources.pack=3", "resources.cpus=1000"])
-    here = Place(study)
+    here = Site(study)
     parts = forecast(study, world(), lambda name: 7, here.packed)
     assert rows == [6, 6]  # two seeds of three trials
     assert [here.programs(part) for part in parts] == [3, 3]
@@ -100,9 +100,9 @@ def test_the_step_that_is_timed_is_one_of_all_trials_of_a_program(monkeypatch: p
 
 
 def test_cards_take_shares_and_whole_trials() -> None:
-    def place(cards: int, *overrides: str) -> tuple[Place, list[Forecast]]:
+    def place(cards: int, *overrides: str) -> tuple[Site, list[Forecast]]:
         study = parse_study(STUDY, "test", ["resources.pack=1", *overrides])
-        return Place(study, cards), foretold(study)
+        return Site(study, cards), foretold(study)
 
     def seconds(cards: int, *overrides: str) -> float:
         found, parts = place(cards, *overrides)
@@ -119,12 +119,12 @@ def test_cards_take_shares_and_whole_trials() -> None:
 def test_small_trials_fill_a_program_that_large_ones_do_not() -> None:
     study = parse_study(STUDY, "test", ["search.trials=64", "resources.gpus=0"])
     largest = study.configuration("solo", {"model.width": 32})
-    assert Place(study).packed(largest) == 8
-    assert fullest(study, "solo", Place(study).packed) == 8  # as many, of the largest
+    assert Site(study).packed(largest) == 8
+    assert fullest(study, "solo", Site(study).packed) == 8  # as many, of the largest
     sizes = "space={model.width: {choice: [64, 256]}}"
     study = parse_study(STUDY, "test", ["search.trials=64", "training.batch_size=256", sizes])
-    assert Place(study).packed(study.configuration("solo", {"model.width": 256})) == 1
-    assert fullest(study, "solo", Place(study).packed) == 8 * 64 / 256
+    assert Site(study).packed(study.configuration("solo", {"model.width": 256})) == 1
+    assert fullest(study, "solo", Site(study).packed) == 8 * 64 / 256
 
 
 def test_the_last_of_some_programs_ends() -> None:

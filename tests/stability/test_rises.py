@@ -129,6 +129,9 @@ positive = st.lists(st.floats(20.0, 200.0), min_size=1, max_size=40)
 @given(positive, st.floats(0.01, 100.0))
 def test_no_unit_matters(values: list[float], scale: float) -> None:
     """Risks in other units, and steps of other length, are judged the same."""
+    values = [
+        value * (1 + 1e-7 * place) for place, value in enumerate(values)
+    ]  # none exactly at a threshold: 30 over 20
     plain, scaled = (judged(risks(one)) for one in (values, [scale * value for value in values]))
     assert [(one.kind, one.onset) for one in scaled] == [(one.kind, one.onset) for one in plain]
     longer = judged(risks(values), every=700, steps=7 * STEPS)

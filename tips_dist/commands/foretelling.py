@@ -21,7 +21,7 @@ NODE = 8  # cards of a large machine of today
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """Where a study may train: this machine's cores, or so many cards."""
 
     study: Study
@@ -86,9 +86,9 @@ def foretell(study_file: Path, overrides: list[str], *, as_json: bool) -> None:
     poses = study_poses(study.data, study_file.parent)
     if study.data.poses is not None:
         check_decidable(poses)
-    here = Place(study)
-    least = math.ceil(float(Place(study, NODE).resources.gpus))
-    cards = [Place(study, count) for count in sorted({least, NODE}) if count >= least]
+    here = Site(study)
+    least = math.ceil(float(Site(study, NODE).resources.gpus))
+    cards = [Site(study, count) for count in sorted({least, NODE}) if count >= least]
     with showing("timing a step of each representation"):
         threads = max(1, int(study.resources.cpus))
         parts = forecast(study, poses, functools.partial(budget, study), here.packed, threads)
@@ -99,7 +99,7 @@ def foretell(study_file: Path, overrides: list[str], *, as_json: bool) -> None:
         _print(here, cards, parts)
 
 
-def _plain(place: Place, parts: Sequence[Forecast]) -> dict[str, Any]:
+def _plain(place: Site, parts: Sequence[Forecast]) -> dict[str, Any]:
     """What a place makes of the study, as JSON."""
     each = {
         part.representation: {"together": place.packed(part.largest), "memory": place.memory(part)} for part in parts
@@ -108,7 +108,7 @@ def _plain(place: Place, parts: Sequence[Forecast]) -> dict[str, Any]:
     return {**places, "at_once": place.at_once(parts), "seconds": place.seconds(parts), "programs": each}
 
 
-def _print(here: Place, cards: Sequence[Place], parts: Sequence[Forecast]) -> None:
+def _print(here: Site, cards: Sequence[Site], parts: Sequence[Forecast]) -> None:
     from tips_dist.report.formats import print_tables
     from tips_dist.report.live import duration
     from tips_dist.report.tables import Table
@@ -146,7 +146,7 @@ def _print(here: Place, cards: Sequence[Place], parts: Sequence[Forecast]) -> No
     print_tables(console(), [Table(f"{here.study.name}: what it asks for", head, rows)], lines)
 
 
-def _on_cards(place: Place, parts: Sequence[Forecast]) -> str:
+def _on_cards(place: Site, parts: Sequence[Forecast]) -> str:
     from tips_dist.report.live import duration
 
     running, most = place.at_once(parts), max(place.packed(part.largest) for part in parts)

@@ -269,14 +269,20 @@ def _ray(resources: Resources, address: str | None, poses: Poses, trials: int) -
     with contextlib.ExitStack() as stack:
         with phase("starting Ray"):
             machine = stack.enter_context(connected(resources, address, poses.poses.nbytes, trials))
-        yield machine
+        try:
+            yield machine
+        finally:
+            if _import_ahead.cache_info().currsize:
+                _import_ahead().join()  # handles of Ray that its garbage collection lets go must find Ray alive
 
 
 @functools.cache
-def _import_ahead() -> None:
+def _import_ahead() -> threading.Thread:
     """While trials train the driver has time for what it needs after them, seconds of imports."""
     needed = ("tips_dist.second_look", "tips_dist.dependence", "tips_dist.distillation")
-    threading.Thread(target=lambda: [importlib.import_module(name) for name in needed], daemon=True).start()
+    thread = threading.Thread(target=lambda: [importlib.import_module(name) for name in needed], daemon=True)
+    thread.start()
+    return thread
 
 
 def _taught(run: Path) -> bool:

@@ -62,7 +62,7 @@ test: $(STAMP)
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 ## chaos: kill workers, nodes, drivers and heads, fill disks; the whole path from a wheel; the examples that start a Ray of
-## their own (notebook, Tune script); some ten minutes
+## their own (notebook, Tune script); some half an hour
 chaos: $(STAMP)
 	$(BIN)/python -m pytest tests/chaos tests/test_start.py tests/test_examples.py tests/study/test_tune_script.py -m "chaos or not chaos"
 

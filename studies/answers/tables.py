@@ -99,13 +99,8 @@ def apart(first: Iterable[float], second: Iterable[float], *, percent: bool = Fa
     return found.scaled(100 / float(np.nanmean(two)))
 
 
-def effect(first: Iterable[Iterable[float]], second: Iterable[Iterable[float]]) -> Statistic | None:
-    """Mean of the first group of trials minus that of the second."""
-    return difference(_ragged(first), _ragged(second))
-
-
 def effect_over_seeds(first: Iterable[Iterable[float]], second: Iterable[Iterable[float]]) -> Statistic | None:
-    """As :func:`effect`, but trials are those of a design, not drawn: the bootstrap draws seeds within each trial."""
+    """Mean of the first group of trials minus that of the second; trials are of a design, so only seeds are drawn."""
     return difference_of_designs(_ragged(first), _ragged(second))
 
 

@@ -7,6 +7,7 @@ import os
 import platform
 from pathlib import Path
 
+import psutil
 import torch
 
 from tips_dist.files import write_text
@@ -34,13 +35,33 @@ def processor() -> tuple[str, list[str]]:
     return name, [words for flag, words in FEATURES.items() if flag in flags]
 
 
+def _spent() -> tuple[float, float]:
+    """Processor seconds of the whole machine so far, and of this process with the children that it waited for."""
+    times, own = psutil.cpu_times(), os.times()
+    busy = times.user + times.system  # user holds that of guests, as Linux counts it
+    return busy, own.user + own.system + own.children_user + own.children_system
+
+
+_BEGAN, _BEFORE = datetime.datetime.now(), _spent()
+
+
+def others() -> float:
+    """The share of all processors that anything but this benchmark took since it began, from 0 to 1.
+
+    The load average does not tell: it counts the benchmark too, and forgets within a minute.
+    """
+    seconds = (datetime.datetime.now() - _BEGAN).total_seconds()
+    busy, own = (now - before for now, before in zip(_spent(), _BEFORE, strict=True))
+    return min(max((busy - own) / (seconds * (os.cpu_count() or 1)), 0.0), 1.0)
+
+
 def machine(note: str = "") -> str:
-    """Processor with its features, versions, date and load, in a line."""
+    """Processor with its features, versions, date and how busy others kept it, in a line; told at a benchmark's end."""
     name, features = processor()
     has = f" ({', '.join(features)})" if features else ""
     return (
         f"{os.cpu_count()} x {name}{has}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{datetime.date.today()}, load {os.getloadavg()[0]:.1f}. {note}".strip()
+        f"{datetime.date.today()}; other processes took {others():.0%} of it meanwhile. {note}".strip()
     )
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import statistics
 import tempfile
 import time
@@ -79,16 +78,15 @@ def main() -> None:
     poses, _ = generate(2000, 0)
     torch.set_num_threads(1)
     head = "| width | batch | seeds | trials in a pack | seed-steps/s alone | together | gain | range | reach |"
-    lines = [machine(), "", head, "|---" * 9 + "|"]
-    found = []
+    lines, found = [head, "|---" * 9 + "|"], []
     for width, batch, seeds in ((64, 256, 1), (64, 64, 4)) if asked.quick else SHAPES:
         trials = max(1, rows_that_pay(configurations(width, batch, 1, 50)[0], Resources(gpus=0.0)) // seeds)
-        told = configurations(width, batch, trials, asked.steps)
+        some = configurations(width, batch, trials, asked.steps)
         if trials == 1:
             lines.append(f"| {width} | {batch} | {seeds} | 1 | | | 1 (not packed) | | |")
             continue
         turns = [
-            [processor_seconds(way, told, seeds, poses) for way in (alone, together)]
+            [processor_seconds(way, some, seeds, poses) for way in (alone, together)]
             for _ in range(1 if asked.quick else asked.turns)
         ]
         gains = sorted(one / other for one, other in turns)
@@ -100,9 +98,11 @@ def main() -> None:
             f"{gains[0]:.2f} to {gains[-1]:.2f} | {REACH.get((width, batch, seeds), '')} |"
         )
         print(lines[-1], flush=True)
-    write_json(Path("bench-results/packs.json"), {"machine": lines[0], "load": os.getloadavg()[0], "rows": found})
+    told = machine()
+    print(told)
+    write_json(Path("bench-results/packs.json"), {"machine": told, "rows": found})
     if not asked.quick:
-        replace_between("packs", "\n".join(lines))
+        replace_between("packs", "\n".join([told, "", *lines]))
 
 
 if __name__ == "__main__":

@@ -169,21 +169,26 @@ def references(study: Material, bones: Material, ground: Ground, reference: Supe
 
 
 def noise(clean: Material, noisy: Material, ground: Ground, noisy_ground: Ground) -> Table:
-    """(m) What a detector's noise costs: trained and used on it, and only used on it; on test people."""
+    """(m) What a detector's noise costs: trained and used on it, and only used on it; on test and validation people."""
     table = Table(
-        "N-MPJPE (mm, depth signs resolved) on test people, mean over seeds, selected checkpoints",
-        ["representation", "clean", "trained and used on noise", "costs", "trained on clean, used on noise", "costs "],
-    )
-    costs: dict[str, list[list[float]]] = {}
-    for name in noisy.chosen:
-        of_clean, of_noisy = ([run.path / seed.file for seed in run.of(name) if seed.file] for run in (clean, noisy))
-        without = [ground.test_errors(file)["all"] for file in of_clean]
-        both = [noisy_ground.test_errors(file)["all"] for file in of_noisy]
-        used = [noisy_ground.test_errors(file)["all"] for file in of_clean]
-        costs[name] = [[b - float(np.mean(without)) for b in both], np.subtract(used, without).tolist()]
-        table.add(name, mean(without), mean(both), apart(both, without), mean(used), mean(costs[name][1]))
-    versus = [apart(costs[PARTS][kind], costs[BASE][kind]) for kind in (0, 1)]
-    table.add("torso_legs' cost minus solo's", None, None, versus[0], None, versus[1])
+        "N-MPJPE (mm, depth signs resolved), mean over seeds, selected checkpoints",
+        ["people, representation", "clean", "trained and used on noise", "costs", "trained on clean, used on noise",
+         "costs "],
+    )  # fmt: skip
+    for split in ("test", "validation"):
+        costs: dict[str, list[list[float]]] = {}
+        for name in noisy.chosen:
+            of_clean, of_noisy = (
+                [run.path / seed.file for seed in run.of(name) if seed.file] for run in (clean, noisy)
+            )
+            without = [ground.test_errors(file, split)["all"] for file in of_clean]
+            both = [noisy_ground.test_errors(file, split)["all"] for file in of_noisy]
+            used = [noisy_ground.test_errors(file, split)["all"] for file in of_clean]
+            costs[name] = [[b - float(np.mean(without)) for b in both], np.subtract(used, without).tolist()]
+            cells = [mean(without), mean(both), apart(both, without), mean(used), mean(costs[name][1])]
+            table.add(f"{split}, {name}", *cells)
+        versus = [apart(costs[PARTS][kind], costs[BASE][kind]) for kind in (0, 1)]
+        table.add(f"{split}, {PARTS}' cost minus {BASE}'s", None, None, versus[0], None, versus[1])
     return table
 
 

@@ -78,7 +78,7 @@ class Flow(nn.Module):
 
 
 def learn(poses: Tensor, held_out: Tensor, steps: int = STEPS) -> Flow:
-    """Fit a flow to poses (N, 17, 2) and their mirror images, jittered; keeps the weights that find ``held_out`` likeliest.
+    """Fit a flow to poses (N, 17, 2) and their mirror images, jittered; keep what finds ``held_out`` likeliest.
 
     Without jitter it learns its few people by heart: with six of them, people that it has not seen become less likely
     from the first steps on, and at last far less likely than under a plain normal distribution.

@@ -27,7 +27,7 @@ study: $(STAMP)
 	$(BIN)/tips-dist data generate --cameras 4 -o data/quickstart
 	$(BIN)/tips-dist run studies/quickstart.yaml --truth data/quickstart.truth3d.h5
 
-## study-results: the published studies from nothing, some two hours on two cores; interrupted, call it again.
+## study-results: the published studies from nothing, some four hours on two cores; interrupted, call it again.
 ## DATA=FILE or FOLDER is the motion (docs/data.md), DETECTIONS=FILE a detector's. Tables and figures go into studies/results/
 study-results: $(foreach s,$(ON_CLEAN) noise,$(RESULTS)/$(s)/done) peers
 	$(BIN)/python -m studies.answers $(RESULTS) --data $(CMU) --noisy $(CMU)-noisy

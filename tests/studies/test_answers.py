@@ -116,6 +116,17 @@ def test_a_section_without_its_runs_keeps_its_tables(ground: Ground, tmp_path: P
     assert not (tmp_path / "answers.json").exists()
 
 
+def test_noise_costs_where_the_poses_have_it(material: Material, ground: Ground) -> None:
+    """The same lifters stand for both runs: only the poses that they are used on differ."""
+    jitter = np.random.default_rng(0).normal(0.0, 0.1, ground.poses.poses.shape).astype(np.float32)
+    noisy = Ground(dataclasses.replace(ground.poses, poses=ground.poses.poses + jitter), ground.truth)
+    found = lifters.noise(material, material, ground, noisy).named()
+    for row in (found[f"{split}, {name}"] for split in ("test", "validation") for name in material.chosen):
+        assert number(row["costs"]) == pytest.approx(number(row["costs "]))
+        assert number(row["clean"]) != pytest.approx(number(row["trained on clean, used on noise"]))
+        assert number(row["trained and used on noise"]) == number(row["trained on clean, used on noise"])
+
+
 def _like(seed: StudiedSeed, errors: list[float], mirrored: list[float] | None = None) -> StudiedSeed:
     steps = tuple(100 * (place + 1) for place in range(len(errors)))
     values = np.zeros((len(errors), len(seed.names)))

@@ -6,23 +6,32 @@
 
 Every row trains the solo lifter with the product's own loop, and is judged at its last checkpoint (as the other
 programs keep it), at the one that our risk chooses without truth, and at the oracle's; at equal steps, and at the
-processor seconds that the first row needs for its steps. The flow's rows have no adversary; the loop trains a
-discriminator all the same, to which nobody listens: some 15 % of a step that a program of their own would save.
+processor seconds that the first row needs for its steps; the first two on test people too. The flow's rows have no
+adversary; the loop trains a discriminator all the same, to which nobody listens: some 15 % of a step that a program of
+their own would save.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks.machine import machine, replace_between
 from benchmarks.peers import flow_prior
 from benchmarks.recipe import SEEDS, Array, Curve, Run, costs, finish, load, mean
-from tips_dist.data.store import read_poses
+from studies.answers.material import as_left
+from tips_dist.bootstrap import Statistic, difference
+from tips_dist.data.store import normalisation_scale, read_poses
+from tips_dist.evaluation.measuring import Bench, error_curves, predict
 from tips_dist.evaluation.truth import read_truth
+from tips_dist.models import load_weights
+from tips_dist.runfolder import layout
 
 WORK, PAGE = Path("runs/peers"), Path(__file__).parent / "peers.md"
 STEPS = 6000
@@ -67,7 +76,12 @@ def main() -> None:
             finish(run, poses, joints, WORK)
     else:
         curves = [curve for run in RUNS if (curve := load(run, WORK)) is not None]
-        said = f"{machine(f'One thread, {len(SEEDS)} seeds.')}\n\n{table(curves, costs([one.run for one in curves]))}"
+        poses = read_poses(options.poses)
+        rows = poses.rows("test")
+        bench = Bench.of(poses, read_truth(options.truth, poses).joints, rows, normalisation_scale(poses))
+        tests = {curve.run.recipe: unseen(curve, bench, WORK / curve.run.name) for curve in curves}
+        tables = [table(curves, costs([one.run for one in curves])), unseen_table(tests)]
+        said = "\n\n".join([machine(f"One thread, {len(SEEDS)} seeds."), *tables])
         print(said)
         replace_between("peers", said, PAGE)
 
@@ -85,6 +99,42 @@ def table(curves: list[Curve], spent: dict[str, float]) -> str:
         late = [mean(curve.errors[there][-1]), mean(_chosen(curve, curve.errors[there]))]
         rows.append(f"| {curve.run.recipe} | {1000 * spent[curve.run.name]:.1f} | {' | '.join(cells + late)} |")
     return "\n".join(rows)
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Errors in mm on test people of each seed's last weights and of those that the risk chose, (S,)."""
+
+    last: Array
+    chosen: Array
+
+
+def unseen(curve: Curve, bench: Bench, folder: Path) -> Unseen:
+    """Judge a run's weights in its folder on a bench; signs are told from the bench's 2D poses, as along the curves."""
+    run = curve.run
+    state = as_left(folder, run.configuration(), SEEDS)
+    state.judged.eval()
+    inputs = bench.inputs.float().expand(len(SEEDS), *bench.inputs.shape)
+    with torch.inference_mode():
+        last = state.judged(inputs).double()
+    files = [layout.candidate_name(seed, int(step)) for seed, step in zip(SEEDS, curve.chosen, strict=True)]
+    chosen = torch.stack([predict(load_weights(folder / "candidates" / file)[0], bench.inputs) for file in files])
+    found = (error_curves(bench, depths.numpy(), run.representation)["n_mpjpe_resolved"] for depths in (last, chosen))
+    return Unseen(*found)
+
+
+def unseen_table(tests: Mapping[str, Unseen]) -> str:
+    """One row for each way to train, on people that nothing has seen; others are held against the first."""
+    rows = ["| test people | last | chosen | its last minus our chosen |", "|---|---|---|---|"]
+    ours = next(iter(tests.values()))
+    for recipe, found in tests.items():
+        versus = "" if found is ours else _told(difference(found.last[None], ours.chosen[None]))
+        rows.append(f"| {recipe} | {mean(found.last)} | {mean(found.chosen)} | {versus} |")
+    return "\n".join(rows)
+
+
+def _told(found: Statistic | None) -> str:
+    return "" if found is None else f"{found.value:+.1f} ({found.low:+.1f}..{found.high:+.1f})"
 
 
 def _chosen(curve: Curve, errors: Array) -> Array:

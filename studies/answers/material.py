@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -150,6 +150,20 @@ def load(path: Path, ground: Ground) -> Material:
 _RAW = {"errors": RESOLVED, "mirrored": MIRRORED}
 
 
+def as_left(folder: Path, configuration: Configuration, seeds: Sequence[int]) -> State:
+    """A trial's players as training left them in its folder.
+
+    Raises:
+        UserError: there is no checkpoint.
+    """
+    stored = load_state(folder / "checkpoint")
+    if stored is None:
+        raise UserError(f"{folder}: no checkpoint there")
+    state = State(configuration, tuple(seeds), torch.device("cpu"))
+    state.restore(*stored)
+    return state
+
+
 def _lowest(trials: Iterable[Trial], representation: str) -> str:
     """The trial of the lowest risk."""
     worth = []
@@ -217,11 +231,8 @@ class Ground:
         """Test errors of every seed's ``averaged`` and ``raw`` weights as training left them; signs are told."""
         trial = study.chosen[representation]
         seeds = study.of(representation)
-        stored = load_state(study.path / "trials" / trial / "checkpoint")
-        if stored is None:
-            raise UserError(f"{study.path}: trial {trial} has no checkpoint")
-        state = State(seeds[0].configuration, tuple(one.seed for one in seeds), torch.device("cpu"))
-        state.restore(*stored)
+        folder = study.path / "trials" / trial
+        state = as_left(folder, seeds[0].configuration, [one.seed for one in seeds])
         bench = Bench.of(self.poses, self.truth.joints, self.poses.rows("test"), study.folder.study.data.scale)
         parts = REPRESENTATIONS[representation]
         found: dict[str, list[float]] = {}

@@ -7,20 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from studies.answers.material import Material, StudiedSeed
+from studies.answers.material import Ground, Material, StudiedSeed
 from studies.answers.tables import Table, effect_over_seeds, over_trials
 from tips_dist.bootstrap import difference_of_designs
 from tips_dist.config import OneOf
 from tips_dist.evaluation.labels import drift_of
 
-OUTCOMES: dict[str, Callable[[StudiedSeed], float]] = {
+Outcomes = dict[str, Callable[[StudiedSeed], float]]
+TEST = "selected, test people, mm"  # added after the run
+OUTCOMES: Outcomes = {  # on validation people
     "lowest error, mm": lambda seed: float(np.nanmin(seed.errors)),
     "error selected, mm": lambda seed: seed.at("selected"),
     "drift, %": lambda seed: 100 * drift_of(seed.errors),
     "crossed, %": lambda seed: 100.0 * seed.crossed,
     "diverged, %": lambda seed: 100.0 * seed.diverged,
 }
-RAW: dict[str, Callable[[StudiedSeed], float]] = {  # the same of the raw weights
+RAW: Outcomes = {  # the same of the raw weights; what is selected, and so goes to test people, are averaged ones
     "lowest error, mm": lambda seed: seed.raw_at("best"),
     "error selected, mm": lambda seed: seed.raw_at("selected"),
     "drift, %": lambda seed: float("nan") if seed.raw is None else 100 * drift_of(seed.raw.errors),
@@ -29,15 +31,17 @@ RAW: dict[str, Callable[[StudiedSeed], float]] = {  # the same of the raw weight
 }
 
 
-def answers(study: Material) -> dict[str, Table]:
+def answers(study: Material, ground: Ground) -> dict[str, Table]:
     """A table of effects for each representation, and the means of all runs."""
-    factors = levels(study)
-    names = study.folder.representations
-    overview = Table("Means over all recipes of the design", ["representation", *OUTCOMES])
+    factors, names = levels(study), study.folder.representations
+    tests = {seed: ground.test_errors(study.path / seed.file)["all"] for seed in study.histories if seed.file}
+    outcomes: Outcomes = {**OUTCOMES, TEST: lambda seed: tests.get(seed, float("nan"))}
+    overview = Table("Means over all recipes of the design", ["representation", *outcomes])
     for name in names:
         groups = study.trials(name).values()
-        overview.add(name, *(over_trials([[read(h) for h in g] for g in groups]) for read in OUTCOMES.values()))
-    return {"stabilisers": overview, **{f"stabilisers_{name}": effects(study, name, factors) for name in names}}
+        overview.add(name, *(over_trials([[read(h) for h in g] for g in groups]) for read in outcomes.values()))
+    tables = {f"stabilisers_{name}": effects(study, name, factors, outcomes) for name in names}
+    return {"stabilisers": overview, **tables}
 
 
 def levels(study: Material) -> dict[str, Sequence[Any]]:
@@ -46,12 +50,12 @@ def levels(study: Material) -> dict[str, Sequence[Any]]:
     return {key: value.choice for key, value in resolved.space.items() if isinstance(value, OneOf)}
 
 
-def effects(study: Material, representation: str, factors: dict[str, Sequence[Any]]) -> Table:
+def effects(study: Material, representation: str, factors: dict[str, Sequence[Any]], outcomes: Outcomes) -> Table:
     """Second level minus first, for every factor and outcome; intervals over seeds within trials."""
     table = Table(
         f"{representation}: mean of the trials at the second level minus that of the trials at the first "
         "(95 % interval over seeds within trials)",
-        ["factor", "from, to", *OUTCOMES],
+        ["factor", "from, to", *outcomes],
     )
     groups = study.trials(representation)
     parameters = {trial.id: trial.parameters for trial in study.folder.trials}
@@ -61,7 +65,7 @@ def effects(study: Material, representation: str, factors: dict[str, Sequence[An
         ]
         found = (
             effect_over_seeds(*([[read(history) for history in seeds] for seeds in side] for side in sides))
-            for read in OUTCOMES.values()
+            for read in outcomes.values()
         )
         table.add(key.split(".")[1], f"{first}, {second}", *found)
     pairs = (
@@ -70,5 +74,5 @@ def effects(study: Material, representation: str, factors: dict[str, Sequence[An
         )
         for two in zip(OUTCOMES.values(), RAW.values(), strict=True)
     )
-    table.add("averaging", "raw, averaged", *pairs)
+    table.add("averaging", "raw, averaged", *pairs, None)
     return table

@@ -174,16 +174,20 @@ def test_only_the_risk_forgets_the_second_view(material: Material) -> None:
     np.testing.assert_array_equal(decisions.one_camera(seed).errors, seed.errors)
 
 
-def test_effects_of_a_design_and_of_averaging(material: Material) -> None:
-    found = rows(stabilisers.effects(material, "solo", {"losses.bend": [0.0, 1.0]}))
-    first, second = (np.mean([seed.at("selected") for seed in seeds]) for seeds in material.trials("solo").values())
+def test_effects_of_a_design_and_of_averaging(material: Material, ground: Ground) -> None:
+    found = stabilisers.answers(material, ground)["stabilisers_solo"].named()
+    groups = list(material.trials("solo").values())
     order = [trial.parameters["losses.bend"] for trial in material.folder.trials if trial.representation == "solo"]
     sign = 1 if order == [0.0, 1.0] else -1
-    assert number(found["bend"][2]) == pytest.approx(sign * (second - first))
-    gained = np.mean(
-        [seed.at("best") - seed.raw_at("best") for seed in material.histories if seed.representation == "solo"]
+    first, second = (np.mean([seed.at("selected") for seed in seeds]) for seeds in groups)
+    assert number(found["bend"]["error selected, mm"]) == pytest.approx(sign * (second - first))
+    first, second = (
+        np.mean([ground.test_errors(material.path / str(seed.file))["all"] for seed in seeds]) for seeds in groups
     )
-    assert number(found["averaging"][1]) == pytest.approx(gained)
+    assert number(found["bend"][stabilisers.TEST]) == pytest.approx(sign * (second - first))
+    gained = np.mean([seed.at("best") - seed.raw_at("best") for seeds in groups for seed in seeds])
+    assert number(found["averaging"]["lowest error, mm"]) == pytest.approx(gained)
+    assert found["averaging"][stabilisers.TEST] is None
 
 
 def test_a_budget_is_spent_in_the_order_of_trials(material: Material) -> None:

@@ -177,7 +177,8 @@ def table(result: dict[str, Any]) -> str:
     words = f"two trials of {result['trial_seconds']:.0f} s per slot, from the first report on"
     rows.append(f"| share of the slots' time outside training, {words} | {result['outside']:.1%} | 2 % |")
     rows += ["", f"| core-seconds | {' | '.join(spent)} |", "|---|" + "---|" * len(spent)]
-    for what in dict.fromkeys(what for one in spent.values() for what in one.spent):
+    names = {what for one in spent.values() for what in one.spent}
+    for what in sorted(names, key=lambda name: -max(one.share(name) for one in spent.values())):
         cells = (f"{one.spent.get(what, 0.0):.1f} ({one.share(what):.1%})" for one in spent.values())
         rows.append(f"| {what} | {' | '.join(cells)} |")
     return "\n".join(rows)

@@ -102,8 +102,8 @@ bench: $(STAMP)
 gpu: $(STAMP)
 	$(BIN)/python -m benchmarks.gpu
 
-## bench-recipe: which recipe reaches an error soonest, on real bodies (DATA=FILE or FOLDER as for study-results); about an
-## hour and a half on two cores, interrupted, call it again; the tables go into benchmarks/README.md
+## bench-recipe: which recipe reaches an error soonest, on real bodies (DATA=FILE or FOLDER as for study-results); some
+## 50 minutes on two cores, interrupted, call it again; the tables go into benchmarks/README.md
 bench-recipe: $(CMU).truth3d.h5
 	$(BIN)/python -m benchmarks.recipe train --part 0/2 & first=$$!; \
 		$(BIN)/python -m benchmarks.recipe train --part 1/2 && wait $$first

@@ -91,7 +91,7 @@ def noise(asked: Asked) -> dict[str, Table]:
 def factors(asked: Asked) -> dict[str, Table]:
     """Which choice drives instability."""
     study = asked.runs["stabilisers"]
-    tables = stabilisers.answers(study, asked.ground)
+    tables = stabilisers.answers(study)
     shown = {name: tables[f"stabilisers_{name}"] for name in study.folder.representations}
     figures.effects(shown, [*stabilisers.OUTCOMES, stabilisers.TEST], asked.figures / "effects.png")
     return tables

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from studies.answers.material import Ground, Material, StudiedSeed
+from studies.answers.material import Material, StudiedSeed
 from studies.answers.tables import Table, effect_over_seeds, over_trials
 from tips_dist.bootstrap import difference_of_designs
 from tips_dist.config import OneOf
@@ -31,11 +31,12 @@ RAW: Outcomes = {  # the same of the raw weights; what is selected, and so goes 
 }
 
 
-def answers(study: Material, ground: Ground) -> dict[str, Table]:
+def answers(study: Material) -> dict[str, Table]:
     """A table of effects for each representation, and the means of all runs."""
     factors, names = levels(study), study.folder.representations
-    tests = {seed: ground.test_errors(study.path / seed.file)["all"] for seed in study.histories if seed.file}
-    outcomes: Outcomes = {**OUTCOMES, TEST: lambda seed: tests.get(seed, float("nan"))}
+    assert study.folder.evaluation is not None  # load refuses a run without
+    tests = {(one.trial, one.seed): one.n_mpjpe_resolved for one in study.folder.evaluation.selected_test}
+    outcomes: Outcomes = {**OUTCOMES, TEST: lambda seed: tests.get((seed.trial, seed.seed)) or float("nan")}
     overview = Table("Means over all recipes of the design", ["representation", *outcomes])
     for name in names:
         groups = study.trials(name).values()

@@ -175,7 +175,7 @@ def test_only_the_risk_forgets_the_second_view(material: Material) -> None:
 
 
 def test_effects_of_a_design_and_of_averaging(material: Material, ground: Ground) -> None:
-    found = stabilisers.answers(material, ground)["stabilisers_solo"].named()
+    found = stabilisers.answers(material)["stabilisers_solo"].named()
     groups = list(material.trials("solo").values())
     order = [trial.parameters["losses.bend"] for trial in material.folder.trials if trial.representation == "solo"]
     sign = 1 if order == [0.0, 1.0] else -1

@@ -1,6 +1,6 @@
 """Which recipe reaches an error soonest: true error against the work of training, on real bodies.
 
-    make bench-recipe                               # trains what is missing (50 minutes of two cores), prints the tables
+    make bench-recipe                               # trains what is missing (50 minutes of two cores), prints tables
     python -m benchmarks.recipe train --part 0/2    # every second run, to share the work between two processes
     python -m benchmarks.recipe table               # the costs, taken in turns, and the tables in README.md
 

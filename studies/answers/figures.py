@@ -67,9 +67,11 @@ def selected(tests: TestErrors, supervised: float, path: Path) -> None:
 
 
 def effects(tables: Mapping[str, Table], outcomes: list[str], path: Path) -> None:
-    """Effect of every factor on some outcomes with its interval; one colour per representation."""
+    """Effect of every factor on each outcome that anything moved, with its interval; one colour per representation."""
     import matplotlib.pyplot as plt
 
+    rows = [row for table in tables.values() for row in table.named().values()]
+    outcomes = [one for one in outcomes if any(isinstance(c := row[one], Statistic) and c.value for row in rows)]
     figure, axes = plt.subplots(1, len(outcomes), figsize=(12, 4.2), sharey=True, squeeze=False, layout="constrained")
     for shift, (name, color) in enumerate(zip(tables, (OURS, OTHER), strict=False)):
         rows = tables[name].named()

@@ -14,7 +14,7 @@ from tips_dist.config import OneOf
 from tips_dist.evaluation.labels import drift_of
 
 Outcomes = dict[str, Callable[[StudiedSeed], float]]
-TEST = "selected, test people, mm"  # added after the run
+TEST = "selected, test, mm"  # added after the run
 OUTCOMES: Outcomes = {  # on validation people
     "lowest error, mm": lambda seed: float(np.nanmin(seed.errors)),
     "error selected, mm": lambda seed: seed.at("selected"),

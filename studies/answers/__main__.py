@@ -91,9 +91,9 @@ def noise(asked: Asked) -> dict[str, Table]:
 def factors(asked: Asked) -> dict[str, Table]:
     """Which choice drives instability."""
     study = asked.runs["stabilisers"]
-    tables = stabilisers.answers(study)
+    tables = stabilisers.answers(study, asked.ground)
     shown = {name: tables[f"stabilisers_{name}"] for name in study.folder.representations}
-    figures.effects(shown, [*stabilisers.OUTCOMES, stabilisers.TEST], asked.figures / "effects.png")
+    figures.effects(shown, [*stabilisers.OUTCOMES, *stabilisers.TESTS], asked.figures / "effects.png")
     return tables
 
 

@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from studies.answers.material import Material, StudiedSeed
+from studies.answers.material import Ground, Material, StudiedSeed
 from studies.answers.tables import Table, effect_over_seeds, over_trials
 from tips_dist.bootstrap import difference_of_designs
 from tips_dist.config import OneOf
 from tips_dist.evaluation.labels import drift_of
 
 Outcomes = dict[str, Callable[[StudiedSeed], float]]
-TEST = "selected, test, mm"  # added after the run
+TESTS = {  # of what was selected, on test people; added after the run
+    "selected, test, mm": "all",
+    "actions trained on": "seen",
+    "actions lacking": "lacking",
+}
 OUTCOMES: Outcomes = {  # on validation people
     "lowest error, mm": lambda seed: float(np.nanmin(seed.errors)),
     "error selected, mm": lambda seed: seed.at("selected"),
@@ -31,18 +35,25 @@ RAW: Outcomes = {  # the same of the raw weights; what is selected, and so goes 
 }
 
 
-def answers(study: Material) -> dict[str, Table]:
+def answers(study: Material, ground: Ground) -> dict[str, Table]:
     """A table of effects for each representation, and the means of all runs."""
     factors, names = levels(study), study.folder.representations
-    assert study.folder.evaluation is not None  # load refuses a run without
-    tests = {(one.trial, one.seed): one.n_mpjpe_resolved for one in study.folder.evaluation.selected_test}
-    outcomes: Outcomes = {**OUTCOMES, TEST: lambda seed: tests.get((seed.trial, seed.seed)) or float("nan")}
+    outcomes = {**OUTCOMES, **_on_test(study, ground)}
     overview = Table("Means over all recipes of the design", ["representation", *outcomes])
     for name in names:
         groups = study.trials(name).values()
         overview.add(name, *(over_trials([[read(h) for h in g] for g in groups]) for read in outcomes.values()))
     tables = {f"stabilisers_{name}": effects(study, name, factors, outcomes) for name in names}
     return {"stabilisers": overview, **tables}
+
+
+def _on_test(study: Material, ground: Ground) -> Outcomes:
+    errors = {seed: ground.test_errors(study.path / seed.file) for seed in study.histories if seed.file}
+
+    def reader(rows: str) -> Callable[[StudiedSeed], float]:
+        return lambda seed: errors[seed][rows] if seed in errors else float("nan")
+
+    return {name: reader(rows) for name, rows in TESTS.items()}
 
 
 def levels(study: Material) -> dict[str, Sequence[Any]]:
@@ -75,5 +86,5 @@ def effects(study: Material, representation: str, factors: dict[str, Sequence[An
         )
         for two in zip(OUTCOMES.values(), RAW.values(), strict=True)
     )
-    table.add("averaging", "raw, averaged", *pairs, None)
+    table.add("averaging", "raw, averaged", *pairs, *(None for _ in TESTS))
     return table

@@ -70,8 +70,8 @@ def effects(tables: Mapping[str, Table], outcomes: list[str], path: Path) -> Non
     """Effect of every factor on each outcome that anything moved, with its interval; one colour per representation."""
     import matplotlib.pyplot as plt
 
-    rows = [row for table in tables.values() for row in table.named().values()]
-    outcomes = [one for one in outcomes if any(isinstance(c := row[one], Statistic) and c.value for row in rows)]
+    cells = {one: [row[one] for table in tables.values() for row in table.named().values()] for one in outcomes}
+    outcomes = [one for one in outcomes if any(isinstance(cell, Statistic) and cell.value for cell in cells[one])]
     figure, axes = plt.subplots(1, len(outcomes), figsize=(12, 4.2), sharey=True, squeeze=False, layout="constrained")
     for shift, (name, color) in enumerate(zip(tables, (OURS, OTHER), strict=False)):
         rows = tables[name].named()

@@ -42,13 +42,14 @@ class Asked:
 def parts(asked: Asked) -> dict[str, Table]:
     """Questions (a) to (i) and (k) of ``parts.yaml``, with a supervised lifter of its size."""
     study, ground = asked.runs["parts"], asked.ground
-    tests = claims.tested(study, ground)
-    gaps, steps = claims.gap(study, ground, tests), claims.over_steps(study)
+    tests, ends = claims.tested(study, ground), claims.last(study, ground)
+    gaps, steps = claims.gap(study, tests, ends), claims.over_steps(study)
     return {
         "a": gaps,
         "over": steps,
-        "k": claims.averaging(study),
+        "k": claims.averaging(study, ends),
         "b": claims.stability(study),
+        "b_test": claims.on_test(study, tests, ends),
         "c": claims.ending_near_the_best(study),
         "d": decisions.regret(study),
         "e": decisions.stopping(study),
@@ -56,6 +57,7 @@ def parts(asked: Asked) -> dict[str, Table]:
         "f": lifters.student(study, ground, tests),
         "g": lifters.dependence(study, ground),
         "h": lifters.mirrored(study, ground),
+        "h_test": lifters.mirrored_on_test(study, ground),
         "i": lifters.unseen(study, ground, tests, _reference(study, ground)),
     }
 
@@ -76,6 +78,7 @@ def representations(asked: Asked) -> dict[str, Table]:
     return {
         "all": claims.overview(study, tests),
         "all_b": claims.stability(study),
+        "all_test": claims.on_test(study, tests, claims.last(study, ground)),
         "all_g": lifters.dependence(study, ground),
         "all_h": lifters.mirrored(study, ground),
         "j": lifters.references(study, asked.runs["bone_prior"], ground, reference),

@@ -21,6 +21,7 @@ SHARES = (1 / 24, 1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1)  # of a run, whe
 EARLY = "2,000"  # the step that the front page shows beside the end
 LEAST_AFTER = 5  # evaluation steps after a minimum, to tell a drift from
 TestErrors = dict[str, list[dict[str, float]]]  # representation -> Ground.test_errors of each selected lifter
+LastErrors = dict[str, dict[str, list[float]]]  # representation -> Ground.last_errors of its seeds
 
 
 def tested(study: Material, ground: Ground) -> TestErrors:
@@ -31,7 +32,12 @@ def tested(study: Material, ground: Ground) -> TestErrors:
     }
 
 
-def gap(study: Material, ground: Ground, tests: TestErrors) -> Table:
+def last(study: Material, ground: Ground) -> LastErrors:
+    """Errors on the test poses of every chosen configuration's lifters as training left them."""
+    return {name: ground.last_errors(study, name) for name in study.chosen}
+
+
+def gap(study: Material, tests: TestErrors, ends: LastErrors) -> Table:
     """(a) Error of independent parts against solo: averaged and raw, at three checkpoints, on test what is kept."""
     table = Table(
         "N-MPJPE (mm, depth signs resolved), mean over seeds, of torso_legs against solo",
@@ -43,9 +49,8 @@ def gap(study: Material, ground: Ground, tests: TestErrors) -> Table:
         table.add(name, mean(base), mean(parts), *versus)
 
     add("test, averaged, selected", *([one["all"] for one in tests[name]] for name in (BASE, PARTS)))
-    last = {name: ground.last_errors(study, name) for name in (BASE, PARTS)}
     for weights in ("averaged", "raw"):
-        add(f"test, {weights}, last", *(last[name][weights] for name in (BASE, PARTS)))
+        add(f"test, {weights}, last", *(ends[name][weights] for name in (BASE, PARTS)))
     for label, checkpoint in CHECKPOINTS.items():
         for weights, raw in (("averaged", False), ("raw", True)):
             add(f"validation, {weights}, {label}", *(_at(study.of(name), checkpoint, raw) for name in (BASE, PARTS)))
@@ -69,18 +74,20 @@ def front(gaps: Table, steps: Table) -> Table:
     return table
 
 
-def averaging(study: Material) -> Table:
+def averaging(study: Material, ends: LastErrors) -> Table:
     """(k) What averaging takes off each representation, and whether it takes more off one of them."""
     table = Table(
-        "N-MPJPE (mm, validation): averaged minus raw weights, mean over seeds",
-        ["checkpoint", BASE, PARTS, "torso_legs' minus solo's"],
+        "N-MPJPE (mm): averaged minus raw weights, mean over seeds",
+        ["people, checkpoint", BASE, PARTS, "torso_legs' minus solo's"],
     )
     for label, checkpoint in CHECKPOINTS.items():
         gained = [
             np.subtract(_at(study.of(name), checkpoint, False), _at(study.of(name), checkpoint, True)).tolist()
             for name in (BASE, PARTS)
         ]
-        table.add(label, mean(gained[0]), mean(gained[1]), apart(gained[1], gained[0]))
+        table.add(f"validation, {label}", mean(gained[0]), mean(gained[1]), apart(gained[1], gained[0]))
+    gained = [np.subtract(ends[name]["averaged"], ends[name]["raw"]).tolist() for name in (BASE, PARTS)]
+    table.add("test, last", mean(gained[0]), mean(gained[1]), apart(gained[1], gained[0]))
     return table
 
 
@@ -188,6 +195,32 @@ def ending_near_the_best(study: Material) -> Table:
         shares = [mean(100.0 * (last <= NEAR * limit)) for limit in (best[name], min(best.values()))]
         table.add(name, *shares, float(last.std(ddof=1)))
     return table
+
+
+def on_test(study: Material, tests: TestErrors, ends: LastErrors) -> Table:
+    """(b) to (e) on test people, as far as weights are kept: what comes after the selected checkpoint. (Added.)"""
+    table = Table(
+        "N-MPJPE (mm, averaged weights, test people) of what was selected and of where training ended",
+        ["representation", "selected", "last", "last minus selected", "steps between, median",
+         "last within 5 % of what was selected, % of seeds", "last within 5 % of the best of its representation, %",
+         "of any, %"],
+    )  # fmt: skip
+    best = {
+        name: min([one["all"] for one in tests[name]] + ends[name]["averaged"]) for name in study.chosen if tests[name]
+    }
+    for name in best:
+        seeds = study.of(name)
+        pairs = zip(seeds, ends[name]["averaged"], strict=True)
+        kept = np.array([(error, seed.steps[-1] - _selected_step(seed)) for seed, error in pairs if seed.file])
+        chosen, (final, later) = np.array([one["all"] for one in tests[name]]), kept.T
+        near = (mean(100.0 * (final <= NEAR * limit)) for limit in (chosen, best[name], min(best.values())))
+        table.add(name, mean(chosen), mean(final), mean(final - chosen), int(np.median(later)), *near)
+    return table
+
+
+def _selected_step(seed: StudiedSeed) -> int:
+    assert seed.truth.selected is not None  # asked of seeds that have a candidate
+    return seed.truth.selected.step or 0
 
 
 def prior(with_it: Material, without: Material, ground: Ground, tests: TestErrors) -> dict[str, Table]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from studies.answers.claims import BASE, PARTS, TestErrors
-from studies.answers.material import Array, Ground, Material, StudiedSeed
-from studies.answers.tables import Table, apart, delta, mean
+from studies.answers.material import Array, Ground, Material, Rows, StudiedSeed
+from studies.answers.tables import Cell, Table, apart, delta, mean
 from tips_dist.dependence import POSES, input_dependence, long_range
 from tips_dist.evaluation.measuring import Bench
 from tips_dist.evaluation.reference import ReferenceErrors, SupervisedReference
@@ -18,44 +19,57 @@ from tips_dist.models import load_weights
 from tips_dist.skeleton import REPRESENTATIONS
 from tips_dist.training.validation import validation_rows
 
+SPLITS = ("validation", "test")
+
 
 def student(study: Material, ground: Ground, tests: TestErrors) -> Table:
     """(f) The student against its teachers and against the selected lifters, on test people."""
     table = Table(
-        "N-MPJPE (mm, depth signs resolved) on test people",
+        "N-MPJPE (mm, depth signs resolved) on test people; intervals over seeds, those of single networks over people",
         ["lifter", "all", "actions trained on", "actions that training lacks", "student minus it, all"],
     )
-    own = ground.test_errors(study.path / "student" / "student.safetensors")
-    table.add("student", own["all"], own["seen"], own["lacking"], None)
+    own = ground.pose_errors(study.path / "student" / "student.safetensors")
     files = [study.path / teacher.file for teacher in study.selection.teachers]
-    taught = [ground.test_errors(file) for file in files]
-    groups = {f"its {len(taught)} teachers, mean": taught, "its best teacher (needs truth)": [min(taught, key=_all)]}
-    groups |= {f"{name}, selected, mean of its seeds": tests[name] for name in study.chosen}
-    everyone = [one for found in tests.values() for one in found]
-    groups |= {"the best selected lifter of all (needs truth)": [min(everyone, key=_all)]}
-    for label, found in groups.items():
-        columns = [mean(one[key] for one in found) for key in ("all", "seen", "lacking")]
-        table.add(label, *columns, mean(own["all"] - one["all"] for one in found))
+    selected = [study.path / seed.file for name in study.chosen for seed in study.of(name) if seed.file]
+
+    def one(label: str, errors: Array) -> None:
+        versus = None if errors is own else ground.over_people(own - errors)["all"]
+        table.add(label, *ground.over_people(errors).values(), versus)
+
+    def several(label: str, found: Sequence[dict[str, float]]) -> None:
+        columns = [mean(errors[key] for errors in found) for key in ("all", "seen", "lacking")]
+        table.add(label, *columns, mean(float(own.mean()) - errors["all"] for errors in found))
+
+    one("student", own)
+    several(f"its {len(files)} teachers, mean", [ground.test_errors(file) for file in files])
+    one("its best teacher (needs truth)", _best(files, ground))
+    for name in study.chosen:
+        several(f"{name}, selected, mean of its seeds", tests[name])
+    one("the best selected lifter of all (needs truth)", _best(selected, ground))
     return table
 
 
-def _all(errors: dict[str, float]) -> float:
-    return errors["all"]
+def _best(files: Sequence[Path], ground: Ground) -> Array:
+    """Errors at the test poses of whichever weights have the lowest mean."""
+    return min((ground.pose_errors(file) for file in files), key=lambda errors: float(errors.mean()))
 
 
 def dependence(study: Material, ground: Ground) -> Table:
     """(g) Long-range dependence of the selected lifters."""
     table = Table(
         "Share of input gradient that joins keypoints more than three bones apart, in percent",
-        ["representation", "long-range dependence", "against solo", "Cliff's delta"],
-    )
+        ["representation", *(f"{split} people{tail}" for split in SPLITS for tail in ("", ", against solo")),
+         "Cliff's delta on test"],
+    )  # fmt: skip
     scale = study.folder.study.data.scale
-    found: dict[str, list[float]] = {}
+    found: dict[str, dict[str, list[float]]] = {split: {} for split in SPLITS}
     for name in study.chosen:
-        inputs = ground.inputs("validation", scale, POSES)
-        found[name] = [100 * long_range(input_dependence(lifter, inputs)) for lifter, _ in study.lifters(name)]
-        versus = (None, None) if name == BASE else (apart(found[name], found[BASE]), delta(found[name], found[BASE]))
-        table.add(name, mean(found[name]), *versus)
+        cells: list[Cell] = []
+        for split, shares in found.items():
+            inputs = ground.inputs(split, scale, POSES)
+            shares[name] = [100 * long_range(input_dependence(lifter, inputs)) for lifter, _ in study.lifters(name)]
+            cells += [mean(shares[name]), None if name == BASE else apart(shares[name], shares[BASE])]
+        table.add(name, *cells, None if name == BASE else delta(found["test"][name], found["test"][BASE]))
     return table
 
 
@@ -69,7 +83,8 @@ def mirrored(study: Material, ground: Ground) -> Table:
     for name in study.chosen:
         seeds = [seed for seed in study.of(name) if seed.file]
         signs = np.array([seed.part_signs for seed in seeds])
-        right = [100.0 * part for seed in seeds for part in signs_right(study, seed, ground)]
+        rows = validation_rows(ground.poses, seeds[0].configuration.training.validation_poses)
+        right = [100.0 * part for seed in seeds for part in signs_right(study, seed, ground, rows)]
         table.add(
             name,
             mean(100.0 * bool(one) for one in (signs < 0).ravel()),
@@ -83,17 +98,34 @@ def mirrored(study: Material, ground: Ground) -> Table:
     return table
 
 
+def mirrored_on_test(study: Material, ground: Ground) -> Table:
+    """(h) on test people: the signs were told on validation people. (Added after the run.)"""
+    table = Table(
+        "N-MPJPE (mm) at the selected checkpoints, test people",
+        ["representation", "as predicted", "sign-resolved", "gain of resolution", "parts told rightly, %"],
+    )
+    for name in study.chosen:
+        seeds = [seed for seed in study.of(name) if seed.file]
+        files = [study.path / str(seed.file) for seed in seeds]
+        plain, turned = (
+            [float(ground.pose_errors(file, resolved=resolved).mean()) for file in files] for resolved in (False, True)
+        )
+        rows = ground.poses.rows("test")
+        right = [100.0 * part for seed in seeds for part in signs_right(study, seed, ground, rows)]
+        table.add(name, mean(plain), mean(turned), mean(np.subtract(plain, turned)), mean(right))
+    return table
+
+
 def _mixed(seed: StudiedSeed) -> float:
     assert seed.mirrored is not None
     assert seed.truth.selected is not None
     return float(seed.mirrored[seed.steps.index(seed.truth.selected.step or 0)])
 
 
-def signs_right(study: Material, history: StudiedSeed, ground: Ground) -> list[bool]:
+def signs_right(study: Material, history: StudiedSeed, ground: Ground, rows: Rows) -> list[bool]:
     """For each independent part: does the sign that was told agree with how its depths correlate with the truth?"""
     assert history.file is not None
     lifter, record = load_weights(study.path / history.file)
-    rows = validation_rows(ground.poses, history.configuration.training.validation_poses)
     bench = Bench.of(ground.poses, ground.truth.joints, rows, record.scale)
     with torch.inference_mode():
         offsets = lifter(bench.inputs[None].float())[0].double().numpy()
@@ -175,7 +207,7 @@ def noise(clean: Material, noisy: Material, ground: Ground, noisy_ground: Ground
         ["people, representation", "clean", "trained and used on noise", "costs", "trained on clean, used on noise",
          "costs "],
     )  # fmt: skip
-    for split in ("test", "validation"):
+    for split in SPLITS[::-1]:
         costs: dict[str, list[list[float]]] = {}
         for name in noisy.chosen:
             of_clean, of_noisy = (

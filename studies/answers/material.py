@@ -7,12 +7,13 @@ import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from tips_dist.bootstrap import Statistic, mean_over_groups
 from tips_dist.config import Configuration
 from tips_dist.data.store import Poses, normalised, read_poses
 from tips_dist.evaluation import metrics
@@ -33,6 +34,7 @@ from tips_dist.training.state import State
 
 Array = npt.NDArray[np.float64]
 RESOLVED = "n_mpjpe_resolved"
+Rows = npt.NDArray[np.signedinteger[Any]]
 History = TypeVar("History", bound=LabelledHistory)
 
 
@@ -210,22 +212,33 @@ class Ground:
         rows = rows[:: max(1, len(rows) // most)][:most] if most else rows
         return torch.from_numpy(normalised(self.poses, rows, scale))
 
-    def test_errors(self, weights: Path, split: str = "test") -> dict[str, float]:
-        """Sign-resolved N-MPJPE of weights on a split, mm: ``all``; on test, ``seen`` and ``lacking`` actions too."""
+    def pose_errors(self, weights: Path, split: str = "test", *, resolved: bool = True) -> Array:
+        """N-MPJPE of weights at each pose of a split (n,), mm; ``resolved``: by the depth signs that they came with."""
         lifter, record = load_weights(weights)
         bench = Bench.of(self.poses, self.truth.joints, self.poses.rows(split), record.scale)
         signs = torch.tensor([record.part_signs], dtype=torch.float64)
-        offsets = signed(predict(lifter, bench.inputs)[None], signs, lifter.representation.name)[0]
-        return self.errors(bench, offsets)
+        offsets = predict(lifter, bench.inputs)
+        if resolved:
+            offsets = signed(offsets[None], signs, lifter.representation.name)[0]
+        return np.asarray(metrics.n_mpjpe(bench.lift(offsets), bench.truth).mean(axis=1))
 
-    def errors(self, bench: Bench, offsets: torch.Tensor) -> dict[str, float]:
-        """Errors of signed offsets (n, 17) on a bench; see :meth:`test_errors`."""
-        errors = metrics.n_mpjpe(bench.lift(offsets), bench.truth).mean(axis=1)
+    def test_errors(self, weights: Path, split: str = "test") -> dict[str, float]:
+        """Sign-resolved N-MPJPE of weights on a split, mm: ``all``; on test, ``seen`` and ``lacking`` actions too."""
+        return self.means(self.pose_errors(weights, split))
+
+    def means(self, errors: Array) -> dict[str, float]:
+        """Mean of the errors of a split's poses (n,); see :meth:`test_errors`."""
         found = {"all": float(errors.mean())}
         if len(errors) == len(self.unseen):
             for name, rows in (("seen", ~self.unseen), ("lacking", self.unseen)):
                 found[name] = float(errors[rows].mean()) if rows.any() else float("nan")
         return found
+
+    def over_people(self, errors: Array) -> dict[str, Statistic]:
+        """The same of the test poses' errors, with its interval when whole people are drawn anew."""
+        people = self.poses.subject[self.poses.rows("test")].astype(np.intp)
+        kinds = {"all": np.ones_like(self.unseen), "seen": ~self.unseen, "lacking": self.unseen}
+        return {name: mean_over_groups(errors[rows], people[rows]) for name, rows in kinds.items()}
 
     def last_errors(self, study: Material, representation: str) -> dict[str, list[float]]:
         """Test errors of every seed's ``averaged`` and ``raw`` weights as training left them; signs are told."""
@@ -243,5 +256,5 @@ class Ground:
                 offsets = lifter(inputs).double()
             signs = resolve_signs(bench.inputs.float(), offsets.float(), parts)[0]
             turned = signed(offsets, signs.double(), representation)
-            found[name] = [self.errors(bench, one)["all"] for one in turned]
+            found[name] = [float(metrics.n_mpjpe(bench.lift(one), bench.truth).mean(axis=1).mean()) for one in turned]
         return found

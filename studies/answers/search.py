@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from studies.answers.claims import PARTS
 from studies.answers.material import Ground, Material, StudiedSeed
 from studies.answers.tables import Table, apart, mean, over_trials
 
@@ -16,7 +15,7 @@ SEARCH, FREEZING, DEFAULT, PAPERS = "Optuna (TPE)", "Optuna (TPE), freezing", "t
 
 def answers(studies: Mapping[str, Material], ground: Ground) -> dict[str, Table]:
     """``studies``: the runs by the four names above; all but ``FREEZING`` spend the same seed-steps."""
-    return {"search": compared(studies), "search_test": students(studies, ground), "found": found(studies[SEARCH]),
+    return {"search": compared(studies), "search_test": on_test(studies, ground), "found": found(studies[SEARCH]),
             "freezing": frozen(studies[FREEZING], studies[SEARCH])}  # fmt: skip
 
 
@@ -42,7 +41,7 @@ def compared(studies: Mapping[str, Material]) -> Table:
         ["", "trials", "seed-steps", "three seeds of lowest risk", "median seed", "lowest error of any checkpoint"],
     )
     for name in studies[SEARCH].folder.representations:
-        budget = spent([seed for seeds in studies[SEARCH].trials(name).values() for seed in seeds])
+        budget = _budget(studies, name)
         best: dict[str, list[float]] = {}
         for label, study in studies.items():
             groups = within(study, name, budget)
@@ -62,17 +61,37 @@ def lowest_risk(seeds: Sequence[StudiedSeed]) -> list[StudiedSeed]:
     return sorted(told, key=lambda seed: float(np.nanmin(seed.risks)))[:TEACHERS]
 
 
-def students(studies: Mapping[str, Material], ground: Ground) -> Table:
-    """The student of each study, and the seeds of lowest risk, on test people."""
+def on_test(studies: Mapping[str, Material], ground: Ground) -> Table:
+    """The student of each, and of each representation the seeds that a user would keep, on test people. (Added.)"""
+    names = studies[SEARCH].folder.representations
     table = Table(
-        "N-MPJPE (mm, depth signs resolved) on test people",
-        ["", "student (one)", f"three {PARTS} seeds of lowest risk"],
+        "N-MPJPE (mm, depth signs resolved) on test people; intervals of the students over people, of seeds over seeds",
+        ["", "student (one)", *(f"three {name} seeds of lowest risk" for name in names)],
     )
-    for label, study in studies.items():
-        seeds = [seed for group in study.trials(PARTS).values() for seed in group]
-        kept = [ground.test_errors(study.path / str(seed.file))["all"] for seed in lowest_risk(seeds)]
-        table.add(label, ground.test_errors(study.path / "student" / "student.safetensors")["all"], mean(kept))
+    students = {
+        label: ground.pose_errors(study.path / "student/student.safetensors") for label, study in studies.items()
+    }
+    kept = {
+        label: [_kept(study, name, _budget(studies, name), ground) for name in names]
+        for label, study in studies.items()
+    }
+    for label, errors in students.items():
+        table.add(label, ground.over_people(errors)["all"], *map(mean, kept[label]))
+    for label in (FREEZING, DEFAULT, PAPERS):
+        versus = [apart(*pair) for pair in zip(kept[SEARCH], kept[label], strict=True)]
+        table.add(f"Optuna minus {label}", ground.over_people(students[SEARCH] - students[label])["all"], *versus)
     return table
+
+
+def _budget(studies: Mapping[str, Material], representation: str) -> int:
+    """The seed-steps that the search spent on a representation, which is what each way may spend."""
+    return spent([seed for seeds in studies[SEARCH].trials(representation).values() for seed in seeds])
+
+
+def _kept(study: Material, representation: str, budget: int, ground: Ground) -> list[float]:
+    """Test errors of the seeds of lowest risk of a representation's trials within the budget."""
+    seeds = [seed for group in within(study, representation, budget).values() for seed in group]
+    return [ground.test_errors(study.path / str(seed.file))["all"] for seed in lowest_risk(seeds)]
 
 
 def frozen(freezing: Material, search: Material) -> Table:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.data import fuzzing
@@ -99,6 +99,8 @@ def test_any_json_is_refused_or_read(content: Any) -> None:
 
 @THOROUGH
 @given(ANY_DETECTOR | FILES, st.booleans())
+@example([{"\n": None}], False)
+@example({"\n": None}, False)
 def test_any_detections_are_refused_or_read_by_every_reader(content: Any, sized: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.json"

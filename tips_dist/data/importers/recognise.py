@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import h5py
 from tips_dist.data import npz
 from tips_dist.data.importers import mediapipe
 from tips_dist.data.json_stream import items
-from tips_dist.files import UserError, check_file
+from tips_dist.files import UserError, check_file, shown
 
 _LOOKED_AT = 200  # elements of a JSON file, entries of a folder
 
@@ -95,7 +95,7 @@ def _folder(folder: Path) -> tuple[str | None, str]:
             if found in ("openpose", "mmpose", "ultralytics"):
                 return found, f"{endings[suffix].relative_to(folder)}: {seen}"
             return None, f"a folder whose {endings[suffix].relative_to(folder)} is {found or seen}; give a file"
-    return None, f"a folder of {', '.join(sorted(endings)) or 'nothing'} files"
+    return None, f"a folder of {_named(sorted(endings)) or 'nothing'} files"
 
 
 def _hdf5(path: Path) -> tuple[str | None, str]:
@@ -114,7 +114,7 @@ def _hdf5(path: Path) -> tuple[str | None, str]:
                 return None, "one recording of MPI-INF-3DHP's test set; give the folder that holds TS1 … TS6"
     except Exception as error:  # whatever a damaged file makes of HDF5
         return None, f"a damaged HDF5 file ({error!s:.80})"
-    return None, f"an HDF5 file with {', '.join(names[:8]) or 'nothing in it'}"
+    return None, f"an HDF5 file with {_named(names) or 'nothing in it'}"
 
 
 def _archive(path: Path) -> tuple[str | None, str]:
@@ -128,7 +128,7 @@ def _archive(path: Path) -> tuple[str | None, str]:
         return "videopose3d_custom", "positions_2d in an .npz"
     if "positions_3d" in names:
         return None, "VideoPose3D's 3D file; give its folder, or the 2D file beside it"
-    return None, f"an archive with {', '.join(names[:8]) or 'no arrays'}"
+    return None, f"an archive with {_named(names) or 'no arrays'}"
 
 
 def _json(path: Path) -> tuple[str | None, str]:
@@ -148,7 +148,7 @@ def _json(path: Path) -> tuple[str | None, str]:
         return "coco", "'annotations' or 'images' in it"
     if holder := next((name for name in mediapipe.HOLDERS if name in keys), None):
         return "mediapipe", f"'{holder}' in it"
-    return None, f"a JSON object of {', '.join(list(keys)[:8]) or 'nothing'}"
+    return None, f"a JSON object of {_named(keys) or 'nothing'}"
 
 
 def _of_element(element: Any) -> tuple[str | None, str]:
@@ -171,7 +171,12 @@ def _of_element(element: Any) -> tuple[str | None, str]:
         return "coco", "a list of results with image_id and keypoints"
     if ("x" in element and "y" in element) or any(name in element for name in mediapipe.HOLDERS):
         return "mediapipe", "a list of landmarks"
-    return None, f"a JSON list of objects with {', '.join(list(element)[:8]) or 'nothing'}"
+    return None, f"a JSON list of objects with {_named(element) or 'nothing'}"
+
+
+def _named(names: Iterable[object]) -> str:
+    """The first names of a file, which may hold anything, for one line."""
+    return ", ".join(shown(name, 40) for name in itertools.islice(names, 8))
 
 
 def _is_label(text: bytes) -> bool:
